@@ -1,0 +1,95 @@
+"""Inference engines behind one contract: a batch of network inputs in, raw criteria, latent and map out.
+
+A backend that is named and is not the one that really runs is an error: onnxruntime falls back silently.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import BackendError, ConfigError
+from edge_runtime.extras import require
+
+__all__ = ["Backend", "OnnxRuntimeCpu", "RawOutputs", "onnx_session"]
+
+DETECTOR_OUTPUTS = ("criteria", "latent", "anomaly_map")
+CPU_PROVIDER = "CPUExecutionProvider"
+
+
+@dataclass(frozen=True, slots=True)
+class RawOutputs:
+    """What the detector graph gives for a batch."""
+
+    criteria: NDArray[np.float32]
+    """(B, K), columns in the order of the manifest's criteria."""
+    latent: NDArray[np.float32]
+    """(B, D)"""
+    anomaly_map: NDArray[np.float32]
+    """(B, h, w), squared error of each pixel, 0 to 1."""
+
+
+class Backend(Protocol):
+    """Runs a detector graph."""
+
+    name: str
+
+    def run(self, inputs: NDArray[np.uint8]) -> RawOutputs:
+        """Raw outputs for (B, H, W, C) uint8 network inputs; B is what the graph was exported with, 1."""
+        ...
+
+
+class OnnxRuntimeCpu:
+    """onnxruntime on the CPU."""
+
+    name = "onnxruntime-cpu"
+
+    def __init__(self, detector_onnx: bytes, *, threads: int = 0) -> None:
+        """threads: for one operator; 0 lets onnxruntime use every core this process may run on."""
+        self._session = onnx_session(detector_onnx, threads=threads)
+        outputs = [output.name for output in self._session.get_outputs()]
+        if outputs != list(DETECTOR_OUTPUTS):
+            raise BackendError(f"detector gives {outputs}, expected {list(DETECTOR_OUTPUTS)}; export the bundle again")
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, inputs: NDArray[np.uint8]) -> RawOutputs:
+        """Raw outputs for (1, H, W, C) uint8 network inputs."""
+        return RawOutputs(*run_session(self._session, {self._input: inputs}))
+
+
+def onnx_session(model: bytes, *, threads: int = 0) -> Any:
+    """An onnxruntime CPU session; raises BackendError where the model does not load or another provider would run."""
+    if threads < 0:
+        raise ConfigError(f"--threads is {threads}, expected 0 (all cores) or more")
+    ort = require("onnxruntime", extra="cpu", purpose="runs on the CPU")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or _usable_cores()
+    try:
+        session = ort.InferenceSession(model, options, providers=[CPU_PROVIDER])
+    except Exception as error:
+        raise BackendError(f"onnxruntime cannot load the graph: {error}; export the bundle again") from error
+    if session.get_providers()[0] != CPU_PROVIDER:
+        raise BackendError(f"asked onnxruntime for {CPU_PROVIDER}, it would run {session.get_providers()[0]}")
+    return session
+
+
+def run_session(session: Any, feeds: dict[str, NDArray[Any]]) -> Sequence[NDArray[np.float32]]:
+    """All outputs of a session, in order; raises BackendError where the engine fails."""
+    try:
+        outputs: Sequence[NDArray[np.float32]] = session.run(None, feeds)
+    except Exception as error:
+        raise BackendError(f"onnxruntime failed: {error}") from error
+    return outputs
+
+
+def _usable_cores() -> int:
+    """Cores this process may run on; onnxruntime's own count ignores taskset and container limits."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,197 @@
+"""The bundle: everything a device needs to score frames, in one file, read without trusting it.
+
+Format and rules: docs/bundle.md. Written by export, read by the runtime; numpy only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.archive import check_entry_name, pack, read_entries, sha256
+from edge_runtime.errors import BundleError, ConfigError
+from edge_runtime.preprocess import Preprocess
+from edge_runtime.prior import StandardNormal, prior_from_npz
+from edge_runtime.score import CRITERIA, Decision
+
+__all__ = ["Bundle", "SCHEMA_VERSION", "manifest_bytes", "write_atomically"]
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+REQUIRED_FILES = ("detector.onnx", "encoder.onnx", "decoder.onnx", "prior.npz", "golden.npz")
+REQUIRED_KEYS = {
+    "schema_version": int,
+    "created_by": dict,
+    "model": dict,
+    "preprocess": dict,
+    "graphs": dict,
+    "criteria": list,
+    "prior": dict,
+    "calibration": dict,
+    "decision": dict,
+    "training": dict,
+    "parity": dict,
+    "files": dict,
+}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose every byte was checked against its manifest."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    files: Mapping[str, bytes]
+    """Content by name, without the manifest."""
+    digest: str
+    """SHA-256 of the manifest, which holds the hash of every other file: it names network, prior and thresholds."""
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Read and check a bundle: an .aae file or a folder.
+
+        Raises BundleError where it is missing, damaged, altered, unsafe, or of another schema version.
+        """
+        path = Path(path)
+        if not path.exists():
+            raise BundleError(f"no bundle at {path}; expected an .aae file or folder from `edge-aae export`")
+        entries = read_entries(path)
+        if MANIFEST not in entries:
+            raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}; expected what `edge-aae export` writes")
+        raw_manifest = entries.pop(MANIFEST)
+        manifest = _parse_manifest(path, raw_manifest)
+        listed = manifest["files"]
+        if path.is_file() and set(entries) - set(listed):
+            extra = ", ".join(sorted(set(entries) - set(listed)))
+            raise BundleError(f"{path} holds files its manifest does not list: {extra}; do not use this file")
+        files = {name: entries[name] for name in listed if name in entries}
+        for name, facts in listed.items():
+            _check_file(path, name, facts, files.get(name))
+        bundle = cls(path, manifest, files, sha256(raw_manifest))
+        bundle._check_parts()
+        return bundle
+
+    @classmethod
+    def from_parts(cls, manifest: Mapping[str, Any], files: Mapping[str, bytes], path: Path) -> Bundle:
+        """A bundle in memory; fills the manifest's schema version and file hashes. Nothing is written."""
+        complete = {
+            **manifest,
+            "schema_version": SCHEMA_VERSION,
+            "files": {
+                check_entry_name(name): {"sha256": sha256(content), "bytes": len(content)}
+                for name, content in sorted(files.items())
+            },
+        }
+        bundle = cls(path, complete, dict(files), sha256(manifest_bytes(complete)))
+        bundle._check_parts()
+        return bundle
+
+    @cached_property
+    def preprocess(self) -> Preprocess:
+        """How frames become the network's input."""
+        try:
+            return Preprocess.from_json(self.manifest["preprocess"])
+        except (ConfigError, TypeError) as error:
+            raise BundleError(f"{self.path}: the manifest's preprocess cannot be used: {error}") from error
+
+    @cached_property
+    def decision(self) -> Decision:
+        """How criteria become one score and a verdict."""
+        return Decision.from_json(self.manifest["decision"])
+
+    @cached_property
+    def prior(self) -> StandardNormal:
+        """The latent prior."""
+        return prior_from_npz(self.files["prior.npz"])
+
+    @property
+    def criteria(self) -> tuple[str, ...]:
+        """Names of the detector's criteria, in the order of its output's columns."""
+        return tuple(self.manifest["criteria"])
+
+    def to_bytes(self) -> bytes:
+        """The bundle as the bytes of an .aae file; the same bundle gives the same bytes."""
+        ordered = {name: self.files[name] for name in sorted(self.files)}
+        return pack({MANIFEST: manifest_bytes(self.manifest), **ordered})
+
+    def write(self, path: Path) -> None:
+        """Write the .aae file: complete or not at all, an older file stays until the new one is whole."""
+        write_atomically(path, self.to_bytes())
+
+    def write_folder(self, folder: Path) -> None:
+        """Write the bundle as a folder of files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in {MANIFEST: manifest_bytes(self.manifest), **self.files}.items():
+            write_atomically(folder / name, content)
+
+    def _check_parts(self) -> None:
+        missing = [name for name in REQUIRED_FILES if name not in self.files]
+        if missing:
+            raise BundleError(f"{self.path} lacks {', '.join(missing)}; export the bundle again")
+        if self.criteria != CRITERIA:
+            raise BundleError(
+                f"{self.path} has criteria {list(self.criteria)}, this release knows {list(CRITERIA)}; update edge-aae"
+            )
+        # Read now, so that a bad part is refused at start, before a camera opens.
+        _ = self.preprocess, self.decision, self.prior
+
+
+def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """The manifest as it is stored: JSON, keys sorted, two spaces, ASCII, no NaN, one newline at the end."""
+    return (json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n").encode("ascii")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a temporary file beside it, flushed to disk, renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes files private; a bundle is read by services under other users.
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _parse_manifest(path: Path, raw: bytes) -> dict[str, Any]:
+    try:
+        manifest = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path}: {MANIFEST} is not JSON: {error}; export the bundle again") from error
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{path}: {MANIFEST} is not a JSON object; export the bundle again")
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{path} has schema version {version!r}, this release reads version {SCHEMA_VERSION}; "
+            "update edge-aae, or export the bundle again with this release"
+        )
+    for key, kind in REQUIRED_KEYS.items():
+        if not isinstance(manifest.get(key), kind):
+            came = type(manifest[key]).__name__ if key in manifest else "nothing"
+            raise BundleError(f"{path}: {MANIFEST} has {came} under {key!r}, expected {kind.__name__}; export again")
+    return manifest
+
+
+def _check_file(path: Path, name: str, facts: Any, content: bytes | None) -> None:
+    check_entry_name(name)
+    if content is None:
+        raise BundleError(f"{path} lacks {name}, which its manifest lists; copy or export it again")
+    expected = facts.get("sha256") if isinstance(facts, dict) else None
+    if sha256(content) != expected:
+        raise BundleError(
+            f"{path}: {name} does not have the SHA-256 its manifest lists "
+            f"({str(expected)[:12]}... expected, {sha256(content)[:12]}... came); copy or export the bundle again"
+        )

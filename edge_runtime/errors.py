@@ -1,0 +1,71 @@
+"""The errors a user of edge-aae can meet, one family.
+
+    EdgeAaeError                     base; `exit_code` is what the command line ends with
+    |- ConfigError     (ValueError)      an option or a settings value is out of range
+    |- FrameError      (ValueError)      a frame has a shape or a type the bundle does not take
+    |- DataError       (ValueError)      images or labels on disk cannot be used
+    |- BundleError     (ValueError)      a bundle is damaged, altered, unsafe or of another version
+    |- BackendError    (RuntimeError)    an inference engine failed or is not the one asked for
+    |- MissingExtraError (ImportError)   an optional dependency is not installed
+    |- GateError       (RuntimeError)    the parity gate failed                       exit code 3
+    `- SourceError     (OSError)         a camera, video or folder cannot be opened
+                                         or was lost                                  exit code 4
+
+Every message says what was expected, what came and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "EdgeAaeError",
+    "ConfigError",
+    "FrameError",
+    "DataError",
+    "BundleError",
+    "BackendError",
+    "MissingExtraError",
+    "GateError",
+    "SourceError",
+]
+
+
+class EdgeAaeError(Exception):
+    """Base of every error that edge-aae raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(EdgeAaeError, ValueError):
+    """An option or a settings value is out of range or does not fit the others."""
+
+
+class FrameError(EdgeAaeError, ValueError):
+    """A frame's shape or dtype is not what the bundle takes."""
+
+
+class DataError(EdgeAaeError, ValueError):
+    """Images or labels on disk cannot be used."""
+
+
+class BundleError(EdgeAaeError, ValueError):
+    """A bundle is damaged, altered, unsafe to read, or of a schema version this release does not know."""
+
+
+class BackendError(EdgeAaeError, RuntimeError):
+    """An inference engine failed, or another one than the named one would have run."""
+
+
+class MissingExtraError(EdgeAaeError, ImportError):
+    """An optional dependency is missing; the message names the extra to install."""
+
+
+class GateError(EdgeAaeError, RuntimeError):
+    """The parity gate failed: an exported graph does not give what PyTorch gave."""
+
+    exit_code = 3
+
+
+class SourceError(EdgeAaeError, OSError):
+    """A camera, video or folder cannot be opened, or was lost while running."""
+
+    exit_code = 4

@@ -1,0 +1,30 @@
+"""Heatmaps for people: the anomaly map as colours over the frame."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.extras import require
+from edge_runtime.preprocess import Frame
+
+__all__ = ["overlay"]
+
+OVERLAY_ALPHA = 0.6
+"""Weight of the colour where the map is at its brightest: the image stays readable below."""
+
+
+def overlay(frame: Frame, heat: NDArray[np.float32], brightest: float) -> Frame:
+    """The frame with the anomaly map over it: (H, W, 3) BGR uint8; where the map is zero the frame is unchanged.
+
+    frame: (H, W) or (H, W, 3) BGR uint8; heat: (H, W) float32 squared errors. brightest: map value that gets the
+    full colour; keep it the same for images that are compared.
+    """
+    cv2 = require("cv2", extra="camera", purpose="heatmaps")
+    base = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame
+    # Squared errors span decades; their root is what the eye compares.
+    level = np.sqrt(np.clip(heat / max(brightest, 1e-12), 0.0, 1.0))
+    colours = cv2.applyColorMap((255.0 * level).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    alpha = (OVERLAY_ALPHA * level)[:, :, None]
+    blended: Frame = ((1.0 - alpha) * base + alpha * colours).astype(np.uint8)
+    return blended

@@ -1,0 +1,76 @@
+"""Image files on disk: finding them, reading them, as the frames that a camera would give."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import DataError, FrameError
+from edge_runtime.extras import require
+from edge_runtime.preprocess import Frame, as_frame
+
+__all__ = ["IMAGE_SUFFIXES", "is_image", "list_images", "read_image", "write_image"]
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+
+
+def is_image(path: Path) -> bool:
+    """Whether the file name says image: PNG, JPEG, BMP or TIFF."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Every image file below a folder, at any depth, in natural order (2 before 10). Hidden files are left out."""
+    found = (
+        path
+        for path in folder.rglob("*")
+        if is_image(path)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    return sorted(found, key=_natural_order)
+
+
+def read_image(path: Path) -> Frame:
+    """An image file as a frame: (H, W) grey or (H, W, 3) BGR uint8, orientation tags ignored.
+
+    8 and 16 bit, grey, BGR and BGRA; the first page of a multi-page TIFF. Raises DataError for files that are
+    missing, empty or not decodable.
+    """
+    cv2 = require("cv2", extra="camera", purpose="reading images")
+    try:
+        content = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    if content.size == 0:
+        raise DataError(f"{path} is empty")
+    try:
+        image: NDArray[Any] | None = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise DataError(f"cannot decode {path}: {error.err}") from error
+    if image is None:
+        raise DataError(f"cannot decode {path}: not a PNG, JPEG, BMP or TIFF image, or damaged")
+    try:
+        return as_frame(image)
+    except FrameError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def write_image(path: Path, image: Frame) -> None:
+    """Write (H, W) or (H, W, 3) BGR uint8 to an image file; the suffix names the format. Raises DataError."""
+    cv2 = require("cv2", extra="camera", purpose="writing images")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, encoded = cv2.imencode(path.suffix, image)
+    if not done:
+        raise DataError(f"cannot encode {path}")
+    encoded.tofile(path)
+
+
+def _natural_order(path: Path) -> list[tuple[int, int, str]]:
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.as_posix().lower())
+    ]

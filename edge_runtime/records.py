@@ -1,0 +1,78 @@
+"""Records: one JSON object a line, stable keys, version 1, no NaN. The format is specified in docs/records.md."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from edge_runtime.detector import Result
+from edge_runtime.sources import CapturedFrame
+
+__all__ = ["frame_record", "redact", "status_record", "to_line"]
+
+VERSION = 1
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def frame_record(
+    source_id: str, frame: CapturedFrame, result: Result, *, t_emit: float, age_ms: float, model: str
+) -> dict[str, Any]:
+    """The record of one scored frame.
+
+    t_emit: seconds since the epoch; age_ms: from capture to emission by the monotonic clock; model: the bundle's
+    digest. Smoothing, states and events are not there yet: score_smoothed repeats score, event_id is null.
+    """
+    latency_ms = {"capture": frame.capture_ms, **result.latency_ms}
+    return {
+        "v": VERSION,
+        "type": "frame",
+        "source_id": redact(source_id),
+        "frame_id": frame.frame_id,
+        "name": frame.name,
+        "t_capture": _timestamp(frame.t_capture),
+        "t_emit": _timestamp(t_emit),
+        "age_ms": round(age_ms, 3),
+        "score": result.score,
+        "score_smoothed": result.score,
+        "threshold": result.threshold,
+        "is_anomaly": result.is_anomaly,
+        "state": "anomaly" if result.is_anomaly else "normal",
+        "event_id": None,
+        "criteria": dict(result.criteria),
+        "latency_ms": {name: round(latency_ms[name], 3) for name in ("capture", "preprocess", "infer", "post")},
+        "model": f"sha256:{model}",
+    }
+
+
+def status_record(
+    severity: Literal["info", "warning", "error"], event_type: str, source_id: str, payload: dict[str, Any]
+) -> dict[str, Any]:
+    """The record of something that happened to a source, such as a frame that could not be decoded."""
+    return {
+        "v": VERSION,
+        "type": "status",
+        "severity": severity,
+        "event_type": event_type,
+        "source_id": redact(source_id),
+        "payload": payload,
+    }
+
+
+def to_line(record: dict[str, Any]) -> str:
+    """A record as one line of JSON with its newline; raises ValueError for NaN and infinities."""
+    return json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def redact(source: str) -> str:
+    """The source with user and password of a URL replaced by ***."""
+    return CREDENTIALS.sub("***", source)
+
+
+def _timestamp(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        raise ValueError(f"time is {seconds}, expected seconds since the epoch")
+    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
