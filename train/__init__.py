@@ -1,0 +1,1 @@
+"""Training: data, networks, the adversarial autoencoder, refinement, calibration. Imports torch."""

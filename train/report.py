@@ -1,0 +1,122 @@
+"""What a person looks at after training: the contact sheet of rejected images, loss and score plots."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from edge_runtime.images import write_image
+from edge_runtime.preprocess import Frame
+from edge_runtime.score import CRITERIA, Decision
+from train.trainer import EpochRow
+
+__all__ = ["contact_sheet", "plot_losses", "plot_scores", "tile"]
+
+matplotlib.use("Agg")
+
+MAX_TILES = 100
+TILE_SIDE = 96
+"""Pixels of the longer side of one image on a sheet."""
+CAPTION_HEIGHT = 16
+COLUMNS = 10
+MARGIN = 4
+PAPER = 255
+INK = (40, 40, 40)
+KEPT_COLOUR, REJECTED_COLOUR = "#4c78a8", "#e45756"
+AXIS_LABELS = {
+    "reconstruction_error": "reconstruction error (Euclidean, image space)",
+    "neg_log_prior": "negative log prior (nats)",
+}
+
+
+def contact_sheet(path: Path, title: str, images: Sequence[Frame], captions: Sequence[str]) -> None:
+    """Write a PNG sheet of up to 100 images under their captions; a sheet with the title alone if there are none.
+
+    images: (H, W, C) uint8, grey or BGR.
+    """
+    shown = min(len(images), MAX_TILES)
+    if shown < len(images):
+        title += f" (first {shown})"
+    tiles = [tile(image, caption) for image, caption in zip(images[:shown], captions[:shown], strict=True)]
+    n_rows = -(-shown // COLUMNS)
+    cell_height, cell_width = TILE_SIDE + CAPTION_HEIGHT + MARGIN, TILE_SIDE + MARGIN
+    header = 28
+    sheet = np.full((header + max(n_rows, 1) * cell_height, COLUMNS * cell_width + MARGIN, 3), PAPER, np.uint8)
+    _write(sheet, title, (MARGIN, 18), scale=0.5)
+    for index, image in enumerate(tiles):
+        top = header + index // COLUMNS * cell_height
+        left = MARGIN + index % COLUMNS * cell_width
+        sheet[top : top + image.shape[0], left : left + image.shape[1]] = image
+    write_image(path, sheet)
+
+
+def tile(image: Frame, caption: str) -> Frame:
+    """One image in a square of TILE_SIDE pixels with a caption line below: (TILE_SIDE + 16, TILE_SIDE, 3) BGR."""
+    height, width = image.shape[:2]
+    scale = TILE_SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA)
+    if resized.ndim == 2:
+        resized = cv2.cvtColor(resized, cv2.COLOR_GRAY2BGR)
+    canvas = np.full((TILE_SIDE + CAPTION_HEIGHT, TILE_SIDE, 3), PAPER, np.uint8)
+    top, left = (TILE_SIDE - size[1]) // 2, (TILE_SIDE - size[0]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = resized
+    _write(canvas, caption, (1, TILE_SIDE + 12), scale=0.34)
+    return canvas
+
+
+def plot_losses(path: Path, rows: Sequence[EpochRow]) -> None:
+    """Write a PNG of the losses over epochs, with the phases marked."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [row.epoch for row in rows]
+    left.plot(epochs, [row.reconstruction_loss for row in rows], color=KEPT_COLOUR)
+    left.set(xlabel="epoch", ylabel="weighted reconstruction error", title="reconstruction")
+    if any(row.discriminator_loss for row in rows):
+        right.plot(epochs, [row.encoder_loss for row in rows], label="encoder", color=KEPT_COLOUR)
+        right.plot(epochs, [row.discriminator_loss for row in rows], label="discriminator", color=REJECTED_COLOUR)
+        right.legend()
+    else:
+        right.text(0.5, 0.5, "no adversary (method ae)", ha="center", transform=right.transAxes)
+    right.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="adversary")
+    for before, after in itertools.pairwise(rows):
+        if before.phase != after.phase:
+            for axes in (left, right):
+                axes.axvline(before.epoch + 0.5, color="0.8", linewidth=0.8, zorder=0)
+    figure.savefig(path, dpi=110)
+
+
+def plot_scores(path: Path, criteria: NDArray[np.float32], decision: Decision, rejected: NDArray[np.bool_]) -> None:
+    """Write a PNG with a histogram of each criterion over the training images and its threshold.
+
+    criteria: (N, K); rejected: (N,) bool.
+    """
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for axes, name, values in zip(figure.subplots(1, len(CRITERIA)), CRITERIA, criteria.T, strict=True):
+        _histogram(axes, values, rejected)
+        if name in decision.limits:
+            threshold = decision.limits[name].threshold
+            axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:.3g}")
+        axes.set(xlabel=AXIS_LABELS[name], ylabel="training images")
+        axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def _histogram(axes: Axes, values: NDArray[Any], rejected: NDArray[np.bool_]) -> None:
+    edges = np.histogram_bin_edges(values, bins=50).tolist()
+    axes.hist(values[~rejected], edges, color=KEPT_COLOUR, alpha=0.8, label=f"kept ({(~rejected).sum()})")
+    if rejected.any():
+        axes.hist(values[rejected], edges, color=REJECTED_COLOUR, alpha=0.8, label=f"rejected ({rejected.sum()})")
+
+
+def _write(canvas: Frame, text: str, origin: tuple[int, int], *, scale: float) -> None:
+    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)

@@ -1,0 +1,253 @@
+"""The run folder: what training leaves behind, and how export finds it again. JSON, CSV, PNG and safetensors."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from edge_runtime.bundle import write_atomically
+from edge_runtime.errors import BundleError, ConfigError, DataError
+from edge_runtime.npz import npz_bytes, read_npz
+from edge_runtime.preprocess import Frame, Preprocess
+from edge_runtime.prior import StandardNormal
+from edge_runtime.score import Decision
+from train.data import DataSettings
+from train.networks import Autoencoder, build_autoencoder
+from train.settings import TrainSettings
+from train.snapshot import Snapshot, load_weights
+from train.trainer import EpochRow
+
+__all__ = ["RunConfig", "RunFolder", "TrainedRun", "default_run_path", "latest_run", "point_latest_at"]
+
+RUNS = Path("runs")
+LATEST = RUNS / "latest"
+CONFIG_VERSION = 1
+GENERIC_NAMES = frozenset({"good", "train", "images", "normal", "data"})
+"""Folder names that say nothing: a run is named after the first folder above that does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """config.json: the settings of a run and where it stands."""
+
+    edge_aae: str
+    """Release that trained"""
+    torch: str
+    device: str
+    status: str
+    """running, interrupted or complete"""
+    started: str
+    """ISO 8601, UTC"""
+    epochs_done: int
+    epochs_total: int
+    n_images: int
+    n_skipped: int
+    images_sha256: str
+    data: DataSettings
+    train: TrainSettings
+    preprocess: Preprocess
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as JSON values."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        nested = {name: plain[name].to_json() for name in ("data", "train", "preprocess")}
+        return {"version": CONFIG_VERSION, **plain, **nested}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RunConfig:
+        """The configuration read back; raises ConfigError for other versions and unknown keys."""
+        if values.get("version") != CONFIG_VERSION:
+            raise ConfigError(
+                f"config.json has version {values.get('version')!r}, this release reads {CONFIG_VERSION}; train again"
+            )
+        rest = {key: value for key, value in values.items() if key != "version"}
+        try:
+            return cls(
+                **{
+                    **rest,
+                    "data": DataSettings.from_json(rest["data"]),
+                    "train": TrainSettings.from_json(rest["train"]),
+                    "preprocess": Preprocess.from_json(rest["preprocess"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"config.json is of another release: {error}; train again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """A run read back for export: network in evaluation mode, thresholds, sample images."""
+
+    path: Path
+    config: RunConfig
+    autoencoder: Autoencoder
+    prior: StandardNormal
+    calibration: dict[str, Any]
+    decision: Decision
+    sample_inputs: NDArray[np.uint8]
+    """(N, H, W, C) network inputs, spread over the training scores"""
+    raw_frames: list[Frame]
+    """A few unprocessed training images"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Names and readers of the files of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings and status."""
+        return self.path / "config.json"
+
+    @property
+    def weights(self) -> Path:
+        """Weights of encoder, decoder and discriminator."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What --resume goes on from; a complete run has none."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def calibration(self) -> Path:
+        """Calibration numbers and decision."""
+        return self.path / "calibration.json"
+
+    @property
+    def samples(self) -> Path:
+        """Images for the bundle's golden samples."""
+        return self.path / "samples.npz"
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write config.json."""
+        write_atomically(self.config, _json_bytes(config.to_json()))
+
+    def read_config(self) -> RunConfig:
+        """Read config.json; raises DataError where this is no run folder."""
+        if not self.config.is_file():
+            raise DataError(
+                f"{self.path} is no run folder: it has no config.json; expected what `edge-aae train` wrote"
+            )
+        try:
+            return RunConfig.from_json(json.loads(self.config.read_text()))
+        except ConfigError as error:
+            raise DataError(f"{self.config}: {error}") from error
+        except (ValueError, AttributeError) as error:
+            raise DataError(f"{self.config} is no JSON: {error}; train again") from error
+
+    def write_weights(self, snapshot: Snapshot) -> None:
+        """Write the weights of a snapshot, without optimiser state."""
+        names = ("encoder.", "decoder.", "discriminator.")
+        weights = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in snapshot.tensors.items()
+            if name.startswith(names)
+        }
+        write_atomically(self.weights, save(weights))
+
+    def write_training_log(self, rows: Sequence[EpochRow]) -> None:
+        """Write training.csv, one line an epoch."""
+        header = [field.name for field in fields(EpochRow)]
+        write_csv(self.path / "training.csv", header, [list(asdict(row).values()) for row in rows])
+
+    def write_calibration(self, calibration: dict[str, Any], decision: Decision) -> None:
+        """Write calibration.json."""
+        write_atomically(self.calibration, _json_bytes({"calibration": calibration, "decision": decision.to_json()}))
+
+    def write_samples(self, inputs: NDArray[np.uint8], raw_frames: Sequence[Frame]) -> None:
+        """Write samples.npz: network inputs and a few unprocessed frames."""
+        frames = {f"frame_{index}": frame for index, frame in enumerate(raw_frames)}
+        write_atomically(self.samples, npz_bytes({"inputs": inputs, **frames}))
+
+    def load(self) -> TrainedRun:
+        """The run as export needs it; raises DataError for a folder that is incomplete or damaged."""
+        config = self.read_config()
+        for file in (self.weights, self.calibration, self.samples):
+            if not file.is_file():
+                raise DataError(
+                    f"{self.path} lacks {file.name}: training has not got that far; "
+                    "finish it with `edge-aae train --resume`"
+                )
+        autoencoder = build_autoencoder(
+            config.train.network,
+            channels=config.preprocess.channels,
+            height=config.preprocess.height,
+            width=config.preprocess.width,
+            latent_dim=config.train.latent_dim,
+            batch_norm=config.train.method == "aae",
+        )
+        load_weights(self.weights, {"encoder": autoencoder.encoder, "decoder": autoencoder.decoder})
+        try:
+            numbers = json.loads(self.calibration.read_text())
+            decision = Decision.from_json(numbers["decision"])
+        except (ValueError, KeyError, BundleError) as error:
+            raise DataError(f"{self.calibration} cannot be used: {error}; train again") from error
+        samples = read_npz(self.samples.read_bytes(), name=str(self.samples), error=DataError)
+        return TrainedRun(
+            path=self.path,
+            config=config,
+            autoencoder=autoencoder.eval(),
+            prior=StandardNormal(config.train.latent_dim),
+            calibration=numbers["calibration"],
+            decision=decision,
+            sample_inputs=samples["inputs"],
+            raw_frames=[samples[key] for key in sorted(samples) if key.startswith("frame_")],
+        )
+
+
+def default_run_path(data: str) -> Path:
+    """runs/NAME-N, with N one above the highest there is; NAME from the first telling folder of the data path."""
+    path = Path(data).absolute()
+    parts = [path.stem if path.is_file() else path.name, *(parent.name for parent in path.parents)]
+    telling = next((part for part in parts if part and part.lower() not in GENERIC_NAMES), "run")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", telling)
+    taken = [
+        int(match.group(1))
+        for run in (RUNS.iterdir() if RUNS.is_dir() else ())
+        if (match := re.fullmatch(rf"{re.escape(name)}-(\d+)", run.name))
+    ]
+    return RUNS / f"{name}-{max(taken, default=0) + 1}"
+
+
+def point_latest_at(run: Path) -> None:
+    """Make runs/latest a link to the run."""
+    LATEST.parent.mkdir(parents=True, exist_ok=True)
+    temporary = LATEST.with_name(".latest")
+    temporary.unlink(missing_ok=True)
+    target = run.resolve()
+    inside = target.parent == RUNS.resolve()
+    temporary.symlink_to(target.name if inside else target, target_is_directory=True)
+    temporary.replace(LATEST)
+
+
+def latest_run() -> Path:
+    """The run that runs/latest points at; raises DataError where there is none."""
+    if not LATEST.is_dir():
+        raise DataError(f"no run folder named and no {LATEST} here; train first: edge-aae train DATA")
+    return LATEST
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write a CSV file, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_atomically(path, text.getvalue().encode())
+
+
+def _json_bytes(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()

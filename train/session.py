@@ -1,0 +1,281 @@
+"""A whole training run, from images to a run folder that export can use; the Python entry to training."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_runtime import __version__
+from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.score import CRITERIA, Decision
+from train.calibrate import calibrate
+from train.data import DataSettings, TrainingSet, load_training_set
+from train.progress import TrainingProgress
+from train.report import contact_sheet, plot_losses, plot_scores
+from train.run_folder import RunConfig, RunFolder, point_latest_at, write_csv
+from train.scoring import map_peaks
+from train.settings import TrainSettings
+from train.snapshot import Snapshot
+from train.trainer import Trainer
+
+__all__ = ["TrainingOutcome", "pick_device", "resume", "train"]
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINT_INTERVAL_S = 30.0
+"""A crash loses at most this much work, and an epoch."""
+
+SAMPLE_BYTES = 4_000_000
+"""Bytes of sample images in a run folder, and with their outputs about five times that in a bundle."""
+MIN_SAMPLES, MAX_SAMPLES = 4, 32
+
+PEAK_QUANTILES = (0.5, 0.99)
+"""Of the brightest pixel of each training image's anomaly map; heatmaps get their colour scale from them."""
+
+
+class TrainingOutcome:
+    """What a run left behind."""
+
+    def __init__(self, folder: RunFolder, config: RunConfig, seconds: float, n_rejected: int, flagged: float) -> None:
+        self.folder = folder
+        self.config = config
+        self.seconds = seconds
+        """Spent training in this process"""
+        self.n_rejected = n_rejected
+        self.flagged_share = flagged
+        """Share of the training images above the calibrated threshold"""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every phase was run; False after an interruption."""
+        return self.config.status == "complete"
+
+
+def train(
+    data: DataSettings, settings: TrainSettings, out: Path, *, device: str = "auto", announce: bool = True
+) -> TrainingOutcome:
+    """Train a new run into the folder `out`; announce makes runs/latest point at it.
+
+    SIGINT and SIGTERM end it at the last whole epoch with a usable folder. Raises DataError, ConfigError.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} exists and is not empty; name another --out, or go on with it through --resume")
+    torch_device = pick_device(device)
+    images = load_training_set(data, settings.network)
+    trainer = Trainer(settings, images.images, torch_device)
+    config = RunConfig(
+        edge_aae=__version__,
+        torch=torch.__version__,
+        device=_device_name(torch_device),
+        status="running",
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        epochs_done=0,
+        epochs_total=trainer.total_epochs,
+        n_images=len(images.images),
+        n_skipped=len(images.bad),
+        images_sha256=images.sha256(),
+        data=replace(data, path=str(Path(data.path).absolute())),
+        train=settings,
+        preprocess=images.preprocess,
+    )
+    folder = RunFolder(out)
+    out.mkdir(parents=True, exist_ok=True)
+    folder.write_config(config)
+    if announce:
+        point_latest_at(out)
+    return _run(folder, config, trainer, images)
+
+
+def resume(out: Path, *, device: str = "auto") -> TrainingOutcome:
+    """Go on with an interrupted run, as if nothing had happened.
+
+    Raises DataError where the folder has no checkpoint or the images are not the ones it was trained on.
+    """
+    folder = RunFolder(out)
+    config = folder.read_config()
+    if config.status == "complete":
+        raise ConfigError(f"{out} is complete ({config.epochs_done} epochs); there is nothing to resume")
+    images = load_training_set(config.data, config.train.network)
+    if images.sha256() != config.images_sha256:
+        raise DataError(
+            f"the images in {config.data.path} are not those {out} was trained on "
+            f"({len(images.images)} now, {config.n_images} then, or other pixels); train a new run"
+        )
+    trainer = Trainer(config.train, images.images, pick_device(device))
+    if folder.checkpoint.exists():
+        trainer.restore(Snapshot.read(folder.checkpoint))
+    logger.info("resuming %s after %d of %d epochs", out, len(trainer.rows), trainer.total_epochs)
+    point_latest_at(out)
+    return _run(folder, config, trainer, images)
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device for `auto`, `cpu`, `cuda` or `cuda:N`; raises ConfigError where it cannot be used."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device is {name!r}, expected auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device is {name!r}, expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def _run(folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet) -> TrainingOutcome:
+    logger.info(
+        "training %s (%s, refine %s) on %d images %s, %d epochs, on %s",
+        config.train.network,
+        config.train.method,
+        config.train.refine,
+        len(images.images),
+        images.preprocess.input_shape,
+        trainer.total_epochs,
+        config.device,
+    )
+    if images.bad:
+        write_csv(folder.path / "skipped.csv", ["name", "reason"], images.bad)
+    start = time.monotonic()
+    written_s = start
+
+    def keep(snapshot: Snapshot) -> None:
+        nonlocal written_s
+        if time.monotonic() - written_s >= CHECKPOINT_INTERVAL_S:
+            snapshot.write(folder.checkpoint)
+            written_s = time.monotonic()
+
+    with TrainingProgress(trainer.total_epochs, len(trainer.rows)) as progress, _stop_requests() as stopped:
+        complete = trainer.run(progress, keep, stopped)
+    seconds = time.monotonic() - start
+    snapshot = trainer.snapshot()
+    folder.write_weights(snapshot)
+    if complete:
+        folder.checkpoint.unlink(missing_ok=True)
+    else:
+        snapshot.write(folder.checkpoint)
+    config = replace(config, status="complete" if complete else "interrupted", epochs_done=len(trainer.rows))
+    flagged = _write_findings(folder, config, trainer, images)
+    folder.write_config(config)
+    return TrainingOutcome(folder, config, seconds, int(trainer.refinement.candidates.sum()), flagged)
+
+
+def _write_findings(folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet) -> float:
+    """Calibrate and write logs, sheets and plots. Returns the share of training images above the threshold."""
+    criteria, _ = trainer.criteria_and_codes()
+    calibration, decision = calibrate(criteria, config.train.method)
+    peaks = map_peaks(trainer.autoencoder, trainer.images)
+    calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
+    folder.write_calibration(calibration, decision)
+    folder.write_training_log(trainer.rows)
+    scores = decision.score(criteria)
+    chosen = _sample_indices(scores, images.images)
+    folder.write_samples(images.images[chosen], images.raw_frames)
+    _write_refinement(folder.path / "refinement.csv", trainer, images, criteria, decision)
+    rejected = trainer.refinement.candidates
+    _write_sheet(folder.path / "rejected.png", images, scores, rejected)
+    plot_losses(folder.path / "losses.png", trainer.rows)
+    plot_scores(folder.path / "scores.png", criteria, decision, rejected)
+    return float(calibration["flagged_share"])
+
+
+def _write_refinement(
+    path: Path, trainer: Trainer, images: TrainingSet, criteria: NDArray[np.float32], decision: Decision
+) -> None:
+    scores = decision.score(criteria)
+    flagged = decision.is_anomalous(scores)
+    header = [
+        "index",
+        "name",
+        "label",
+        *CRITERIA,
+        "score",
+        "above_threshold",
+        "kept",
+        "weight",
+        "round",
+        "reason",
+    ]
+    rows = []
+    for index, name in enumerate(images.names):
+        verdict = trainer.refinement.verdict(index)
+        label = "" if images.labels is None else int(images.labels[index])
+        rows.append(
+            [
+                index,
+                name,
+                label,
+                *(f"{value:.6g}" for value in criteria[index]),
+                f"{scores[index]:.6g}",
+                int(flagged[index]),
+                int(verdict.kept),
+                f"{verdict.weight:g}",
+                verdict.round if not verdict.kept else "",
+                verdict.reason,
+            ]
+        )
+    write_csv(path, header, rows)
+
+
+def _write_sheet(path: Path, images: TrainingSet, scores: NDArray[np.float64], rejected: NDArray[np.bool_]) -> None:
+    """The rejected images, most anomalous first; without refinement the highest scores, and the title says so."""
+    order = np.argsort(-scores, kind="stable")
+    if rejected.any():
+        order = order[rejected[order]]
+        title = f"{len(order)} of {len(scores)} training images rejected, highest score first"
+    else:
+        order = order[: max(1, round(0.1 * len(order)))]
+        title = f"none of {len(scores)} training images rejected; the highest scores"
+    captions = [f"{scores[index]:.2f} {Path(images.names[index]).stem[-11:]}" for index in order]
+    contact_sheet(path, title, [images.images[index] for index in order], captions)
+
+
+def _sample_indices(scores: NDArray[np.float64], images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Images for the golden samples: evenly spread over the ranked scores, and the two astride the threshold."""
+    n_samples = int(np.clip(SAMPLE_BYTES // images[0].nbytes, MIN_SAMPLES, MAX_SAMPLES))
+    ranked = np.argsort(scores, kind="stable")
+    spread = ranked[np.linspace(0, len(ranked) - 1, max(2, n_samples - 2)).round().astype(int)]
+    above = int(np.searchsorted(scores[ranked], 1.0, side="right"))
+    astride = ranked[max(0, above - 1) : above + 1]
+    return np.unique(np.concatenate((spread, astride)))
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turn the first SIGINT or SIGTERM into a polite request; a second one ends the program as usual."""
+    requested = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield requested.is_set
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, frame: FrameType | None) -> None:
+        requested.set()
+        logger.warning("stopping at the last whole epoch; once more to end at once")
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+    try:
+        for number in previous:
+            signal.signal(number, request)
+        yield requested.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,113 @@
+"""The state of a training run in memory and in a safetensors file. No pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from edge_runtime.bundle import write_atomically
+from edge_runtime.errors import DataError
+from train.aae import Learner
+
+__all__ = ["Snapshot", "load_weights", "restore_learner", "snapshot_learner"]
+
+META = "state"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that the rest of a run depends on, at the end of an epoch."""
+
+    tensors: dict[str, Tensor]
+    """Weights, optimiser state and the generator's state, by name"""
+    refinement: dict[str, NDArray[Any]]
+    position: dict[str, int]
+    rows: list[dict[str, Any]]
+
+    def write(self, path: Path) -> None:
+        """Write the snapshot as one safetensors file, whole or not at all."""
+        arrays = {f"refinement/{name}": torch.from_numpy(array) for name, array in self.refinement.items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in {**self.tensors, **arrays}.items()}
+        state = json.dumps({"position": self.position, "rows": self.rows})
+        write_atomically(path, save(tensors, metadata={META: state}))
+
+    @classmethod
+    def read(cls, path: Path) -> Snapshot:
+        """The snapshot read back; raises DataError for files that are missing or damaged."""
+        tensors, metadata = _read_safetensors(path)
+        try:
+            state = json.loads(metadata[META])
+        except (KeyError, ValueError) as error:
+            raise DataError(f"{path} is no checkpoint of edge-aae: {error}; train again") from error
+        prefix = "refinement/"
+        refinement = {
+            name.removeprefix(prefix): np.array(tensor) for name, tensor in tensors.items() if name.startswith(prefix)
+        }
+        rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
+        return cls(rest, refinement, state["position"], state["rows"])
+
+
+def load_weights(path: Path, modules: dict[str, torch.nn.Module]) -> None:
+    """Load weights written as `module.parameter` into the named modules.
+
+    Raises DataError for a file that is damaged or belongs to another network.
+    """
+    tensors, _ = _read_safetensors(path)
+    for name, module in modules.items():
+        try:
+            module.load_state_dict(_below(tensors, name))
+        except RuntimeError as error:
+            raise DataError(f"{path} does not fit the network of its config.json: {error}") from error
+
+
+def snapshot_learner(learner: Learner) -> dict[str, Tensor]:
+    """Copies of weights and optimiser state by name: `encoder.0.weight`, `optimizer.autoencoder/3/exp_avg`."""
+    tensors = {
+        f"{module_name}.{name}": tensor.detach().clone()
+        for module_name, module in learner.modules().items()
+        for name, tensor in module.state_dict().items()
+    }
+    for optimizer_name, optimizer in learner.optimizers().items():
+        for index, state in optimizer.state_dict()["state"].items():
+            for key, value in state.items():
+                tensors[f"optimizer.{optimizer_name}/{index}/{key}"] = torch.as_tensor(value).detach().clone()
+    return tensors
+
+
+def restore_learner(learner: Learner, tensors: dict[str, Tensor]) -> None:
+    """Put copies back that snapshot_learner took."""
+    for name, module in learner.modules().items():
+        module.load_state_dict(_below(tensors, name))
+    for name, optimizer in learner.optimizers().items():
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            if key.startswith(f"optimizer.{name}/"):
+                _, index, entry = key.split("/")
+                state.setdefault(int(index), {})[entry] = tensor.clone()
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        content = path.read_bytes()
+        tensors = load(content)
+        header_length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + header_length]).get("__metadata__", {})
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except (SafetensorError, ValueError) as error:
+        raise DataError(f"{path} is damaged or no safetensors file: {error}; train again") from error
+    return tensors, metadata

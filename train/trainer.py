@@ -1,0 +1,217 @@
+"""The training run: phases, epochs, the refinement between them, and a state that can be put away and resumed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_runtime.errors import DataError
+from edge_runtime.prior import StandardNormal
+from train.aae import Learner, StepLosses, draw_prior
+from train.networks import Autoencoder, Discriminator, build_autoencoder
+from train.refine import Refinement
+from train.scoring import raw_criteria
+from train.settings import TrainSettings
+from train.snapshot import Snapshot, restore_learner, snapshot_learner
+
+__all__ = ["EpochRow", "Phase", "Trainer", "phases_of"]
+
+MIN_IMAGES = 16
+"""Fewer images give neither a batch nor a p90."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of epochs under one set of weights."""
+
+    name: str
+    epochs: int
+    detection_round: int = 0
+    """1-based round of one-class SVM detection that opens the phase; 0 for none."""
+    retrains: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One line of training.csv."""
+
+    phase: str
+    epoch: int
+    """1-based, within the whole run"""
+    reconstruction_loss: float
+    encoder_loss: float
+    discriminator_loss: float
+    images: int
+    """Images trained on: those with a weight other than zero"""
+    candidates: int
+    """Images believed anomalous so far"""
+    seconds: float
+
+
+def phases_of(settings: TrainSettings) -> list[Phase]:
+    """The phases of a run: one without refinement, the paper's three with ITSR (section 4.2)."""
+    schedule = settings.schedule
+    if settings.refine == "none":
+        return [Phase("train", schedule.train)]
+    rounds = range(1, settings.itsr.rounds + 1)
+    return [
+        Phase("pretrain", schedule.train),
+        *(Phase(f"refine-{number}", schedule.refine, detection_round=number) for number in rounds),
+        Phase("retrain", schedule.retrain, retrains=True),
+    ]
+
+
+class Trainer:
+    """Trains one autoencoder; one seed gives the same weights again on the same machine."""
+
+    def __init__(self, settings: TrainSettings, images: NDArray[np.uint8], device: torch.device) -> None:
+        """images: (N, H, W, C) uint8 network inputs. Raises DataError where there are too few."""
+        n_images, height, width, channels = images.shape
+        if n_images < MIN_IMAGES:
+            raise DataError(f"{n_images} images to train on, expected at least {MIN_IMAGES}")
+        self.settings = settings
+        self.device = device
+        self.prior = StandardNormal(settings.latent_dim)
+        self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)  # (N, C, H, W) uint8
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.refinement = Refinement.fresh(n_images, settings.itsr)
+        self.phases = phases_of(settings)
+        self.phase_index = 0
+        self.epoch_in_phase = 0
+        self.rows: list[EpochRow] = []
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            autoencoder = build_autoencoder(
+                settings.network,
+                channels=channels,
+                height=height,
+                width=width,
+                latent_dim=settings.latent_dim,
+                batch_norm=settings.method == "aae",
+            )
+            discriminator = Discriminator(settings.latent_dim) if settings.method == "aae" else None
+        self.learner = Learner(
+            # Channels last is 1.5 to 2.5 times faster for these convolutions on a CPU.
+            autoencoder.to(device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            discriminator.to(device) if discriminator is not None else None,
+            learning_rate=settings.learning_rate,
+            adversarial_weight=settings.adversarial_weight,
+        )
+
+    @property
+    def autoencoder(self) -> Autoencoder:
+        """The network being trained."""
+        return self.learner.autoencoder
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of the whole run."""
+        return sum(phase.epochs for phase in self.phases)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every phase was run."""
+        return self.phase_index >= len(self.phases)
+
+    def run(
+        self,
+        on_epoch: Callable[[EpochRow], None] = lambda row: None,
+        on_whole: Callable[[Snapshot], None] = lambda snapshot: None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train to the end; returns False where `stopped` ended it.
+
+        on_epoch is told of each epoch; on_whole gets the state after it, which can be written and resumed from.
+        A stop inside an epoch goes back to the end of the last whole one, so that what is kept can be resumed as if
+        nothing had happened.
+        """
+        last_whole = self.snapshot()
+        while not self.finished:
+            phase = self.phases[self.phase_index]
+            if self.epoch_in_phase == 0:
+                self._open_phase(phase)
+            if self.epoch_in_phase < phase.epochs:
+                row = self._train_epoch(phase, stopped)
+                if row is None:
+                    self.restore(last_whole)
+                    return False
+                self.epoch_in_phase += 1
+                self.rows.append(row)
+                on_epoch(row)
+            if self.epoch_in_phase >= phase.epochs:
+                self.phase_index += 1
+                self.epoch_in_phase = 0
+            last_whole = self.snapshot()
+            on_whole(last_whole)
+        return True
+
+    def snapshot(self) -> Snapshot:
+        """A copy of everything that the rest of the run depends on."""
+        return Snapshot(
+            tensors={**snapshot_learner(self.learner), "generator": self.generator.get_state().clone()},
+            refinement={name: array.copy() for name, array in self.refinement.to_arrays().items()},
+            position={"phase_index": self.phase_index, "epoch_in_phase": self.epoch_in_phase},
+            rows=[asdict(row) for row in self.rows],
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of a run with the same settings and images."""
+        restore_learner(self.learner, snapshot.tensors)
+        self.generator.set_state(snapshot.tensors["generator"].cpu())
+        self.refinement = Refinement.from_arrays(snapshot.refinement, self.settings.itsr)
+        self.phase_index = snapshot.position["phase_index"]
+        self.epoch_in_phase = snapshot.position["epoch_in_phase"]
+        self.rows = [EpochRow(**row) for row in snapshot.rows]
+
+    def criteria_and_codes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Raw criteria (N, K) and codes (N, D) of all training images under the present weights."""
+        return raw_criteria(self.autoencoder, self.prior, self.images)
+
+    def _open_phase(self, phase: Phase) -> None:
+        if phase.detection_round:
+            _, codes = self.criteria_and_codes()
+            self.refinement.detect(codes, phase.detection_round, self.settings.seed + phase.detection_round)
+        if phase.retrains:
+            criteria, _ = self.criteria_and_codes()
+            self.refinement.start_retraining(criteria[:, 0])
+
+    def _train_epoch(self, phase: Phase, stopped: Callable[[], bool]) -> EpochRow | None:
+        start = time.perf_counter()
+        self.autoencoder.train()
+        weights = torch.from_numpy(self.refinement.weights).to(self.device)
+        used = torch.from_numpy(np.flatnonzero(self.refinement.weights))
+        error_cap = self.refinement.error_cap
+        steps: list[StepLosses] = []
+        for batch in self._batches(used):
+            if stopped():
+                return None
+            batch = batch.to(self.device)
+            x = self.images[batch].to(torch.float32, memory_format=torch.channels_last) / 255.0  # (B, C, H, W)
+            draws = draw_prior(self.prior, len(batch), self.generator, self.device)
+            steps.append(self.learner.step(x, weights[batch], draws, error_cap=error_cap))
+        return EpochRow(
+            phase=phase.name,
+            epoch=len(self.rows) + 1,
+            reconstruction_loss=_mean(step.reconstruction for step in steps),
+            encoder_loss=_mean(step.encoder for step in steps),
+            discriminator_loss=_mean(step.discriminator for step in steps),
+            images=len(used),
+            candidates=int(self.refinement.candidates.sum()),
+            seconds=time.perf_counter() - start,
+        )
+
+    def _batches(self, used: Tensor) -> Iterator[Tensor]:
+        shuffled = used[torch.randperm(len(used), generator=self.generator)]
+        for batch in shuffled.split(self.settings.batch_size):
+            if len(batch) > 1:  # batch normalisation needs two
+                yield batch
+
+
+def _mean(values: Iterator[Tensor]) -> float:
+    return float(torch.stack(list(values)).mean())
