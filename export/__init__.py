@@ -1,0 +1,1 @@
+"""Export: networks to ONNX, the parity gate, bundle writing. Imports torch and onnx."""

@@ -1,0 +1,166 @@
+"""Networks to ONNX: encoder, decoder and the fused detector, as TensorRT's parser wants them.
+
+opset 18, weights inside the file, Cast first, FP32 (tried rules: the parser takes uint8 only as input of a Cast).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from edge_runtime.errors import EdgeAaeError
+from edge_runtime.preprocess import Preprocess
+from edge_runtime.prior import StandardNormal
+from edge_runtime.score import CRITERIA, anomaly_map
+from train.networks import Autoencoder
+from train.scoring import criteria_of
+
+__all__ = ["DetectorGraph", "ExportError", "OPSET", "export_graphs", "graph_facts"]
+
+OPSET = 18
+"""The newest that onnx-tensorrt 10.0 to 11.x, TensorRT-RTX and onnxruntime 1.17 to 1.32 all take."""
+
+MAX_BATCH = 1024
+"""Upper bound of the dynamic batch of encoder and decoder, for the exporter's shape analysis."""
+
+
+class ExportError(EdgeAaeError, RuntimeError):
+    """The exporter did not write what was asked for."""
+
+
+class DetectorGraph(nn.Module):
+    """The fused detector: network input in, raw criteria, latent and anomaly map out."""
+
+    def __init__(self, autoencoder: Autoencoder, prior: StandardNormal) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.prior = prior
+
+    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """criteria (B, K), latent (B, D), anomaly_map (B, H, W) for frame (B, H, W, C) uint8."""
+        dtype = next(self.autoencoder.parameters()).dtype
+        x = frame.to(dtype).permute(0, 3, 1, 2) / 255.0  # (B, C, H, W) in [0, 1]
+        z, x_hat = self.autoencoder(x)
+        return criteria_of(x, x_hat, z, self.prior), z, anomaly_map(x, x_hat)
+
+
+def export_graphs(autoencoder: Autoencoder, prior: StandardNormal, preprocess: Preprocess) -> dict[str, bytes]:
+    """encoder.onnx, decoder.onnx (dynamic batch) and detector.onnx (static batch 1) by name.
+
+    autoencoder: on the CPU, in evaluation mode. Raises ExportError where the written graph breaks the rules.
+    """
+    height, width, channels = preprocess.input_shape
+    batch = {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}
+    # Two examples, not one: the exporter specialises a dimension whose example is 1.
+    x = torch.zeros(2, channels, height, width)
+    z = torch.zeros(2, prior.dim)
+    frame = torch.zeros(1, height, width, channels, dtype=torch.uint8)
+    return {
+        "encoder.onnx": _export(autoencoder.encoder, x, ["x"], ["latent"], batch),
+        "decoder.onnx": _export(autoencoder.decoder, z, ["z"], ["x_hat"], batch),
+        "detector.onnx": _export(
+            DetectorGraph(autoencoder, prior), frame, ["frame"], ["criteria", "latent", "anomaly_map"], None
+        ),
+    }
+
+
+def graph_facts(content: bytes) -> dict[str, Any]:
+    """What the manifest says of a graph: opset, precision, names, shapes and dtypes of inputs and outputs."""
+    model = onnx.load_from_string(content)
+
+    def describe(values: Any) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": value.name,
+                "shape": [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim],
+                "dtype": onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name,
+            }
+            for value in values
+        ]
+
+    return {
+        "precision": "fp32",
+        "opset": _opset(model),
+        "inputs": describe(model.graph.input),
+        "outputs": describe(model.graph.output),
+    }
+
+
+def _export(
+    module: nn.Module, example: Tensor, inputs: list[str], outputs: list[str], batch: Mapping[int, Any] | None
+) -> bytes:
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            module.eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_shapes=(batch,) if batch is not None else None,
+            verbose=False,
+        )
+    assert program is not None, "the dynamo exporter returns a program"
+    model = program.model_proto
+    _strip_sources(model)
+    model.metadata_props.add(key="criteria", value=",".join(CRITERIA))
+    _check(model, outputs)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _strip_sources(model: onnx.ModelProto) -> None:
+    """Drop what the exporter notes of our source: stack traces with paths of the exporting machine."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    model.graph.doc_string = ""
+    del model.graph.metadata_props[:]
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]
+
+
+def _check(model: onnx.ModelProto, outputs: list[str]) -> None:
+    onnx.checker.check_model(model, full_check=True)
+    if _opset(model) != OPSET:
+        raise ExportError(
+            f"the exporter wrote opset {_opset(model)}, asked for {OPSET}; use the pinned torch and onnxscript"
+        )
+    written = [output.name for output in model.graph.output]
+    if written != outputs:
+        raise ExportError(f"the exporter wrote outputs {written}, asked for {outputs}; use the pinned torch")
+    first = model.graph.node[0]
+    if model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8 and first.op_type != "Cast":
+        raise ExportError(f"the detector's first node is {first.op_type}, TensorRT needs Cast; use the pinned torch")
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+@contextlib.contextmanager
+def _quiet_exporter() -> Any:
+    """The exporter prints progress and warns of its own internals; both say nothing to the user."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
