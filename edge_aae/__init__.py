@@ -1,0 +1,11 @@
+"""edge-aae: train an image anomaly detector on unsorted images, ship it to a device, trust the number it prints.
+
+from edge_aae import Detector
+result = Detector.load("model.aae").score(frame)
+"""
+
+from __future__ import annotations
+
+from edge_runtime import Bundle, Detector, Result, __version__
+
+__all__ = ["Bundle", "Detector", "Result", "__version__"]

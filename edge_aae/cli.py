@@ -1,0 +1,82 @@
+"""The command `edge-aae`: commands, logging, and how errors end. Heavy imports wait inside the commands."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+
+from edge_aae.commands.demo import demo
+from edge_aae.commands.export import export, info, verify
+from edge_aae.commands.run import run
+from edge_aae.commands.score import score
+from edge_aae.commands.train import train
+from edge_runtime import __version__
+from edge_runtime.errors import EdgeAaeError
+
+__all__ = ["cli", "main"]
+
+logger = logging.getLogger(__name__)
+
+INTERRUPTED = 130
+"""What a shell reports for a program that SIGINT ended."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="edge-aae")
+@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+@click.option("-q", "--quiet", is_flag=True, help="Say warnings and errors alone.")
+def cli(verbose: bool, quiet: bool) -> None:
+    """Train an image anomaly detector on unsorted images, export it with a parity gate, run it on the edge.
+
+    \b
+    edge-aae train IMAGES     a run folder from a folder of unsorted images
+    edge-aae export           ./model.aae from the newest run, if it passes the parity gate
+    edge-aae verify           the gate again, on this machine
+    edge-aae run --camera 0   one JSON record a frame
+
+    Exit status: 0 ok, 1 error, 2 usage, 3 parity gate failed, 4 source lost or not openable.
+    """
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
+    for package in ("edge_aae", "train", "export", "edge_runtime"):
+        logging.getLogger(package).setLevel(level)
+
+
+for command in (train, export, verify, info, run, score, demo):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; every error that a user can cause ends in one line and its exit status."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)
+    except EdgeAaeError as error:
+        click.echo(f"error: {error}", err=True)
+        logger.debug("raised here", exc_info=error)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our standard output went away; nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:
+        click.echo(f"error: {error}", err=True)
+        logger.debug("raised here", exc_info=error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Options and parameter types that several commands share."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edge_runtime.errors import BundleError
+
+__all__ = ["CLASSES", "CONTAMINATE", "PERCENT", "ROI", "SIZE", "model_option", "resolve_model"]
+
+logger = logging.getLogger(__name__)
+
+MODEL_VARIABLE = "EDGE_AAE_MODEL"
+DEFAULT_MODEL = Path("model.aae")
+DEMO_MODEL = Path("demo-out/model.aae")
+LATEST_CONFIG = Path("runs/latest/config.json")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def model_option(command: Command) -> Command:
+    """--model: the bundle; see resolve_model for what stands in for it."""
+    return click.option(
+        "--model",
+        type=click.Path(path_type=Path),
+        help=f"Bundle (.aae file or folder).  [default: ${MODEL_VARIABLE}, ./{DEFAULT_MODEL}, or the demo's]",
+    )(command)
+
+
+def resolve_model(named: Path | None) -> Path:
+    """The bundle to use: the named one, $EDGE_AAE_MODEL, ./model.aae, or the one `edge-aae demo` left.
+
+    Raises BundleError where there is none.
+    """
+    if named is not None:
+        return named
+    variable = os.environ.get(MODEL_VARIABLE)
+    if variable:
+        return Path(variable)
+    if DEFAULT_MODEL.exists():
+        if LATEST_CONFIG.exists() and LATEST_CONFIG.stat().st_mtime > DEFAULT_MODEL.stat().st_mtime:
+            logger.info(
+                "note: runs/latest is newer than ./%s; `edge-aae export` would bring it up to date",
+                DEFAULT_MODEL,
+            )
+        return DEFAULT_MODEL
+    if DEMO_MODEL.exists():
+        logger.info("no ./%s here; using the demo's, %s", DEFAULT_MODEL, DEMO_MODEL)
+        return DEMO_MODEL
+    raise BundleError(
+        f"no bundle: there is no ./{DEFAULT_MODEL}, ${MODEL_VARIABLE} is not set and --model was not given; "
+        "make one with `edge-aae train IMAGES` and `edge-aae export`"
+    )
+
+
+class _Parsed(click.ParamType[Any]):
+    """A parameter type around a function that raises ValueError for what it cannot read."""
+
+    def __init__(self, name: str, expected: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._expected = expected
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError:
+            self.fail(f"{value!r}, expected {self._expected}", param, ctx)
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = [int(side) for side in text.lower().split("x")]
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise ValueError
+    return sides[0], sides[-1]
+
+
+def _classes(text: str) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(int(label) for label in text.split(",")))
+
+
+def _contaminate(text: str) -> tuple[tuple[int, float], ...]:
+    parts = [part.split(":") for part in text.split(",")]
+    return tuple((int(label), float(share)) for label, share in parts)
+
+
+def _percent(text: str) -> float:
+    return float(text.rstrip("%")) / 100.0 if text.endswith("%") else float(text)
+
+
+def _roi(text: str) -> tuple[int, int, int, int]:
+    x, y, width, height = (int(number) for number in text.split(","))
+    return x, y, width, height
+
+
+SIZE = _Parsed("size", "pixels such as 128, or ROWSxCOLUMNS such as 96x256", _size)
+CLASSES = _Parsed("classes", "class numbers such as 0 or 0,3", _classes)
+CONTAMINATE = _Parsed("class:share", "CLASS:SHARE such as 2:0.05", _contaminate)
+PERCENT = _Parsed("percent", "a share such as 1% or 0.01", _percent)
+ROI = _Parsed("x,y,w,h", "X,Y,WIDTH,HEIGHT in frame pixels", _roi)

@@ -1,0 +1,135 @@
+"""`edge-aae run`: frames in, records out."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+import click
+
+from edge_aae.commands.options import model_option, resolve_model
+from edge_runtime.errors import DataError
+
+__all__ = ["run"]
+
+logger = logging.getLogger(__name__)
+
+
+@click.command()
+@click.option("--camera", type=click.IntRange(min=0), help="V4L2 camera by index: 0 is /dev/video0.")
+@click.option("--source", help="Video file, image, folder of images, or a glob pattern of them.")
+@model_option
+@click.option("--out", default="-", show_default=True, help="JSON Lines file; - is standard output.")
+@click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
+@click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
+@click.option("--max-frames", type=click.IntRange(min=1), help="End after so many frames.")
+def run(
+    camera: int | None,
+    source: str | None,
+    model: Path | None,
+    out: str,
+    threshold: float | None,
+    threads: int,
+    max_frames: int | None,
+) -> None:
+    """Score a camera, a video or images: one JSON record a frame, in order.
+
+    SIGINT and SIGTERM end a run cleanly. The last line on standard error sums it up: frames, anomalies, latency.
+    An existing --out file is kept: it gets the suffix .1, .2 and so on.
+
+    \b
+    edge-aae run --camera 0
+    edge-aae run --source line3.avi --out records.jsonl
+    """
+    from edge_runtime.detector import Detector
+    from edge_runtime.pipeline import RunSummary
+    from edge_runtime.pipeline import run as run_pipeline
+    from edge_runtime.records import redact
+    from edge_runtime.sources import source_from
+
+    if (camera is None) == (source is None):
+        raise click.UsageError("name one source: --camera INDEX or --source PATH")
+    frames = source_from(camera, source)
+    detector = Detector.load(resolve_model(model), threads=threads, threshold=threshold)
+    logger.info(
+        "%s on %s, model %s sha256:%s, threshold %g",
+        redact(frames.source_id),
+        detector.backend.name,
+        detector.bundle.path,
+        detector.bundle.digest[:12],
+        detector.decision.threshold,
+    )
+    summary = RunSummary()
+    try:
+        with _stop_on_signal() as stopped, frames, _record_writer(out) as write:
+            run_pipeline(detector, frames, write, stopped=stopped, max_frames=max_frames, summary=summary)
+    finally:
+        click.echo(str(summary), err=True)
+    if summary.frames == 0 and summary.unscored:
+        raise DataError(f"none of {summary.unscored} frames of {redact(frames.source_id)} could be scored; see above")
+
+
+@contextmanager
+def _record_writer(out: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """A function that writes one record and flushes it, so that a reader sees each frame at once."""
+    from edge_runtime.records import to_line
+
+    def writer(stream: IO[str]) -> Callable[[dict[str, Any]], None]:
+        def write(record: dict[str, Any]) -> None:
+            stream.write(to_line(record))
+            stream.flush()
+
+        return write
+
+    if out == "-":
+        yield writer(sys.stdout)
+        return
+    path = Path(out)
+    _keep_older(path)
+    try:
+        stream = path.open("x", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write records to {path}: {error.strerror or error}") from error
+    with stream:
+        yield writer(stream)
+
+
+def _keep_older(path: Path) -> None:
+    """Move an existing record file aside, so that no run's records are lost."""
+    if not path.is_file():
+        return
+    if path.stat().st_size == 0:
+        path.unlink()
+        return
+    number = 1
+    while (older := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    path.rename(older)
+    logger.info("kept the older records as %s", older)
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a request that the loop sees between frames; a second SIGINT interrupts."""
+    requested = threading.Event()
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if requested.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        requested.set()
+
+    try:
+        for number in previous:
+            signal.signal(number, request)
+        yield requested.is_set
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

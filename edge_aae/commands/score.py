@@ -1,0 +1,65 @@
+"""`edge-aae score`: images in, scores, metrics and heatmaps out."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from edge_aae.commands.options import CLASSES, model_option, resolve_model
+from edge_runtime.errors import DataError
+
+__all__ = ["score"]
+
+logger = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@model_option
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="CSV with columns name,label; label 0 or good is normal.",
+)
+@click.option("--classes", type=CLASSES, default=(), help="Normal classes of an IDX set.  [default: the bundle's]")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write one line an image.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write images and metrics.")
+@click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
+@click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
+@click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
+@click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Highest scores shown.")
+def score(
+    paths: tuple[Path, ...],
+    model: Path | None,
+    labels: Path | None,
+    classes: tuple[int, ...],
+    csv_file: Path | None,
+    json_file: Path | None,
+    heatmaps: Path | None,
+    threshold: float | None,
+    threads: int,
+    top: int,
+) -> None:
+    """Score PATHS: images, folders, an IDX (MNIST format) folder's test split, or an .npz file.
+
+    Where a folder has a `good` subfolder beside others, the others are anomalous; --labels says it for any files. With
+    labels it prints AUROC, AP (average precision) and BAcc (balanced accuracy at the bundle's threshold).
+    """
+    from edge_runtime.detector import Detector
+    from edge_runtime.evaluation import evaluate, load_items, write_csv, write_json
+
+    detector = Detector.load(resolve_model(model), threads=threads, threshold=threshold)
+    items = load_items(paths, detector.bundle, labels, classes)
+    with click.progressbar(items, label="scoring", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        evaluation = evaluate(detector, bar, heatmaps)
+    if not evaluation.rows:
+        raise DataError(f"none of {len(items)} images could be scored; see above")
+    for line in evaluation.lines(top):
+        click.echo(line)
+    if csv_file:
+        write_csv(csv_file, evaluation)
+    if json_file:
+        write_json(json_file, evaluation)

@@ -1,0 +1,170 @@
+"""`edge-aae train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from edge_aae.commands.options import CLASSES, CONTAMINATE, PERCENT, ROI, SIZE
+from edge_runtime.errors import ConfigError
+from edge_runtime.extras import require
+
+__all__ = ["train"]
+
+RESUME_KEEPS = {"out", "resume", "device"}
+"""What may stand beside --resume; every other setting comes from the run folder."""
+
+INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("data", required=False)
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-N]")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run: --out, or runs/latest.")
+@click.option(
+    "--network",
+    type=click.Choice(["mlp", "conv"]),
+    help="mlp: the paper's; conv: convolutional.  [default: conv for folders, mlp for IDX and .npz]",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["aae", "ae"]),
+    default="aae",
+    show_default=True,
+    help="aae: adversarial, standard normal prior; ae: conventional autoencoder.",
+)
+@click.option(
+    "--refine",
+    type=click.Choice(["none", "itsr"]),
+    default="none",
+    show_default=True,
+    help="Training set refinement; itsr: the paper's three phases.",
+)
+@click.option("--imgsz", type=SIZE, help="Network input, N or ROWSxCOLUMNS pixels.  [default: 128; IDX, .npz: as is]")
+@click.option("--channels", type=click.Choice(["1", "3"]), help="Grey or colour.  [default: what the images have]")
+@click.option(
+    "--fit",
+    type=click.Choice(["stretch", "letterbox"]),
+    help="How images meet the input's shape.  [default: stretch if all have one aspect ratio, else letterbox]",
+)
+@click.option("--roi", type=ROI, help="Region of interest in image pixels, cut out first.")
+@click.option("--classes", type=CLASSES, default=(), help="Normal classes of labelled data, such as 0 or 0,3.")
+@click.option(
+    "--contaminate",
+    type=CONTAMINATE,
+    default=(),
+    help="Mix in unmarked anomalies: 2:0.05 makes 5 % of the training set class 2.",
+)
+@click.option("--max-bad", type=PERCENT, default="1%", show_default=True, help="Unreadable images tolerated.")
+@click.option("--latent", type=int, help="Latent dimensions.  [default: mlp 2 (ae 32), conv 32]")
+@click.option("--epochs", type=int, help="Epochs of training (itsr: of pretraining).")
+@click.option("--refine-epochs", type=int, help="Epochs after each of the 10 itsr rounds.")
+@click.option("--retrain-epochs", type=int, help="Epochs of itsr's re-training.")
+@click.option("--epochs-scale", type=float, default=1.0, show_default=True, help="Times every phase's epochs.")
+@click.option("--batch", type=int, help="Images a step.  [default: mlp 128, conv 32]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Repeats a run on one machine.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.pass_context
+def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, **options: Any) -> None:
+    """Train a detector on DATA: a folder of unsorted images, an IDX (MNIST format) folder or an .npz file.
+
+    Ctrl-C ends training at the last whole epoch and leaves a run folder that export can use and --resume goes on with.
+
+    \b
+    edge-aae train photos/
+    edge-aae train fashion-mnist/ --classes 0 --contaminate 2:0.05 --network mlp --refine itsr
+    edge-aae train --resume
+    """
+    require("torch", extra="train", purpose="training runs")
+    from train import session
+    from train.run_folder import default_run_path, latest_run
+
+    if resume:
+        _refuse_settings(ctx, data)
+        outcome = session.resume(out or latest_run().resolve(), device=options["device"])
+    else:
+        if data is None:
+            raise click.UsageError("name the images to train on: edge-aae train DATA (or --resume)")
+        settings = _settings(data, options)
+        outcome = session.train(*settings, out or default_run_path(data), device=options["device"])
+    _report(outcome, ctx)
+
+
+def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    """DataSettings and TrainSettings from the options; defaults that depend on data and network are filled in."""
+    from edge_runtime.labelled import is_labelled_set
+    from train.data import DataSettings
+    from train.settings import (
+        NetworkName,
+        Schedule,
+        TrainSettings,
+        default_batch_size,
+        default_latent_dim,
+        default_schedule,
+    )
+
+    network: NetworkName = options["network"] or ("mlp" if is_labelled_set(Path(data)) else "conv")
+    method, refine = options["method"], options["refine"]
+    standard = default_schedule(network, method, refine)
+    if refine == "none" and (options["refine_epochs"] is not None or options["retrain_epochs"] is not None):
+        raise ConfigError("--refine-epochs and --retrain-epochs belong to --refine itsr")
+    schedule = Schedule(
+        train=_either(options["epochs"], standard.train),
+        refine=_either(options["refine_epochs"], standard.refine),
+        retrain=_either(options["retrain_epochs"], standard.retrain),
+    ).scaled(options["epochs_scale"])
+    data_settings = DataSettings(
+        path=data,
+        classes=options["classes"],
+        contaminate=options["contaminate"],
+        imgsz=options["imgsz"],
+        channels=int(options["channels"]) if options["channels"] else None,  # type: ignore[arg-type]
+        fit=options["fit"],
+        roi=options["roi"],
+        max_bad=options["max_bad"],
+        seed=options["seed"],
+    )
+    train_settings = TrainSettings(
+        network=network,
+        method=method,
+        refine=refine,
+        latent_dim=_either(options["latent"], default_latent_dim(network, method)),
+        schedule=schedule,
+        batch_size=_either(options["batch"], default_batch_size(network)),
+        seed=options["seed"],
+    )
+    return data_settings, train_settings
+
+
+def _either(named: int | None, standard: int) -> int:
+    return standard if named is None else named
+
+
+def _refuse_settings(ctx: click.Context, data: str | None) -> None:
+    named = [
+        f"--{name.replace('_', '-')}"
+        for name in ctx.params
+        if name not in RESUME_KEEPS and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE and name != "data"
+    ]
+    if data is not None:
+        named.insert(0, "DATA")
+    if named:
+        raise click.UsageError(f"a resumed run keeps its settings: drop {', '.join(named)}")
+
+
+def _report(outcome: Any, ctx: click.Context) -> None:
+    config = outcome.config
+    folder = outcome.folder.path
+    click.echo(
+        f"{'trained' if outcome.complete else 'interrupted'}: {config.epochs_done} of {config.epochs_total} epochs "
+        f"in {outcome.seconds:.0f} s, {config.n_images} images, {config.n_skipped} skipped, "
+        f"{outcome.n_rejected} rejected, {outcome.flagged_share:.1%} above the threshold"
+    )
+    click.echo(f"run folder: {folder}  (rejected.png, scores.png, losses.png, refinement.csv)")
+    if not outcome.complete:
+        click.echo(f"go on with: edge-aae train --resume --out {folder}")
+        ctx.exit(INTERRUPTED)
+    click.echo("next: edge-aae export")
