@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import re
 import struct
 import zipfile
@@ -115,6 +116,7 @@ def _read_zip(path: Path, content: bytes) -> dict[str, bytes]:
                     files[entry.filename] = stream.read(MAX_BYTES)
     except (
         zipfile.BadZipFile,
+        lzma.LZMAError,
         zlib.error,
         EOFError,
         NotImplementedError,
@@ -132,10 +134,14 @@ def _read_zip(path: Path, content: bytes) -> dict[str, bytes]:
 def _read_folder(path: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for file in sorted(path.iterdir()):
-        if file.name.startswith(".") or file.is_dir():
+        if file.name.startswith("."):
             continue
+        if file.is_symlink() and not file.is_file():
+            raise BundleError(f"{file} is a link that leads to no file; copy the file itself")
         if file.is_symlink() and file.resolve().parent != path.resolve():
             raise BundleError(f"{file} is a link that leaves the bundle's folder; copy the file itself")
+        if not file.is_file():
+            continue
         if file.stat().st_size > MAX_BYTES:
             raise BundleError(f"{file} is larger than {MAX_BYTES} bytes; do not use this bundle")
         if ENTRY_NAME.fullmatch(file.name):

@@ -85,6 +85,11 @@ class Detector:
         start = time.perf_counter()
         raw = self.backend.run(network_input[None])
         inferred = time.perf_counter()
+        if raw.criteria.shape != (1, len(self.bundle.criteria)):
+            raise BackendError(
+                f"{self.backend.name} gave criteria of shape {raw.criteria.shape}, the manifest names "
+                f"{list(self.bundle.criteria)}; export the bundle again"
+            )
         if not np.isfinite(raw.criteria).all():
             raise BackendError(
                 f"{self.backend.name} gave criteria {raw.criteria[0].tolist()}, expected finite numbers; "

@@ -159,7 +159,7 @@ class Evaluation:
         return lines
 
     def _groups(self) -> list[str]:
-        return list(dict.fromkeys(row.item.group for row in self.rows if row.item.group is not None))
+        return sorted({row.item.group for row in self.rows if row.item.group is not None})
 
 
 def load_items(
@@ -303,10 +303,12 @@ def _file_item(file: Path, name: str, group: str | None, anomalous: bool | None)
 def _with_labels(items: list[Item], labels_file: Path) -> list[Item]:
     labels = _read_labels(labels_file)
     labelled = []
+    n_named = 0
     for item in items:
         known = labels.get(item.name, labels.get(Path(item.name).name))
+        n_named += known is not None
         labelled.append(item if known is None else Item(item.name, item.load, item.group, known, item.observed))
-    if not any(item.anomalous is not None for item in labelled):
+    if n_named == 0:
         raise DataError(
             f"{labels_file} names none of the images, such as {items[0].name}; names are paths below the folder scored"
         )

@@ -6,12 +6,13 @@ Also the comparison that every parity check uses, here and in export: what is co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.archive import sha256
 from edge_runtime.backends import DETECTOR_OUTPUTS, onnx_session, run_session
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BundleError
@@ -86,6 +87,9 @@ class Golden:
     raw_frames: tuple[Frame, ...] = ()
     raw_inputs: tuple[Frame, ...] = ()
     """What preprocessing made of the raw frames where the bundle was exported"""
+    graphs: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 by name of the graphs that these outputs vouch for. A changed weight of a unit that no sample wakes
+    leaves every output as it was: the hash still tells."""
 
     def to_npz(self) -> bytes:
         """The bytes of golden.npz; the same samples give the same bytes."""
@@ -98,6 +102,7 @@ class Golden:
                 "x_hat": self.outputs.x_hat,
                 **{f"frame_{index}": frame for index, frame in enumerate(self.raw_frames)},
                 **{f"frame_{index}_input": frame for index, frame in enumerate(self.raw_inputs)},
+                **{f"sha256_{name}": np.array(digest) for name, digest in self.graphs.items()},
             }
         )
 
@@ -114,6 +119,7 @@ class Golden:
                 outputs,
                 tuple(arrays[f"frame_{index}"] for index in range(n_raw)),
                 tuple(arrays[f"frame_{index}_input"] for index in range(n_raw)),
+                {key.removeprefix("sha256_"): str(arrays[key]) for key in arrays if key.startswith("sha256_")},
             )
         except KeyError as error:
             raise BundleError(f"golden.npz lacks array {error}; export the bundle again") from error
@@ -152,7 +158,8 @@ class GateReport:
     decision_flips: int
     """Frames on whose anomaly the two sides disagree"""
     score_rank_correlation: float
-    notes: tuple[str, ...] = field(default=())
+    altered_graphs: tuple[str, ...] = ()
+    """Graphs that are not, byte for byte, those the reference was taken from"""
 
     @property
     def passed(self) -> bool:
@@ -166,6 +173,10 @@ class GateReport:
             f"allowed {item.tolerance.atol:g} + {item.tolerance.rtol:g} x |reference|"
             for item in self.comparisons
             if not item.passed
+        ]
+        lines += [
+            f"{name} is not the graph that was exported: its SHA-256 differs from the one the golden samples vouch for"
+            for name in self.altered_graphs
         ]
         if self.decision_flips:
             lines.append(f"{self.decision_flips} of {self.n_frames} decisions flip; expected none")
@@ -185,6 +196,7 @@ class GateReport:
             "passed": self.passed,
             "decision_flips": self.decision_flips,
             "score_rank_correlation": _finite(self.score_rank_correlation),
+            "altered_graphs": list(self.altered_graphs),
             "outputs": {
                 item.where: {
                     "max": _finite(item.max_error),
@@ -274,13 +286,14 @@ def verify_bundle(bundle: Bundle, *, threads: int = 0) -> GateReport:
         backend="onnxruntime-cpu",
         against="golden samples",
     )
-    return GateReport(
-        report.backend,
-        report.reference,
-        report.n_frames,
-        (*report.comparisons, *compare_preprocessing(golden, bundle.preprocess)),
-        report.decision_flips,
-        report.score_rank_correlation,
+    altered = {
+        *bundle.altered_graphs,
+        *(name for name, digest in golden.graphs.items() if sha256(bundle.files.get(name, b"")) != digest),
+    }
+    return replace(
+        report,
+        comparisons=(*report.comparisons, *compare_preprocessing(golden, bundle.preprocess)),
+        altered_graphs=tuple(sorted(altered)),
     )
 
 

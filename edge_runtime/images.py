@@ -13,7 +13,7 @@ from edge_runtime.errors import DataError, FrameError
 from edge_runtime.extras import require
 from edge_runtime.preprocess import Frame, as_frame
 
-__all__ = ["IMAGE_SUFFIXES", "is_image", "list_images", "read_image", "write_image"]
+__all__ = ["IMAGE_SUFFIXES", "is_image", "list_images", "natural_order", "read_image", "write_image"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
@@ -32,7 +32,7 @@ def list_images(folder: Path) -> list[Path]:
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
-    return sorted(found, key=_natural_order)
+    return sorted(found, key=natural_order)
 
 
 def read_image(path: Path) -> Frame:
@@ -64,13 +64,17 @@ def write_image(path: Path, image: Frame) -> None:
     """Write (H, W) or (H, W, 3) BGR uint8 to an image file; the suffix names the format. Raises DataError."""
     cv2 = require("cv2", extra="camera", purpose="writing images")
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, encoded = cv2.imencode(path.suffix, image)
+    try:
+        done, encoded = cv2.imencode(path.suffix, image)
+    except cv2.error as error:
+        raise DataError(f"cannot encode {path}: {error.err or error}") from error
     if not done:
         raise DataError(f"cannot encode {path}")
     encoded.tofile(path)
 
 
-def _natural_order(path: Path) -> list[tuple[int, int, str]]:
+def natural_order(path: Path) -> list[tuple[int, int, str]]:
+    """A sort key that puts 2 before 10."""
     return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.as_posix().lower())
+        (0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path.as_posix().lower())
     ]

@@ -6,6 +6,7 @@ Training takes its images from here, and `edge-aae score` its test split.
 from __future__ import annotations
 
 import gzip
+import math
 import struct
 import zlib
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def _read_idx(path: Path, *, n_dims: int) -> NDArray[np.uint8]:
             f"expected {bytes((0, 0, IDX_UINT8, n_dims)).hex()}"
         )
     shape = struct.unpack(f">{n_dims}I", content[4:header])
-    n_bytes = int(np.prod(shape, dtype=np.int64))
+    n_bytes = math.prod(shape)
     if len(content) - header != n_bytes:
         raise DataError(f"{path} holds {len(content) - header} values, its header says {n_bytes}; download it again")
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)

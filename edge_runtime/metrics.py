@@ -30,7 +30,7 @@ def average_precision(scores: NDArray[Any], anomalous: NDArray[np.bool_]) -> flo
     """
     if not anomalous.any():
         return float("nan")
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(scores, kind="stable")[::-1]
     sorted_scores = scores[order]
     hits = np.cumsum(anomalous[order])
     last_of_tie = np.append(sorted_scores[1:] != sorted_scores[:-1], True)

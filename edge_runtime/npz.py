@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,18 @@ from edge_runtime.errors import BundleError, EdgeAaeError
 __all__ = ["npz_bytes", "read_npz"]
 
 ZIP_MAGIC = b"PK\x03\x04"
+
+DAMAGED = (
+    ValueError,
+    OSError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and zipfile raise for damaged and encrypted archives."""
 
 
 def npz_bytes(arrays: Mapping[str, NDArray[Any]], *, compressed: bool = True) -> bytes:
@@ -37,6 +50,10 @@ def read_npz(content: bytes, *, name: str, error: type[EdgeAaeError] = BundleErr
         raise error(f"{name} is {kind} is not read; expected numpy arrays as np.savez writes them")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as reason:
+            arrays = {key: archive[key] for key in archive.files}
+    except DAMAGED as reason:
         raise error(f"{name} is not read: {reason}; expected plain numpy arrays as np.savez writes them") from reason
+    strange = [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if strange:
+        raise error(f"{name} is not read: {', '.join(strange)} is no numpy array; expected what np.savez writes")
+    return arrays

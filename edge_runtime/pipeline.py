@@ -40,7 +40,7 @@ class RunSummary:
         if len(self.latencies_ms) < LATENCY_WINDOW:
             self.latencies_ms.append(latency_ms)
         else:
-            self.latencies_ms[self.frames % LATENCY_WINDOW] = latency_ms
+            self.latencies_ms[(self.frames - 1) % LATENCY_WINDOW] = latency_ms
 
     def percentiles_ms(self) -> tuple[float, float, float] | None:
         """p50, p95 and p99 of the latencies in milliseconds; None before the first frame."""

@@ -64,6 +64,8 @@ class Preprocess:
     """x, y, width, height in frame pixels, cut out first; None takes the whole frame."""
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.height, int) and isinstance(self.width, int)):
+            raise ConfigError(f"network input is {self.height}x{self.width}, expected whole pixels")
         if self.height < 1 or self.width < 1:
             raise ConfigError(f"network input is {self.height}x{self.width}, expected at least 1x1")
         if self.channels not in (1, 3):
@@ -72,8 +74,15 @@ class Preprocess:
             raise ConfigError(f"fit is {self.fit!r}, expected 'stretch' or 'letterbox'")
         if self.interpolation not in ("area", "linear", "nearest"):
             raise ConfigError(f"interpolation is {self.interpolation!r}, expected 'area', 'linear' or 'nearest'")
-        if self.roi is not None and (len(self.roi) != 4 or min(self.roi[:2]) < 0 or min(self.roi[2:]) < 1):
-            raise ConfigError(f"roi is {self.roi}, expected x, y >= 0 and width, height >= 1 in frame pixels")
+        if self.roi is not None and not (
+            len(self.roi) == 4
+            and all(isinstance(number, int) for number in self.roi)
+            and min(self.roi[:2]) >= 0
+            and min(self.roi[2:]) >= 1
+        ):
+            raise ConfigError(
+                f"roi is {self.roi}, expected x, y >= 0 and width, height >= 1 in frame pixels, whole numbers"
+            )
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

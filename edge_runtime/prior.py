@@ -53,6 +53,7 @@ def prior_from_npz(content: bytes, *, name: str = "prior.npz") -> StandardNormal
     kind = str(arrays["kind"]) if "kind" in arrays else None
     if kind != "standard_normal":
         raise BundleError(f"{name} holds prior kind {kind!r}, this release knows 'standard_normal'; update edge-aae")
-    if "dim" not in arrays or arrays["dim"].shape != () or int(arrays["dim"]) < 1:
+    dim = arrays.get("dim", np.array(0))
+    if dim.shape != () or not np.issubdtype(dim.dtype, np.integer) or int(dim) < 1:
         raise BundleError(f"{name} lacks a positive latent dimension 'dim'; export the bundle again")
-    return StandardNormal(int(arrays["dim"]))
+    return StandardNormal(int(dim))

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from datetime import datetime, timezone
 from typing import Any, Literal
 
 from edge_runtime.detector import Result
+from edge_runtime.redact import redact
 from edge_runtime.sources import CapturedFrame
 
-__all__ = ["frame_record", "redact", "status_record", "to_line"]
+__all__ = ["frame_record", "status_record", "to_line"]
 
 VERSION = 1
-CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def frame_record(
@@ -57,18 +56,13 @@ def status_record(
         "severity": severity,
         "event_type": event_type,
         "source_id": redact(source_id),
-        "payload": payload,
+        "payload": {key: redact(value) if isinstance(value, str) else value for key, value in payload.items()},
     }
 
 
 def to_line(record: dict[str, Any]) -> str:
     """A record as one line of JSON with its newline; raises ValueError for NaN and infinities."""
     return json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
-
-
-def redact(source: str) -> str:
-    """The source with user and password of a URL replaced by ***."""
-    return CREDENTIALS.sub("***", source)
 
 
 def _timestamp(seconds: float) -> str:

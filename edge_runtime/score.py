@@ -130,5 +130,5 @@ class Decision:
         try:
             limits = {name: Limit(**limit) for name, limit in values["limits"].items()}
             return cls(limits=limits, threshold=float(values["threshold"]))
-        except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise BundleError(f"the manifest's decision cannot be used: {error}; export the bundle again") from error

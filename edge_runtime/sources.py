@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from edge_runtime.errors import DataError, SourceError
 from edge_runtime.extras import require
-from edge_runtime.images import is_image, list_images, read_image
+from edge_runtime.images import is_image, list_images, natural_order, read_image
 from edge_runtime.preprocess import Frame, as_frame
+from edge_runtime.redact import redact
 
 __all__ = ["CameraSource", "CapturedFrame", "FrameSource", "ImageSource", "VideoSource", "source_from"]
 
@@ -85,12 +86,12 @@ def source_from(camera: int | None, path: str | None) -> ImageSource | VideoSour
     assert path is not None, "the command line requires one of camera and path"
     file = Path(path)
     if not file.exists():
-        matches = sorted(glob.glob(path))
+        matches = sorted(map(Path, glob.glob(path)), key=natural_order)
         if not matches:
-            raise SourceError(f"cannot open source {path}: no such file or folder")
+            raise SourceError(f"cannot open source {redact(path)}: no such file or folder")
         if len(matches) == 1:
-            return source_from(None, matches[0])
-        return ImageSource(path, [Path(match) for match in matches if is_image(Path(match))])
+            return source_from(None, str(matches[0]))
+        return ImageSource(path, [match for match in matches if is_image(match)])
     if file.is_dir():
         return ImageSource(path, list_images(file))
     if is_image(file):
@@ -177,7 +178,7 @@ class VideoSource(_CaptureSource):
     def open(self) -> None:
         """Open the file; raises SourceError where OpenCV has no decoder for it."""
         cv2 = _quiet_cv2()
-        self._capture = cv2.VideoCapture(str(self._file), cv2.CAP_FFMPEG)
+        self._capture = cv2.VideoCapture(str(self._file))
         if not self._capture.isOpened():
             self.close()
             raise SourceError(

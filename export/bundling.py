@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from edge_runtime import __version__
+from edge_runtime.archive import sha256
 from edge_runtime.bundle import Bundle
 from edge_runtime.golden import GateReport, Golden, verify_bundle
 from edge_runtime.score import CRITERIA
 from export.graphs import export_graphs, graph_facts
 from export.parity import gate, gate_frames, parity_json, require_passed, torch_outputs
-from train.run_folder import RunFolder, TrainedRun
+from train.run_folder import RunFolder, TrainedRun, telling_name
 
 __all__ = ["Export", "export_bundle"]
 
@@ -42,6 +43,7 @@ def export_bundle(run_path: Path, out: Path) -> Export:
         outputs=torch_outputs(run, run.sample_inputs, torch.float32),
         raw_frames=tuple(run.raw_frames),
         raw_inputs=tuple(run.config.preprocess(frame) for frame in run.raw_frames),
+        graphs={name: sha256(content) for name, content in files.items()},
     )
     files |= {"prior.npz": run.prior.to_npz(), "golden.npz": golden.to_npz()}
     bundle = Bundle.from_parts(_manifest(run, files, reports), files, out)
@@ -78,8 +80,8 @@ def _manifest(run: TrainedRun, files: dict[str, bytes], reports: list[GateReport
             "n_images": config.n_images,
             "n_skipped": config.n_skipped,
             "images_sha256": config.images_sha256,
-            # The folder's name, not its path: the bundle travels.
-            "data": {**config.data.to_json(), "path": Path(config.data.path).name},
+            # A name, not a path: the bundle travels.
+            "data": {**config.data.to_json(), "path": telling_name(config.data.path)},
             "settings": config.train.to_json(),
         },
         "parity": {"fp32": parity_json(reports)},

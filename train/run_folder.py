@@ -27,7 +27,7 @@ from train.settings import TrainSettings
 from train.snapshot import Snapshot, load_weights
 from train.trainer import EpochRow
 
-__all__ = ["RunConfig", "RunFolder", "TrainedRun", "default_run_path", "latest_run", "point_latest_at"]
+__all__ = ["RunConfig", "RunFolder", "TrainedRun", "default_run_path", "latest_run", "point_latest_at", "telling_name"]
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
@@ -208,12 +208,17 @@ class RunFolder:
         )
 
 
-def default_run_path(data: str) -> Path:
-    """runs/NAME-N, with N one above the highest there is; NAME from the first telling folder of the data path."""
+def telling_name(data: str) -> str:
+    """The first folder (or file) name, going up a data path, that says something: `tile` for tile/train/good."""
     path = Path(data).absolute()
     parts = [path.stem if path.is_file() else path.name, *(parent.name for parent in path.parents)]
     telling = next((part for part in parts if part and part.lower() not in GENERIC_NAMES), "run")
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", telling)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", telling)
+
+
+def default_run_path(data: str) -> Path:
+    """runs/NAME-N, with N one above the highest there is and NAME the data's telling name."""
+    name = telling_name(data)
     taken = [
         int(match.group(1))
         for run in (RUNS.iterdir() if RUNS.is_dir() else ())

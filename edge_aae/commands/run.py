@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -51,7 +52,7 @@ def run(
     from edge_runtime.detector import Detector
     from edge_runtime.pipeline import RunSummary
     from edge_runtime.pipeline import run as run_pipeline
-    from edge_runtime.records import redact
+    from edge_runtime.redact import redact
     from edge_runtime.sources import source_from
 
     if (camera is None) == (source is None):
@@ -70,6 +71,10 @@ def run(
     try:
         with _stop_on_signal() as stopped, frames, _record_writer(out) as write:
             run_pipeline(detector, frames, write, stopped=stopped, max_frames=max_frames, summary=summary)
+    except BrokenPipeError:
+        # The reader of our standard output went away, which is a way to end a run; Python's own flush at exit must
+        # not stumble over it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         click.echo(str(summary), err=True)
     if summary.frames == 0 and summary.unscored:

@@ -1,0 +1,14 @@
+"""Taking passwords out of whatever may be shown, logged or recorded."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["redact"]
+
+CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
+
+
+def redact(text: str) -> str:
+    """The text with user and password of every URL in it replaced by ***."""
+    return CREDENTIALS.sub("***", text)

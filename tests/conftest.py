@@ -1,0 +1,300 @@
+"""Fixtures that every test folder shares: a small real bundle without torch, and a camera that is not there.
+
+The bundle's autoencoder can be worked by hand. Its code of an image is z0, the mean of its left and right half's
+means, and z1, left minus right; its reconstruction gives each half its mean.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_runtime.backends import OnnxRuntimeCpu
+from edge_runtime.bundle import Bundle
+from edge_runtime.detector import Detector
+from edge_runtime.preprocess import Preprocess
+from edge_runtime.prior import StandardNormal
+from edge_runtime.score import CRITERIA, Decision, Limit
+from edge_runtime.sources import CameraSource
+
+OPSET = 18
+IR_VERSION = 10
+LATENT_DIM = 2
+
+
+@pytest.fixture(scope="session")
+def make_detector_onnx() -> Callable[..., bytes]:
+    """Makes a fused detector graph: frame (1, H, W, C) uint8 -> criteria (1, K), latent (1, 2), anomaly_map (1, H, W).
+
+    error_scale multiplies the reconstruction error (NaN breaks it on purpose); n_criteria repeats its column.
+    """
+    return _detector_onnx
+
+
+@pytest.fixture(scope="session")
+def make_bundle() -> Callable[..., Bundle]:
+    """Makes a bundle in memory around a preprocessing, with any part replaced."""
+
+    def make(
+        preprocess: Preprocess | None = None,
+        *,
+        decision: Decision | None = None,
+        detector_onnx: bytes | None = None,
+    ) -> Bundle:
+        preprocess = preprocess or Preprocess(height=8, width=8)
+        shape = preprocess.input_shape
+        encoder, decoder = _half_means(*shape)
+        prior = StandardNormal(LATENT_DIM)
+        files = {
+            "detector.onnx": detector_onnx or _detector_onnx(*shape),
+            "encoder.onnx": _encoder_onnx(encoder, shape),
+            "decoder.onnx": _decoder_onnx(decoder, shape),
+            "prior.npz": prior.to_npz(),
+            "golden.npz": _golden_npz(encoder, decoder, prior, shape),
+        }
+        decision = decision or Decision(
+            limits={
+                "reconstruction_error": Limit(threshold=1.0, center=0.5),
+                "neg_log_prior": Limit(threshold=2.5, center=2.0),
+            }
+        )
+        return Bundle.from_parts(_manifest(preprocess, prior, decision), files, Path("test.aae"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle(make_bundle: Callable[..., Bundle]) -> Bundle:
+    """The bundle of an 8x8 grey detector, in memory."""
+    return make_bundle()
+
+
+@pytest.fixture(scope="session")
+def bundle_file(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as an .aae file; not to be changed by a test."""
+    path = tmp_path_factory.mktemp("bundle") / "test.aae"
+    bundle.write(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def detector(bundle: Bundle) -> Detector:
+    """An 8x8 grey detector on the CPU."""
+    return Detector(bundle, OnnxRuntimeCpu(bundle.files["detector.onnx"], threads=1))
+
+
+@pytest.fixture
+def plug_in_camera(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[NDArray[np.uint8] | None]], list[Any]]:
+    """Replaces cv2.VideoCapture by a camera that gives these frames and then none; None is one it cannot decode.
+
+    Returns the list that collects the captures the code under test opens.
+    """
+
+    def plug_in(frames: Sequence[NDArray[np.uint8] | None]) -> list[Any]:
+        opened: list[Any] = []
+
+        class Capture:
+            def __init__(self, *arguments: int) -> None:
+                self.arguments = arguments
+                self.settings: dict[int, float] = {}
+                self.n_grabbed = 0
+                self.released = False
+                opened.append(self)
+
+            def isOpened(self) -> bool:
+                return True
+
+            def set(self, setting: int, value: float) -> bool:
+                self.settings[setting] = value
+                return True
+
+            def grab(self) -> bool:
+                self.n_grabbed += 1
+                return self.n_grabbed <= len(frames)
+
+            def retrieve(self) -> tuple[bool, NDArray[np.uint8] | None]:
+                frame = frames[self.n_grabbed - 1]
+                return frame is not None, frame
+
+            def release(self) -> None:
+                self.released = True
+
+        monkeypatch.setattr("cv2.VideoCapture", Capture)
+        monkeypatch.setattr(CameraSource, "_check_present", lambda self: None)
+        return opened
+
+    return plug_in
+
+
+def _half_means(height: int, width: int, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weights of the encoder (C H W, 2) and the decoder (2, C H W)."""
+    is_left = np.zeros((channels, height, width), dtype=np.float32)
+    is_left[:, :, : width // 2] = 1.0
+    left, right = is_left.reshape(-1), 1.0 - is_left.reshape(-1)
+    left_mean, right_mean = left / left.sum(), right / right.sum()
+    encoder = np.stack([(left_mean + right_mean) / 2, left_mean - right_mean], axis=1)
+    decoder = np.stack([np.ones_like(left), (left - right) / 2])
+    return encoder.astype(np.float32), decoder.astype(np.float32)
+
+
+def _detector_onnx(height: int, width: int, channels: int, *, error_scale: float = 1.0, n_criteria: int = 2) -> bytes:
+    from onnx import TensorProto, helper
+
+    shape = height, width, channels
+    encoder, decoder = _half_means(*shape)
+    constants: dict[str, NDArray[Any]] = {
+        "white": np.array(255.0, np.float32),
+        "encoder": encoder,
+        "decoder": decoder,
+        "image_shape": np.array([-1, channels, height, width]),
+        "channel_axis": np.array([1]),
+        "image_axes": np.array([1, 2, 3]),
+        "half": np.array(0.5, np.float32),
+        "log_norm": np.array(0.5 * LATENT_DIM * math.log(2.0 * math.pi), np.float32),
+        "error_scale": np.array(error_scale, np.float32),
+    }
+    node = helper.make_node
+    nodes = [
+        # Cast first: TensorRT takes uint8 only as the input of a Cast.
+        node("Cast", ["frame"], ["pixels"], to=TensorProto.FLOAT),
+        node("Div", ["pixels", "white"], ["scaled"]),
+        node("Transpose", ["scaled"], ["x"], perm=[0, 3, 1, 2]),
+        *_encoder_nodes(),
+        *_decoder_nodes("latent"),
+        node("Sub", ["x", "x_hat"], ["difference"]),
+        node("Mul", ["difference", "difference"], ["squared"]),
+        node("ReduceMean", ["squared", "channel_axis"], ["anomaly_map"], keepdims=0),
+        node("ReduceSum", ["squared", "image_axes"], ["squared_sum"], keepdims=0),
+        node("Sqrt", ["squared_sum"], ["distance"]),
+        node("Mul", ["distance", "error_scale"], ["error"]),
+        node("Mul", ["latent", "latent"], ["latent_squared"]),
+        node("ReduceSum", ["latent_squared", "channel_axis"], ["latent_norm"], keepdims=0),
+        node("Mul", ["latent_norm", "half"], ["half_norm"]),
+        node("Add", ["half_norm", "log_norm"], ["neg_log_prior"]),
+        node("Unsqueeze", ["error", "channel_axis"], ["error_column"]),
+        node("Unsqueeze", ["neg_log_prior", "channel_axis"], ["prior_column"]),
+        node(
+            "Concat",
+            ["error_column", "prior_column", *["error_column"] * (n_criteria - 2)][:n_criteria],
+            ["criteria"],
+            axis=1,
+        ),
+    ]
+    return _model(
+        nodes,
+        {"frame": (TensorProto.UINT8, [1, *shape])},
+        {
+            "criteria": (TensorProto.FLOAT, [1, n_criteria]),
+            "latent": (TensorProto.FLOAT, [1, LATENT_DIM]),
+            "anomaly_map": (TensorProto.FLOAT, [1, height, width]),
+        },
+        constants,
+    )
+
+
+def _encoder_onnx(weights: NDArray[np.float32], shape: tuple[int, int, int]) -> bytes:
+    from onnx import TensorProto
+
+    height, width, channels = shape
+    return _model(
+        _encoder_nodes(),
+        {"x": (TensorProto.FLOAT, ["batch", channels, height, width])},
+        {"latent": (TensorProto.FLOAT, ["batch", LATENT_DIM])},
+        {"encoder": weights},
+    )
+
+
+def _decoder_onnx(weights: NDArray[np.float32], shape: tuple[int, int, int]) -> bytes:
+    from onnx import TensorProto
+
+    height, width, channels = shape
+    return _model(
+        _decoder_nodes("z"),
+        {"z": (TensorProto.FLOAT, ["batch", LATENT_DIM])},
+        {"x_hat": (TensorProto.FLOAT, ["batch", channels, height, width])},
+        {"decoder": weights, "image_shape": np.array([-1, channels, height, width])},
+    )
+
+
+def _encoder_nodes() -> list[Any]:
+    from onnx import helper
+
+    return [
+        helper.make_node("Flatten", ["x"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "encoder"], ["latent"]),
+    ]
+
+
+def _decoder_nodes(code: str) -> list[Any]:
+    from onnx import helper
+
+    return [
+        helper.make_node("MatMul", [code, "decoder"], ["flat_hat"]),
+        helper.make_node("Reshape", ["flat_hat", "image_shape"], ["x_hat"]),
+    ]
+
+
+def _model(
+    nodes: list[Any],
+    inputs: dict[str, tuple[int, list[Any]]],
+    outputs: dict[str, tuple[int, list[Any]]],
+    constants: dict[str, NDArray[Any]],
+) -> bytes:
+    from onnx import checker, helper, numpy_helper
+
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info(name, *facts) for name, facts in inputs.items()],
+        [helper.make_tensor_value_info(name, *facts) for name, facts in outputs.items()],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def _golden_npz(
+    encoder: NDArray[np.float32],
+    decoder: NDArray[np.float32],
+    prior: StandardNormal,
+    shape: tuple[int, int, int],
+) -> bytes:
+    inputs = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
+    x = inputs.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255.0)
+    latent = x.reshape(2, -1) @ encoder
+    x_hat = (latent @ decoder).reshape(x.shape)
+    error = np.sqrt(((x - x_hat) ** 2).sum(axis=(1, 2, 3)))
+    buffer = io.BytesIO()
+    np.savez(
+        buffer,
+        inputs=inputs,
+        criteria=np.stack([error, prior.neg_log_density(latent)], axis=1),
+        latent=latent,
+        anomaly_map=((x - x_hat) ** 2).mean(axis=1),
+        x_hat=x_hat,
+    )
+    return buffer.getvalue()
+
+
+def _manifest(preprocess: Preprocess, prior: StandardNormal, decision: Decision) -> dict[str, Any]:
+    return {
+        "created_by": {"edge_aae": "test"},
+        "model": {"network": "half_means", "latent_dim": prior.dim},
+        "preprocess": preprocess.to_json(),
+        "graphs": {},
+        "criteria": list(CRITERIA),
+        "prior": {"kind": "standard_normal", "dim": prior.dim, "file": "prior.npz"},
+        "calibration": {},
+        "decision": decision.to_json(),
+        "training": {},
+        "parity": {},
+    }

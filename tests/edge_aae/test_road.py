@@ -1,0 +1,245 @@
+"""The whole road through the command line, at a tiny size: train, export, verify, info, score, run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.images import list_images
+from edge_runtime.records import to_line
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+FRAME_KEYS = [
+    "v", "type", "source_id", "frame_id", "name", "t_capture", "t_emit", "age_ms", "score", "score_smoothed",
+    "threshold", "is_anomaly", "state", "event_id", "criteria", "latency_ms", "model",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def video(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 frames of Motion JPEG: the good test images twice, then the scratched ones."""
+    path = tmp_path_factory.mktemp("video") / "line.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (48, 40))
+    good, scratched = list_images(photos / "test/good"), list_images(photos / "test/scratch")
+    for file in [*good, *good, *scratched]:
+        writer.write(cv2.imread(str(file)))
+    writer.release()
+    return path
+
+
+def test_training_leaves_a_run_folder_and_says_what_comes_next(cli: Cli, photos: Path, tmp_path: Path) -> None:
+    done = cli("train", photos / "train", "--imgsz", "16", "--epochs", "2", "--out", "my-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "trained: 2 of 2 epochs" in done.stdout
+    assert "next: edge-aae export" in done.stdout
+    assert "train epoch 2/2" in done.stderr
+    assert {file.name for file in (tmp_path / "my-run").iterdir()} == {
+        "config.json", "weights.safetensors", "training.csv", "refinement.csv", "calibration.json", "samples.npz",
+        "rejected.png", "losses.png", "scores.png",
+    }  # fmt: skip
+    assert (tmp_path / "runs/latest").resolve() == tmp_path / "my-run"
+    with (tmp_path / "my-run/refinement.csv").open() as stream:
+        assert len(list(csv.DictReader(stream))) == 40
+
+
+def test_export_writes_model_aae_and_prints_the_gate(cli: Cli, workplace: Path, tmp_path: Path) -> None:
+    done = cli("export", workplace / "runs/latest", "--out", tmp_path / "deep/m.aae", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert "onnxruntime-cpu against PyTorch float64, 38 frames: passed, 0 decision flips" in done.stdout
+    assert (tmp_path / "deep/m.aae").read_bytes() == (workplace / "model.aae").read_bytes()
+
+
+def test_verify_passes_without_and_against_the_run(cli: Cli, workplace: Path) -> None:
+    own = cli("verify", cwd=workplace)
+    assert own.returncode == 0, own.stderr
+    assert "model.aae: passed" in own.stdout
+    against = cli("verify", "model.aae", "--against", "runs/latest", "--json", cwd=workplace)
+    assert against.returncode == 0, against.stderr
+    reports = json.loads(against.stdout)["reports"]
+    assert [report["reference"] for report in reports] == ["golden samples", "PyTorch float32", "PyTorch float64"]
+    assert all(report["passed"] for report in reports)
+
+
+@pytest.mark.parametrize("rehash", [True, False], ids=["hash made right", "hash left wrong"])
+def test_one_perturbed_decoder_weight_ends_verify_with_3_and_names_the_output(
+    cli: Cli, workplace: Path, tmp_path: Path, rehash: bool
+) -> None:
+    bundle = Bundle.open(workplace / "model.aae")
+    model = onnx.load_from_string(bundle.files["decoder.onnx"])
+    weight = next(item for item in model.graph.initializer if item.name.endswith("weight"))
+    array = numpy_helper.to_array(weight).copy()
+    array.flat[0] += 0.05
+    weight.CopyFrom(numpy_helper.from_array(array, weight.name))
+    files = {**bundle.files, "decoder.onnx": model.SerializeToString()}
+    if rehash:
+        Bundle.from_parts(bundle.manifest, files, tmp_path).write(tmp_path / "bad.aae")
+    else:
+        bundle.write_folder(tmp_path / "bad.aae")
+        (tmp_path / "bad.aae/decoder.onnx").write_bytes(files["decoder.onnx"])
+    done = cli("verify", tmp_path / "bad.aae", cwd=workplace)
+    assert done.returncode == 3
+    assert "decoder.onnx: x_hat differs from golden samples" in done.stderr
+    assert "decoder.onnx is not the graph that was exported" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_info_shows_network_thresholds_and_parity(cli: Cli, workplace: Path) -> None:
+    text = cli("info", cwd=workplace).stdout
+    assert "conv aae, refine none, 4 latent dimensions" in text
+    assert "32x32x1 uint8" in text
+    assert "fp32 onnxruntime-cpu against PyTorch float32: passed, 0 flips" in text
+    manifest = json.loads(cli("info", "--json", cwd=workplace).stdout)
+    assert manifest["digest"] == Bundle.open(workplace / "model.aae").digest
+    assert manifest["schema_version"] == 1
+
+
+def test_score_of_good_beside_other_folders_prints_metrics_and_writes_files(
+    cli: Cli, workplace: Path, photos: Path, tmp_path: Path
+) -> None:
+    done = cli(
+        "score", photos / "test", "--csv", tmp_path / "s.csv", "--json", tmp_path / "s.json",
+        "--heatmaps", tmp_path / "heat", cwd=workplace,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "16 images scored" in done.stdout
+    metrics = json.loads((tmp_path / "s.json").read_text())["metrics"]
+    assert set(metrics) == {"all", "scratch"}
+    assert metrics["all"]["auroc"] > 0.9
+    assert metrics["all"]["n_normal"] == 8
+    assert f"{metrics['all']['auroc']:.3f}" in done.stdout
+    with (tmp_path / "s.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["anomalous"] for row in rows] == ["0"] * 8 + ["1"] * 8
+    heat = cv2.imread(str(tmp_path / "heat/scratch/3.png.png"))
+    assert heat.shape == (200, 240, 3)
+    assert heat.std(axis=2).max() > 0
+
+
+def test_score_takes_labels_from_a_csv(cli: Cli, workplace: Path, photos: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("name,label\n" + "".join(f"{index}.png,{index % 2}\n" for index in range(8)))
+    done = cli("score", photos / "test/good", "--labels", labels, "--json", tmp_path / "s.json", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "s.json").read_text())["metrics"]["all"]
+    assert (metrics["n_normal"], metrics["n_anomalous"]) == (4, 4)
+
+
+def test_score_without_labels_lists_the_highest_scores(cli: Cli, workplace: Path, photos: Path) -> None:
+    done = cli("score", photos / "test/scratch", "--top", "3", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 4
+    assert "AUROC" not in done.stdout
+
+
+def test_a_labelled_set_prints_observed_and_unobserved(cli: Cli, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 60, (90, 8, 8), dtype=np.uint8)
+    labels = np.repeat([0, 1, 2], 30).astype(np.uint8)
+    for label, rows in enumerate((slice(0, 4), slice(4, 8), slice(2, 6))):
+        base[labels == label, rows] += 150
+    np.savez(tmp_path / "blocks.npz", x_train=base, y_train=labels, x_test=base, y_test=labels)
+    trained = cli(
+        "train", "blocks.npz", "--classes", "0", "--contaminate", "2:0.1", "--refine", "itsr",
+        "--epochs-scale", "0.004", cwd=tmp_path,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert cli("export", cwd=tmp_path).returncode == 0
+    done = cli("score", "blocks.npz", "--json", "s.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "s.json").read_text())["metrics"]
+    assert metrics["observed"]["n_anomalous"] == 30
+    assert metrics["unobserved"]["n_anomalous"] == 30
+    assert any(line.startswith("observed") for line in done.stdout.splitlines())
+    # Class 2 is the contaminant, class 1 the anomaly that training never saw.
+    assert metrics["observed"]["auroc"] == metrics["class 2"]["auroc"]
+    assert metrics["unobserved"]["auroc"] == metrics["class 1"]["auroc"]
+
+
+def test_run_gives_one_record_a_frame_in_order(cli: Cli, workplace: Path, video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "records.jsonl"
+    done = cli("run", "--source", video, "--out", out, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    lines = out.read_text().splitlines(keepends=True)
+    records = [json.loads(line) for line in lines]
+    assert [record["frame_id"] for record in records] == list(range(24))
+    assert [list(record) for record in records] == [FRAME_KEYS] * 24
+    assert [to_line(record) for record in records] == lines
+    digest = Bundle.open(workplace / "model.aae").digest
+    assert {record["model"] for record in records} == {f"sha256:{digest}"}
+    assert [record["is_anomaly"] for record in records[16:]] == [True] * 8
+    anomalies = sum(record["is_anomaly"] for record in records)
+    assert f"24 frames, {anomalies} anomalies, latency p50" in done.stderr
+
+
+def test_an_existing_record_file_is_kept(cli: Cli, workplace: Path, video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "records.jsonl"
+    for n_frames in ("2", "3", "4"):
+        assert cli("run", "--source", video, "--out", out, "--max-frames", n_frames, cwd=workplace).returncode == 0
+    lengths = {file.name: len(file.read_text().splitlines()) for file in tmp_path.iterdir()}
+    assert lengths == {"records.jsonl": 4, "records.jsonl.1": 2, "records.jsonl.2": 3}
+
+
+def test_records_go_to_standard_output_and_everything_else_to_standard_error(
+    cli: Cli, workplace: Path, photos: Path
+) -> None:
+    done = cli("run", "--source", photos / "test/good", cwd=workplace)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(record["name"]).name for record in records] == [f"{index}.png" for index in range(8)]
+    assert "8 frames" in done.stderr
+
+
+def test_a_threshold_on_the_command_line_replaces_the_bundles(cli: Cli, workplace: Path, photos: Path) -> None:
+    done = cli("run", "--source", photos / "test", "--threshold", "-1000", cwd=workplace)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(record["is_anomaly"] and record["threshold"] == -1000 for record in records)
+
+
+def test_a_reader_that_goes_away_ends_the_run_quietly(workplace: Path, video: Path) -> None:
+    command = f"{sys.executable} -m edge_aae.cli run --source {video} | head -n 1; echo status ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=workplace, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "status 0" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_with_its_summary(
+    workplace: Path, photos: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    many = tmp_path / "many"
+    many.mkdir()
+    source = list_images(photos / "test/good")[0].read_bytes()
+    for index in range(20_000):
+        (many / f"{index}.png").hardlink_to(many / "0.png") if index else (many / "0.png").write_bytes(source)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_aae.cli", "run", "--source", str(many), "--out", str(tmp_path / "r.jsonl")],
+        cwd=workplace,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (tmp_path / "r.jsonl").exists():
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, stderr
+    n_records = len((tmp_path / "r.jsonl").read_text().splitlines())
+    assert n_records < 20_000
+    assert f"{n_records} frames" in stderr

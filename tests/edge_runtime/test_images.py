@@ -1,0 +1,172 @@
+"""Image files: found in natural order, read as the frames a camera would give, or refused with the reason."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_runtime.errors import DataError
+from edge_runtime.images import is_image, list_images, read_image, write_image
+
+
+def noise(*shape: int, dtype: type[np.unsignedinteger] = np.uint8) -> NDArray[np.unsignedinteger]:
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+
+
+def encoded(suffix: str, image: NDArray[np.unsignedinteger]) -> bytes:
+    done, content = cv2.imencode(suffix, image)
+    assert done
+    return content.tobytes()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "a.bmp", "a.tif", "a.tiff", "A.PNG"])
+def test_the_suffix_says_image(name: str) -> None:
+    assert is_image(Path(name))
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.npz", "png", "a.png.txt", ".png"])
+def test_other_suffixes_are_no_images(name: str) -> None:
+    assert not is_image(Path(name))
+
+
+def test_images_are_listed_in_natural_order_at_any_depth(tmp_path: Path) -> None:
+    names = ["1.png", "2.png", "10.png", "good/img2.JPG", "good/img10.jpg", "good/deep/1.bmp", "a9b2.tif", "a9b10.tif"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
+    assert found == [
+        "1.png",
+        "2.png",
+        "10.png",
+        "a9b2.tif",
+        "a9b10.tif",
+        "good/deep/1.bmp",
+        "good/img2.JPG",
+        "good/img10.jpg",
+    ]
+
+
+def test_hidden_files_folders_and_other_files_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / ".thumbs").mkdir()
+    (tmp_path / "folder.png").mkdir()
+    for name in ("a.png", ".a.png", ".thumbs/b.png", "notes.txt", "video.avi"):
+        (tmp_path / name).touch()
+    assert list_images(tmp_path) == [tmp_path / "a.png"]
+
+
+def test_a_folder_below_a_hidden_folder_is_listed(tmp_path: Path) -> None:
+    folder = tmp_path / ".cache" / "images"
+    folder.mkdir(parents=True)
+    (folder / "a.png").touch()
+    assert list_images(folder) == [folder / "a.png"]
+
+
+def test_a_name_with_a_superscript_digit_is_listed(tmp_path: Path) -> None:
+    for name in ("3²4.png", "5m².png", "12.png"):
+        (tmp_path / name).touch()
+    assert {path.name for path in list_images(tmp_path)} == {"3²4.png", "5m².png", "12.png"}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+@pytest.mark.parametrize("shape", [(7, 9), (7, 9, 3)])
+def test_a_written_image_is_read_back_exactly(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "out" / f"a{suffix}"
+    write_image(path, noise(*shape))
+    frame = read_image(path)
+    assert frame.dtype == np.uint8
+    np.testing.assert_array_equal(frame, noise(*shape))
+
+
+def test_a_jpeg_is_read_as_bgr(tmp_path: Path) -> None:
+    blue = np.full((16, 16, 3), (250, 10, 10), dtype=np.uint8)
+    write_image(tmp_path / "a.jpg", blue)
+    np.testing.assert_allclose(read_image(tmp_path / "a.jpg").mean(axis=(0, 1)), (250, 10, 10), atol=3)
+
+
+def test_alpha_is_dropped(tmp_path: Path) -> None:
+    image = noise(7, 9, 4)
+    (tmp_path / "a.png").write_bytes(encoded(".png", image))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), image[:, :, :3])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("shape", [(7, 9), (7, 9, 3)])
+def test_16_bit_images_are_scaled_by_their_type(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
+    image = noise(*shape, dtype=np.uint16)
+    image.flat[:2] = 4095, 65535
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(encoded(suffix, image))
+    frame = read_image(path)
+    assert frame.dtype == np.uint8
+    assert frame.flat[:2].tolist() == [15, 255]
+    np.testing.assert_array_equal(frame, image // 257)
+
+
+def test_the_first_page_of_a_tiff_is_read(tmp_path: Path) -> None:
+    pages = [np.full((4, 4), value, dtype=np.uint8) for value in (10, 20)]
+    done, content = cv2.imencodemulti(".tif", pages)
+    assert done
+    content.tofile(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), pages[0])
+
+
+def test_an_orientation_tag_is_ignored(tmp_path: Path) -> None:
+    content = encoded(".jpg", np.zeros((8, 16, 3), dtype=np.uint8))
+    # TIFF header, one entry: tag 0x0112 orientation, type 3 short, one value, 6 = turn by 90 degrees
+    tiff = b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
+    exif = b"Exif\0\0" + tiff
+    turned = content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
+    (tmp_path / "a.jpg").write_bytes(turned)
+    by_tag = cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR)
+    assert by_tag is not None
+    assert by_tag.shape == (16, 8, 3)  # OpenCV understands the tag
+    assert read_image(tmp_path / "a.jpg").shape == (8, 16, 3)
+
+
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot read .*gone\.png: No such file or directory"):
+        read_image(tmp_path / "gone.png")
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot read .*: Is a directory"):
+        read_image(tmp_path)
+
+
+def test_an_empty_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DataError, match=r"a\.png is empty"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_text_named_png_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("not an image")
+    with pytest.raises(DataError, match=r"cannot decode .*a\.png: not a PNG, JPEG, BMP or TIFF image, or damaged"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_a_torn_image_is_refused_and_not_filled_up(tmp_path: Path, suffix: str, kept: float) -> None:
+    content = encoded(suffix, noise(64, 64, 3))
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(DataError, match=rf"cannot decode .*a\{suffix}"):
+        read_image(path)
+
+
+def test_a_float_image_is_refused_with_its_type(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(cv2.imencode(".tif", np.ones((4, 4), np.float32))[1].tobytes())
+    with pytest.raises(DataError, match=r"a\.tif: image is float32, expected uint8 or uint16"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_suffix_that_names_no_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot encode .*a\.xyz"):
+        write_image(tmp_path / "a.xyz", np.zeros((4, 4), np.uint8))

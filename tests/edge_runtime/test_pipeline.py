@@ -1,0 +1,196 @@
+"""The loop from source to records: every frame once and in order, whatever goes wrong on the way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_runtime.backends import OnnxRuntimeCpu
+from edge_runtime.bundle import Bundle
+from edge_runtime.detector import Detector
+from edge_runtime.errors import SourceError
+from edge_runtime.images import write_image
+from edge_runtime.pipeline import RunSummary, run
+from edge_runtime.preprocess import Preprocess
+from edge_runtime.records import to_line
+from edge_runtime.sources import source_from
+
+FRAME = np.full((8, 8), 128, dtype=np.uint8)
+
+PlugIn = Callable[[Sequence[NDArray[np.uint8] | None]], list[Any]]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """1.png to 12.png; the even ones are noise, which is anomalous to the half-means autoencoder, the odd ones flat."""
+    rng = np.random.default_rng(0)
+    for index in range(1, 13):
+        image = rng.integers(0, 256, (8, 8), dtype=np.uint8) if index % 2 == 0 else FRAME
+        write_image(tmp_path / "images" / f"{index}.png", image)
+    return tmp_path / "images"
+
+
+def recorded(detector: Detector, path: Path, **options: Any) -> tuple[RunSummary, list[dict[str, Any]]]:
+    records: list[dict[str, Any]] = []
+    with source_from(None, str(path)) as source:
+        summary = run(detector, source, records.append, **options)
+    return summary, records
+
+
+def test_each_frame_has_one_record_in_order(detector: Detector, folder: Path) -> None:
+    summary, records = recorded(detector, folder)
+    assert [record["type"] for record in records] == ["frame"] * 12
+    assert [record["frame_id"] for record in records] == list(range(12))
+    assert [Path(record["name"]).name for record in records] == [f"{index}.png" for index in range(1, 13)]
+    assert [record["is_anomaly"] for record in records] == [False, True] * 6
+    assert (summary.frames, summary.anomalies, summary.unscored) == (12, 6, 0)
+    assert len(summary.latencies_ms) == 12
+
+
+def test_a_record_carries_the_scores_of_its_frame(detector: Detector, folder: Path, bundle: Bundle) -> None:
+    _, records = recorded(detector, folder, max_frames=1)
+    expected = detector.score(FRAME)
+    assert records[0]["score"] == expected.score
+    assert records[0]["criteria"] == expected.criteria
+    assert records[0]["threshold"] == 1.0
+    assert records[0]["model"] == f"sha256:{bundle.digest}"
+    assert records[0]["source_id"] == str(folder)
+    assert 0.0 < records[0]["age_ms"] < 10_000.0
+    assert records[0]["t_capture"] <= records[0]["t_emit"]
+    to_line(records[0])
+
+
+def test_an_unreadable_image_has_a_status_record_and_the_run_goes_on(
+    detector: Detector, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (folder / "3.png").write_bytes(b"not an image")
+    with caplog.at_level(logging.WARNING):
+        summary, records = recorded(detector, folder)
+    assert [record["type"] for record in records] == ["frame", "frame", "status"] + ["frame"] * 9
+    assert [record["frame_id"] for record in records if record["type"] == "frame"] == [0, 1, *range(3, 12)]
+    status = records[2]
+    assert (status["severity"], status["event_type"]) == ("warning", "FRAME_NOT_SCORED")
+    assert status["source_id"] == str(folder)
+    assert f"cannot decode {folder / '3.png'}" in status["payload"]["reason"]
+    assert (summary.frames, summary.unscored) == (11, 1)
+    assert "frame not scored: cannot decode" in caplog.text
+
+
+def test_a_frame_that_does_not_fit_has_a_status_record_and_the_run_goes_on(
+    make_bundle: Callable[..., Bundle], folder: Path
+) -> None:
+    write_image(folder / "2.png", FRAME[:4])
+    bundle = make_bundle(Preprocess(height=8, width=8, roi=(0, 0, 8, 8)))
+    detector = Detector(bundle, OnnxRuntimeCpu(bundle.files["detector.onnx"], threads=1))
+    summary, records = recorded(detector, folder)
+    assert records[1]["event_type"] == "FRAME_NOT_SCORED"
+    assert "frame is 4 rows by 8 columns, region of interest" in records[1]["payload"]["reason"]
+    assert (summary.frames, summary.unscored) == (11, 1)
+
+
+def test_a_lost_source_has_a_status_record_and_ends_the_run(detector: Detector, plug_in_camera: PlugIn) -> None:
+    plug_in_camera([FRAME, FRAME, FRAME])
+    records: list[dict[str, Any]] = []
+    summary = RunSummary()
+    with source_from(0, None) as source, pytest.raises(SourceError, match="lost camera 0 after 3 frames"):
+        run(detector, source, records.append, summary=summary)
+    assert [record["type"] for record in records] == ["frame", "frame", "frame", "status"]
+    assert records[-1] == {
+        "v": 1,
+        "type": "status",
+        "severity": "error",
+        "event_type": "SOURCE_LOST",
+        "source_id": "camera:0",
+        "payload": {"reason": "lost camera 0 after 3 frames: it gives no frame any more"},
+    }
+    assert summary.frames == 3
+
+
+def test_a_camera_frame_that_cannot_be_decoded_is_not_replaced_by_another(
+    detector: Detector, plug_in_camera: PlugIn
+) -> None:
+    plug_in_camera([FRAME, None, FRAME])
+    records: list[dict[str, Any]] = []
+    with source_from(0, None) as source:
+        summary = run(detector, source, records.append, max_frames=3)
+    assert [record.get("frame_id") for record in records] == [0, None, 2]
+    assert (summary.frames, summary.unscored) == (2, 1)
+
+
+def test_the_run_ends_when_it_is_stopped(detector: Detector, folder: Path) -> None:
+    records: list[dict[str, Any]] = []
+    with source_from(None, str(folder)) as source:
+        summary = run(detector, source, records.append, stopped=lambda: len(records) == 5)
+    assert summary.frames == len(records) == 5
+
+
+def test_a_run_that_is_stopped_at_once_takes_no_frame(detector: Detector, folder: Path) -> None:
+    summary, records = recorded(detector, folder, stopped=lambda: True)
+    assert (summary.frames, records) == (0, [])
+
+
+@pytest.mark.parametrize(("max_frames", "n_records"), [(0, 0), (1, 1), (7, 7), (12, 12), (99, 12)])
+def test_at_most_max_frames_are_taken(detector: Detector, folder: Path, max_frames: int, n_records: int) -> None:
+    _, records = recorded(detector, folder, max_frames=max_frames)
+    assert [record["frame_id"] for record in records] == list(range(n_records))
+
+
+def test_frames_that_were_not_scored_count_towards_max_frames(detector: Detector, folder: Path) -> None:
+    (folder / "1.png").write_bytes(b"not an image")
+    summary, records = recorded(detector, folder, max_frames=3)
+    assert len(records) == 3
+    assert (summary.frames, summary.unscored) == (2, 1)
+
+
+def test_a_failing_writer_ends_the_run_after_the_frames_it_took(detector: Detector, folder: Path) -> None:
+    records: list[dict[str, Any]] = []
+
+    def write(record: dict[str, Any]) -> None:
+        if len(records) == 2:
+            raise BrokenPipeError("the reader has gone")
+        records.append(record)
+
+    summary = RunSummary()
+    with source_from(None, str(folder)) as source, pytest.raises(BrokenPipeError, match="the reader has gone"):
+        run(detector, source, write, summary=summary)
+    assert summary.frames == len(records) == 2
+
+
+def test_percentiles_by_hand() -> None:
+    summary = RunSummary(latencies_ms=[float(value) for value in range(100, 0, -1)])
+    # 1 to 100, linear: 1 + 0.5 * 99, 1 + 0.95 * 99, 1 + 0.99 * 99
+    assert summary.percentiles_ms() == pytest.approx((50.5, 95.05, 99.01))
+
+
+def test_a_run_without_frames_has_no_percentiles() -> None:
+    assert RunSummary().percentiles_ms() is None
+    assert str(RunSummary()) == "0 frames, 0 anomalies"
+
+
+def test_the_summary_is_one_line_with_its_numbers() -> None:
+    summary = RunSummary(frames=3, anomalies=1, unscored=2, latencies_ms=[1.0, 2.0, 3.0])
+    assert str(summary) == "3 frames, 1 anomalies, 2 not scored, latency p50 2.00 p95 2.90 p99 2.98 ms"
+
+
+def test_the_newest_latencies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_runtime.pipeline.LATENCY_WINDOW", 4)
+    summary = RunSummary()
+    for frame in range(1, 12):
+        summary.frames += 1  # as run does, before it adds the frame's latency
+        summary.add_latency(float(frame))
+        assert sorted(summary.latencies_ms) == [float(kept) for kept in range(max(1, frame - 3), frame + 1)]
+
+
+def test_the_latencies_of_a_long_run_are_bounded(
+    detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_runtime.pipeline.LATENCY_WINDOW", 5)
+    summary, _ = recorded(detector, folder)
+    assert summary.frames == 12
+    assert len(summary.latencies_ms) == 5

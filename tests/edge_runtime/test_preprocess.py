@@ -1,0 +1,326 @@
+"""From a frame to the network's input and back: ranges, channels, geometry, by hand-worked pixels."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_runtime.errors import ConfigError, FrameError, MissingExtraError
+from edge_runtime.preprocess import LETTERBOX_GREY, Preprocess, as_frame
+
+Frame = NDArray[np.uint8]
+
+GREY_OF_BLUE, GREY_OF_GREEN, GREY_OF_RED = 29, 150, 76
+"""255 x 0.114, 0.587 and 0.299: the luma weights of ITU-R BT.601."""
+
+
+def ramp(*shape: int) -> Frame:
+    """Pixels that all differ, as far as a byte goes."""
+    return np.arange(np.prod(shape), dtype=np.int64).astype(np.uint8).reshape(shape)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
+def test_an_8_bit_image_is_a_frame_as_it_is(shape: tuple[int, ...]) -> None:
+    frame = as_frame(ramp(*shape))
+    assert frame.dtype == np.uint8
+    np.testing.assert_array_equal(frame, ramp(*shape))
+
+
+def test_an_image_with_one_channel_is_a_grey_frame() -> None:
+    np.testing.assert_array_equal(as_frame(ramp(4, 5, 1)), ramp(4, 5))
+
+
+def test_16_bit_images_are_scaled_by_their_type_and_not_by_what_they_hold() -> None:
+    image = np.array([[0, 256, 257, 4095], [32768, 65278, 65279, 65535]], dtype=np.uint16)
+    frame = as_frame(image)
+    assert frame.dtype == np.uint8
+    assert frame.tolist() == [[0, 0, 1, 15], [127, 254, 254, 255]]
+
+
+def test_alpha_is_dropped_from_an_image() -> None:
+    image = ramp(4, 5, 4)
+    frame = as_frame(image)
+    np.testing.assert_array_equal(frame, image[:, :, :3])
+    assert frame.flags.c_contiguous
+
+
+def test_16_bit_bgra_becomes_8_bit_bgr() -> None:
+    image = np.array([[[257, 514, 65535, 7]]], dtype=np.uint16)
+    assert as_frame(image).tolist() == [[[1, 2, 255]]]
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5, 2), (4, 5, 5), (1, 4, 5, 3), (0, 5), (4, 0, 3)])
+def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(FrameError, match=r"image is \(.*\), expected \(H, W\), \(H, W, 3\) BGR or \(H, W, 4\) BGRA"):
+        as_frame(np.zeros(shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.bool_])
+def test_an_image_of_another_type_is_refused(dtype: Any) -> None:
+    with pytest.raises(FrameError, match=rf"image is {np.dtype(dtype)}, expected uint8 or uint16; convert it"):
+        as_frame(np.zeros((4, 5), dtype=dtype))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_nearly_black_frame_keeps_its_range(channels: Any) -> None:
+    frame = np.tile(np.array([[0, 1], [1, 0]], dtype=np.uint8), (8, 8))
+    network_input = Preprocess(height=16, width=16, channels=channels)(frame)
+    assert network_input.dtype == np.uint8
+    np.testing.assert_array_equal(network_input, np.repeat(frame[:, :, None], channels, axis=2))
+
+
+def test_the_input_is_height_width_channels_and_contiguous() -> None:
+    preprocess = Preprocess(height=3, width=5, channels=3)
+    network_input = preprocess(np.asfortranarray(ramp(9, 10, 3))[::-1])
+    assert network_input.shape == preprocess.input_shape == (3, 5, 3)
+    assert network_input.flags.c_contiguous
+
+
+@pytest.mark.parametrize("fit", ["stretch", "letterbox"])
+@pytest.mark.parametrize("interpolation", ["area", "linear", "nearest"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 1), (9, 7, 3), (3, 20, 3), (1, 1), (1, 300)])
+def test_every_setting_gives_the_promised_shape(
+    fit: Any, interpolation: Any, channels: Any, shape: tuple[int, ...]
+) -> None:
+    preprocess = Preprocess(height=6, width=10, channels=channels, fit=fit, interpolation=interpolation)
+    network_input = preprocess(np.full(shape, 200, dtype=np.uint8))
+    assert network_input.shape == (6, 10, channels)
+    assert set(np.unique(network_input)) <= {200, LETTERBOX_GREY}
+    assert 200 in network_input
+
+
+def test_a_colour_frame_becomes_grey_by_luma() -> None:
+    frame = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]]], dtype=np.uint8)
+    network_input = Preprocess(height=1, width=4, channels=1)(frame)
+    assert network_input[0, :, 0].tolist() == [GREY_OF_BLUE, GREY_OF_GREEN, GREY_OF_RED, 255]
+
+
+def test_a_grey_frame_becomes_three_equal_channels() -> None:
+    network_input = Preprocess(height=4, width=5, channels=3)(ramp(4, 5))
+    for channel in range(3):
+        np.testing.assert_array_equal(network_input[:, :, channel], ramp(4, 5))
+
+
+def test_bgr_order_is_kept() -> None:
+    np.testing.assert_array_equal(Preprocess(height=4, width=5, channels=3)(ramp(4, 5, 3)), ramp(4, 5, 3))
+
+
+def test_area_interpolation_averages_when_it_shrinks() -> None:
+    frame = np.zeros((4, 8), dtype=np.uint8)
+    frame[0, 0] = 160  # a corner that bilinear sampling at 4:1 never looks at
+    frame[:, 4:] = 30
+    network_input = Preprocess(height=1, width=2, interpolation="area")(frame)
+    assert network_input[0, :, 0].tolist() == [10, 30]
+
+
+def test_area_interpolation_is_bilinear_when_it_enlarges() -> None:
+    frame = np.array([[0, 100]], dtype=np.uint8)
+    area = Preprocess(height=1, width=4, interpolation="area")(frame)
+    assert area[0, :, 0].tolist() == [0, 25, 75, 100]
+
+
+def test_nearest_interpolation_takes_pixels_of_the_frame() -> None:
+    network_input = Preprocess(height=2, width=2, interpolation="nearest")(ramp(4, 4))
+    assert network_input[:, :, 0].tolist() == [[0, 2], [8, 10]]
+
+
+def test_a_letterbox_keeps_the_aspect_ratio_between_grey_bars() -> None:
+    network_input = Preprocess(height=8, width=8, fit="letterbox")(np.full((8, 16), 200, dtype=np.uint8))
+    assert network_input[:, :, 0].tolist() == [[114] * 8] * 2 + [[200] * 8] * 4 + [[114] * 8] * 2
+
+
+def test_a_letterbox_has_its_bars_at_the_sides_of_a_tall_frame() -> None:
+    frame = np.full((12, 4, 3), (10, 20, 30), dtype=np.uint8)
+    network_input = Preprocess(height=6, width=8, channels=3, fit="letterbox")(frame)
+    assert (network_input[:, 3:5] == (10, 20, 30)).all()
+    assert (network_input[:, :3] == 114).all()
+    assert (network_input[:, 5:] == 114).all()
+
+
+@pytest.mark.parametrize(
+    ("frame_shape", "box"),
+    [
+        ((100, 100), (0, 0, 100, 100)),
+        ((50, 100, 3), (25, 0, 50, 100)),
+        ((100, 25), (0, 37, 100, 25)),  # 75 columns of bars: 37 left, 38 right
+        ((25, 50), (25, 0, 50, 100)),  # enlarged
+        ((1, 1000), (49, 0, 1, 100)),  # a tenth of a row is still a row
+    ],
+)
+def test_the_content_box_of_a_letterbox(frame_shape: tuple[int, ...], box: tuple[int, ...]) -> None:
+    assert Preprocess(height=100, width=100, fit="letterbox").content_box(frame_shape) == box
+
+
+def test_the_content_box_of_a_stretched_frame_is_the_whole_input() -> None:
+    assert Preprocess(height=10, width=20).content_box((7, 999)) == (0, 0, 10, 20)
+
+
+def test_the_region_of_interest_is_cut_out_first() -> None:
+    frame = ramp(6, 8)
+    network_input = Preprocess(height=2, width=3, roi=(4, 1, 3, 2))(frame)
+    np.testing.assert_array_equal(network_input[:, :, 0], frame[1:3, 4:7])
+
+
+def test_the_letterbox_is_fitted_to_the_region_of_interest() -> None:
+    frame = np.zeros((20, 20), dtype=np.uint8)
+    frame[2:4, 3:7] = 200
+    network_input = Preprocess(height=4, width=4, fit="letterbox", roi=(3, 2, 4, 2))(frame)
+    assert network_input[:, :, 0].tolist() == [[114] * 4, [200] * 4, [200] * 4, [114] * 4]
+
+
+@pytest.mark.parametrize("roi", [(4, 0, 3, 2), (0, 3, 2, 2), (6, 0, 1, 1)])
+def test_a_region_of_interest_outside_the_frame_is_refused_with_both(roi: tuple[int, int, int, int]) -> None:
+    x, y, width, height = roi
+    with pytest.raises(
+        FrameError,
+        match=rf"frame is 4 rows by 6 columns, region of interest x={x} y={y} width={width} height={height} leaves it",
+    ):
+        Preprocess(height=2, width=2, roi=roi)(ramp(4, 6))
+
+
+def test_a_region_of_interest_may_touch_the_edges_of_the_frame() -> None:
+    np.testing.assert_array_equal(Preprocess(height=4, width=6, roi=(0, 0, 6, 4))(ramp(4, 6))[:, :, 0], ramp(4, 6))
+
+
+def test_a_bgra_frame_is_refused_with_both_shapes() -> None:
+    with pytest.raises(
+        FrameError,
+        match=r"frame is \(4, 5, 4\), expected \(H, W, 3\) uint8 BGR or \(H, W\) uint8 grey; convert BGRA before sc",
+    ):
+        Preprocess(height=4, width=5, channels=3)(ramp(4, 5, 4))
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5, 2), (2, 4, 5, 3), (0, 5, 3)])
+def test_a_frame_of_another_shape_is_refused_with_both_shapes(shape: tuple[int, ...]) -> None:
+    shown = str(shape).replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(FrameError, match=rf"frame is {shown}, expected \(H, W, 3\) uint8 BGR or .*; check the source"):
+        Preprocess(height=4, width=5)(np.zeros(shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16, np.int64])
+def test_a_frame_of_another_type_is_refused_and_not_rescaled(dtype: Any) -> None:
+    with pytest.raises(FrameError, match=rf"frame is {np.dtype(dtype)}, expected .*; scale it to 0\.\.255 before"):
+        Preprocess(height=4, width=5)(np.ones((4, 5), dtype=dtype))
+
+
+def test_a_frame_that_is_no_array_is_refused() -> None:
+    with pytest.raises(FrameError, match="frame is a list, expected a numpy array"):
+        Preprocess(height=1, width=1)([[0]])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        pytest.param(Preprocess(height=20, width=20), id="stretch"),
+        pytest.param(Preprocess(height=24, width=20, fit="letterbox"), id="letterbox"),
+        pytest.param(Preprocess(height=16, width=16, roi=(40, 10, 32, 32)), id="roi"),
+        pytest.param(Preprocess(height=20, width=16, fit="letterbox", roi=(30, 10, 60, 40)), id="roi in a letterbox"),
+    ],
+)
+@pytest.mark.parametrize("map_scale", [1, 2, 4])
+def test_a_hot_spot_is_mapped_to_where_it_was_in_the_frame(preprocess: Preprocess, map_scale: int) -> None:
+    frame = np.zeros((60, 100), dtype=np.uint8)
+    frame[24:32, 56:64] = 255  # centre: row 28, column 60
+    heat = preprocess(frame)[:, :, 0].astype(np.float32) / 255.0
+    heat[heat == np.float32(LETTERBOX_GREY / 255.0)] = 0.0  # the network reproduces a bar
+    height, width = heat.shape
+    heat = heat.reshape(height // map_scale, map_scale, width // map_scale, map_scale).mean(axis=(1, 3))
+    mapped = preprocess.map_to_frame(heat, frame.shape)
+    assert mapped.shape == (60, 100)
+    assert mapped.dtype == np.float32
+    rows, columns = np.indices(mapped.shape)
+    # Within one map pixel, the coarsest of which is 4 x 60/20 = 12 frame rows.
+    assert (rows * mapped).sum() / mapped.sum() == pytest.approx(27.5, abs=3.0 * map_scale)
+    assert (columns * mapped).sum() / mapped.sum() == pytest.approx(59.5, abs=3.0 * map_scale)
+    assert mapped[24:32, 56:64].mean() > 0.5 * mapped.max()
+
+
+def test_a_map_at_the_size_of_the_frame_is_mapped_to_itself() -> None:
+    heat = np.random.default_rng(0).random((8, 6), dtype=np.float32)
+    np.testing.assert_array_equal(Preprocess(height=8, width=6).map_to_frame(heat, (8, 6, 3)), heat)
+
+
+def test_the_map_is_zero_outside_the_region_of_interest() -> None:
+    mapped = Preprocess(height=4, width=4, roi=(3, 2, 4, 4)).map_to_frame(np.ones((4, 4), np.float32), (10, 12))
+    expected = np.zeros((10, 12))
+    expected[2:6, 3:7] = 1.0
+    np.testing.assert_array_equal(mapped, expected)
+
+
+def test_the_bars_of_a_letterbox_are_not_mapped() -> None:
+    heat = np.full((8, 8), 9.0, dtype=np.float32)
+    heat[2:6] = 1.0
+    mapped = Preprocess(height=8, width=8, fit="letterbox").map_to_frame(heat, (10, 20))
+    np.testing.assert_array_equal(mapped, np.ones((10, 20)))
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        Preprocess(height=28, width=28),
+        Preprocess(height=64, width=96, channels=3, fit="letterbox", interpolation="nearest", roi=(10, 20, 300, 200)),
+    ],
+)
+def test_settings_survive_json(preprocess: Preprocess) -> None:
+    assert Preprocess.from_json(json.loads(json.dumps(preprocess.to_json()))) == preprocess
+
+
+def test_settings_are_stored_as_the_manifest_documents_them() -> None:
+    assert Preprocess(height=28, width=32, channels=3, roi=(1, 2, 3, 4)).to_json() == {
+        "height": 28,
+        "width": 32,
+        "channels": 3,
+        "fit": "stretch",
+        "interpolation": "area",
+        "roi": [1, 2, 3, 4],
+    }
+
+
+def test_an_unknown_key_is_refused() -> None:
+    values = {**Preprocess(height=4, width=4).to_json(), "gamma": 2.2}
+    with pytest.raises(ConfigError, match=r"preprocess has keys \['channels', 'fit', 'gamma', .*, expected \['chann"):
+        Preprocess.from_json(values)
+
+
+def test_a_missing_key_is_refused() -> None:
+    values = Preprocess(height=4, width=4).to_json()
+    del values["fit"]
+    with pytest.raises(ConfigError, match=r"preprocess has keys \['channels', 'height', .*, expected \['channels', 'f"):
+        Preprocess.from_json(values)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"height": 0}, "network input is 0x4, expected at least 1x1"),
+        ({"width": -1}, "network input is 4x-1, expected at least 1x1"),
+        ({"channels": 4}, r"channels is 4, expected 1 \(grey\) or 3 \(BGR\)"),
+        ({"fit": "tile"}, "fit is 'tile', expected 'stretch' or 'letterbox'"),
+        ({"interpolation": "cubic"}, "interpolation is 'cubic', expected 'area', 'linear' or 'nearest'"),
+        ({"roi": (-1, 0, 5, 5)}, r"roi is \(-1, 0, 5, 5\), expected x, y >= 0 and width, height >= 1 in frame pixels"),
+        ({"roi": (0, 0, 0, 5)}, r"roi is \(0, 0, 0, 5\), expected"),
+        ({"roi": (0, 0, 5)}, r"roi is \(0, 0, 5\), expected"),
+        ({"height": 7.5}, r"7\.5"),
+        ({"roi": (0, 0, 2.5, 2)}, r"roi is \(0, 0, 2\.5, 2\), expected"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Preprocess(**{"height": 4, "width": 4, **settings})
+
+
+def test_without_opencv_resizing_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(MissingExtraError, match=r'resizing and colour conversion need cv2: pip install "edge-aae\[cam'):
+        Preprocess(height=4, width=4)(ramp(5, 5))
+
+
+def test_a_grey_frame_of_the_input_size_needs_no_opencv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    np.testing.assert_array_equal(Preprocess(height=4, width=5)(ramp(4, 5))[:, :, 0], ramp(4, 5))

@@ -1,0 +1,246 @@
+"""Sources: every frame of a file once and in order, and an error that names what is missing or lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_runtime.errors import DataError, SourceError
+from edge_runtime.images import write_image
+from edge_runtime.sources import CameraSource, CapturedFrame, FrameSource, ImageSource, VideoSource, source_from
+
+N_FRAMES = 12
+GREY_STEP = 20
+"""Between two frames of the test video; MJPG is off by less than a tenth of it."""
+
+FRAME = np.full((4, 6, 3), 7, dtype=np.uint8)
+
+PlugIn = Callable[[Sequence[NDArray[np.uint8] | None]], list[Any]]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frame i is grey 20 i."""
+    path = tmp_path_factory.mktemp("video") / "a.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (32, 24))
+    assert writer.isOpened()
+    for index in range(N_FRAMES):
+        writer.write(np.full((24, 32, 3), GREY_STEP * index, dtype=np.uint8))
+    writer.release()
+    return path
+
+
+def saved_images(folder: Path, names: Sequence[str]) -> None:
+    """Image i is grey i."""
+    for index, name in enumerate(names):
+        write_image(folder / name, np.full((4, 6), index, dtype=np.uint8))
+
+
+def all_frames(source: FrameSource) -> list[CapturedFrame]:
+    frames = []
+    while source.grab():
+        frames.append(source.retrieve())
+    return frames
+
+
+def names_of(frames: Sequence[CapturedFrame]) -> list[str]:
+    return [Path(str(frame.name)).name for frame in frames]
+
+
+def test_a_video_gives_every_frame_in_order(video: Path) -> None:
+    with source_from(None, str(video)) as source:
+        assert isinstance(source, VideoSource)
+        assert source.source_id == str(video)
+        frames = all_frames(source)
+        assert not source.grab()
+    assert [frame.frame_id for frame in frames] == list(range(N_FRAMES))
+    greys = [frame.image.mean() for frame in frames]
+    np.testing.assert_allclose(greys, [GREY_STEP * index for index in range(N_FRAMES)], atol=GREY_STEP / 10)
+    assert all(frame.image.shape == (24, 32, 3) and frame.image.dtype == np.uint8 for frame in frames)
+    assert {frame.name for frame in frames} == {None}
+
+
+def test_frames_that_are_only_grabbed_leave_a_gap_in_the_ids(video: Path) -> None:
+    with source_from(None, str(video)) as source:
+        for _ in range(4):
+            assert source.grab()
+        frame = source.retrieve()
+    assert frame.frame_id == 3
+    assert frame.image.mean() == pytest.approx(3 * GREY_STEP, abs=GREY_STEP / 10)
+
+
+def test_a_frame_carries_when_it_was_grabbed(video: Path) -> None:
+    with source_from(None, str(video)) as source:
+        started_s, started = time.perf_counter(), time.time()
+        source.grab()
+        frame = source.retrieve()
+        elapsed_s = time.perf_counter() - started_s
+    assert started_s <= frame.grabbed_s <= started_s + elapsed_s
+    assert started - 0.1 <= frame.t_capture <= started + elapsed_s + 0.1
+    assert 0.0 < frame.capture_ms <= 1000.0 * elapsed_s
+
+
+def test_a_folder_gives_its_images_in_natural_order(tmp_path: Path) -> None:
+    saved_images(tmp_path, ["1.png", "2.png", "10.png", "sub/3.png"])
+    with source_from(None, str(tmp_path)) as source:
+        frames = all_frames(source)
+    assert names_of(frames) == ["1.png", "2.png", "10.png", "3.png"]
+    assert [frame.frame_id for frame in frames] == [0, 1, 2, 3]
+    assert [int(frame.image[0, 0]) for frame in frames] == [0, 1, 2, 3]
+
+
+def test_a_glob_gives_the_images_that_match(tmp_path: Path) -> None:
+    saved_images(tmp_path, ["a1.png", "a2.png", "b1.png"])
+    (tmp_path / "a3.txt").touch()
+    with source_from(None, str(tmp_path / "a*")) as source:
+        assert names_of(all_frames(source)) == ["a1.png", "a2.png"]
+
+
+def test_a_glob_gives_its_images_in_natural_order(tmp_path: Path) -> None:
+    saved_images(tmp_path, ["1.png", "2.png", "10.png"])
+    with source_from(None, str(tmp_path / "*.png")) as source:
+        assert names_of(all_frames(source)) == ["1.png", "2.png", "10.png"]
+
+
+def test_a_single_image_gives_one_frame(tmp_path: Path) -> None:
+    saved_images(tmp_path, ["a.png"])
+    with source_from(None, str(tmp_path / "a.png")) as source:
+        (frame,) = all_frames(source)
+    assert (frame.frame_id, frame.name) == (0, str(tmp_path / "a.png"))
+    np.testing.assert_array_equal(frame.image, np.zeros((4, 6), dtype=np.uint8))
+
+
+def test_a_glob_of_one_video_is_a_video(video: Path) -> None:
+    with source_from(None, str(video.parent / "*.avi")) as source:
+        assert len(all_frames(source)) == N_FRAMES
+
+
+def test_a_file_whose_name_looks_like_a_glob_is_that_file(tmp_path: Path) -> None:
+    saved_images(tmp_path, ["[1].png", "1.png"])
+    with source_from(None, str(tmp_path / "[1].png")) as source:
+        assert names_of(all_frames(source)) == ["[1].png"]
+
+
+def test_an_unreadable_image_is_a_data_error_and_the_next_one_is_read(tmp_path: Path) -> None:
+    saved_images(tmp_path, ["1.png", "2.png", "3.png"])
+    (tmp_path / "2.png").write_bytes(b"\x89PNG and no more")
+    with source_from(None, str(tmp_path)) as source:
+        source.grab()
+        source.retrieve()
+        source.grab()
+        with pytest.raises(DataError, match=r"cannot decode .*2\.png"):
+            source.retrieve()
+        assert source.grab()
+        assert source.retrieve().frame_id == 2
+
+
+@pytest.mark.parametrize("name", ["gone.png", "gone.avi", "gone/*.png"])
+def test_a_path_to_nothing_is_a_source_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SourceError, match=r"cannot open source .*gone.*: no such file or folder") as caught:
+        source_from(None, str(tmp_path / name))
+    assert caught.value.exit_code == 4
+
+
+def test_a_url_that_cannot_be_opened_is_named_without_its_password() -> None:
+    with pytest.raises(SourceError, match=r"cannot open source rtsp://.*10\.0\.0\.5/live") as caught:
+        source_from(None, "rtsp://admin:secret@10.0.0.5/live")
+    assert "secret" not in str(caught.value)
+
+
+def test_an_empty_folder_is_a_source_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    source = source_from(None, str(tmp_path))
+    with pytest.raises(SourceError, match=r"cannot open source .*: it holds no PNG, JPEG, BMP or TIFF image") as caught:
+        source.open()
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF\x00\x00\x00\x00AVI and no more", bytes(5000)])
+def test_a_corrupt_video_is_a_source_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.avi").write_bytes(content)
+    source = source_from(None, str(tmp_path / "a.avi"))
+    with pytest.raises(SourceError, match=r"cannot open source .*a\.avi: OpenCV finds no video in it; exp") as caught:
+        source.open()
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.skipif(Path("/dev/video97").exists(), reason="this machine has 98 cameras")
+def test_an_absent_camera_is_a_source_error_that_names_its_device() -> None:
+    with pytest.raises(SourceError, match=r"cannot open camera 97: there is no /dev/video97 \(present: ") as caught:
+        source_from(97, None)
+    assert caught.value.exit_code == 4
+
+
+def test_a_camera_gives_frames_from_a_buffer_of_one(plug_in_camera: PlugIn) -> None:
+    opened = plug_in_camera([FRAME, FRAME + 1, FRAME + 2])
+    with source_from(2, None) as source:
+        assert isinstance(source, CameraSource)
+        assert source.source_id == "camera:2"
+        frames = []
+        for _ in range(3):
+            assert source.grab()
+            frames.append(source.retrieve())
+    assert [frame.frame_id for frame in frames] == [0, 1, 2]
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [7, 8, 9]
+    (capture,) = opened
+    assert capture.arguments == (2, cv2.CAP_V4L2)
+    assert capture.settings == {cv2.CAP_PROP_BUFFERSIZE: 1}
+    assert capture.released
+
+
+def test_a_camera_that_stops_giving_frames_is_lost(plug_in_camera: PlugIn) -> None:
+    plug_in_camera([FRAME, FRAME])
+    with source_from(0, None) as source:
+        assert source.grab()
+        assert source.grab()
+        with pytest.raises(SourceError, match="lost camera 0 after 2 frames: it gives no frame any more") as caught:
+            source.grab()
+    assert caught.value.exit_code == 4
+
+
+def test_a_camera_frame_that_cannot_be_decoded_is_a_data_error(plug_in_camera: PlugIn) -> None:
+    plug_in_camera([FRAME, None, FRAME])
+    with source_from(0, None) as source:
+        source.grab()
+        source.grab()
+        with pytest.raises(DataError, match="cannot decode frame 1 of camera:0"):
+            source.retrieve()
+        source.grab()
+        assert source.retrieve().frame_id == 2
+
+
+def test_a_busy_camera_is_a_source_error(plug_in_camera: PlugIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = plug_in_camera([])
+    monkeypatch.setattr(cv2.VideoCapture, "isOpened", lambda self: False)
+    source = source_from(0, None)
+    with pytest.raises(SourceError, match=r"cannot open camera 0: /dev/video0 is busy, not a capture device, or not"):
+        source.open()
+    assert opened[0].released
+
+
+def test_a_source_is_released_when_its_block_fails(plug_in_camera: PlugIn) -> None:
+    opened = plug_in_camera([FRAME])
+    with pytest.raises(KeyboardInterrupt), source_from(0, None):
+        raise KeyboardInterrupt
+    assert opened[0].released
+
+
+def test_a_source_may_be_closed_twice(video: Path) -> None:
+    source = source_from(None, str(video))
+    source.close()
+    source.open()
+    source.close()
+    source.close()
+
+
+def test_image_files_are_given_in_the_order_they_are_passed(tmp_path: Path) -> None:
+    saved_images(tmp_path, ["a.png", "b.png"])
+    with ImageSource("list", [tmp_path / "b.png", tmp_path / "a.png"]) as source:
+        assert names_of(all_frames(source)) == ["b.png", "a.png"]

@@ -1,0 +1,112 @@
+"""Export writes a bundle only after the gate, whole, and with its evidence inside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.detector import Detector
+from edge_runtime.errors import DataError, GateError
+from edge_runtime.golden import Golden, verify_bundle
+from export import bundling
+from export.bundling import export_bundle
+from export.parity import torch_outputs
+from tests.export.conftest import RUNS
+from train.run_folder import RunFolder, TrainedRun
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_becomes_a_bundle_that_verifies_itself(run_paths: dict[str, Path], tmp_path: Path, name: str) -> None:
+    export = export_bundle(run_paths[name], tmp_path / "model.aae")
+    bundle = Bundle.open(tmp_path / "model.aae")
+    assert bundle.digest == export.bundle.digest
+    assert set(bundle.files) == {"detector.onnx", "encoder.onnx", "decoder.onnx", "prior.npz", "golden.npz"}
+    report = verify_bundle(bundle)
+    assert report.passed, report.failures()
+    assert "preprocess: network_input" in [item.where for item in report.comparisons]
+
+
+def test_the_same_run_gives_the_same_bytes(run_paths: dict[str, Path], tmp_path: Path) -> None:
+    export_bundle(run_paths["conv"], tmp_path / "a.aae")
+    export_bundle(run_paths["conv"], tmp_path / "b.aae")
+    assert (tmp_path / "a.aae").read_bytes() == (tmp_path / "b.aae").read_bytes()
+
+
+def test_the_manifest_holds_provenance_and_parity_but_no_path(run_paths: dict[str, Path], tmp_path: Path) -> None:
+    manifest = export_bundle(run_paths["mlp"], tmp_path / "model.aae").bundle.manifest
+    assert manifest["model"]["network"] == "mlp"
+    assert manifest["model"]["parameters"] == 2 * 1000 * 1000 + 144 * 2000 + 2 * 2000 + 144 + 2 + 4 * 1000 + 4 * 1000
+    assert manifest["training"]["n_images"] == 48
+    assert manifest["training"]["data"]["path"] == "mlp"
+    assert [report["passed"] for report in manifest["parity"]["fp32"]["reports"]] == [True, True]
+    assert str(tmp_path.parent) not in json.dumps(dict(manifest))
+
+
+def test_golden_samples_hold_images_on_both_sides_of_the_threshold(
+    run_paths: dict[str, Path], runs: dict[str, TrainedRun], tmp_path: Path
+) -> None:
+    bundle = export_bundle(run_paths["conv"], tmp_path / "model.aae").bundle
+    golden = Golden.from_npz(bundle.files["golden.npz"])
+    flagged = bundle.decision.is_anomalous(bundle.decision.score(golden.outputs.criteria))
+    assert flagged.any()
+    assert not flagged.all()
+    assert len(golden.raw_frames) == 4
+
+
+def test_a_failing_gate_writes_nothing_and_keeps_the_older_bundle(
+    run_paths: dict[str, Path],
+    graphs: dict[str, dict[str, bytes]],
+    perturb: Callable[..., bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "model.aae"
+    export_bundle(run_paths["mlp"], out)
+    before = out.read_bytes()
+    broken = {**graphs["mlp"], "decoder.onnx": perturb(graphs["mlp"]["decoder.onnx"], "", 0.5)}
+    monkeypatch.setattr(bundling, "export_graphs", lambda *arguments: dict(broken))
+    with pytest.raises(GateError, match=r"decoder\.onnx: x_hat differs from PyTorch float32") as caught:
+        export_bundle(run_paths["mlp"], out)
+    assert caught.value.exit_code == 3
+    assert out.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["model.aae"]
+
+
+def test_a_weight_that_no_sample_wakes_is_still_noticed(run_paths: dict[str, Path], tmp_path: Path) -> None:
+    bundle = export_bundle(run_paths["mlp"], tmp_path / "model.aae").bundle
+    # The criteria entry is metadata: it changes the file and no output.
+    changed = bundle.files["decoder.onnx"].replace(b"neg_log_prior", b"neg_log_priox")
+    assert changed != bundle.files["decoder.onnx"]
+    rehashed = Bundle.from_parts(bundle.manifest, {**bundle.files, "decoder.onnx": changed}, tmp_path / "x.aae")
+    report = verify_bundle(rehashed)
+    assert all(item.passed for item in report.comparisons)
+    assert report.altered_graphs == ("decoder.onnx",)
+    assert not report.passed
+
+
+def test_the_detector_of_the_bundle_scores_like_the_trained_network(
+    run_paths: dict[str, Path], runs: dict[str, TrainedRun], tmp_path: Path
+) -> None:
+    export_bundle(run_paths["conv-colour"], tmp_path / "model.aae")
+    detector = Detector.load(tmp_path / "model.aae", threads=1)
+    run = runs["conv-colour"]
+    expected = run.decision.score(torch_outputs(run, run.sample_inputs, torch.float32).criteria)
+    came = [detector.score(frame).score for frame in run.sample_inputs]
+    np.testing.assert_allclose(came, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is no run folder: it has no config\.json"):
+        export_bundle(tmp_path, tmp_path / "model.aae")
+
+
+def test_a_run_without_weights_is_refused_with_the_way_on(run_paths: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(RunFolder(run_paths["mlp"]).config.read_bytes())
+    with pytest.raises(DataError, match=r"lacks weights\.safetensors.*edge-aae train --resume"):
+        export_bundle(tmp_path, tmp_path / "model.aae")
