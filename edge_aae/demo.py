@@ -42,7 +42,7 @@ from train.settings import (
     default_latent_dim,
 )
 
-__all__ = ["MethodRow", "run_demo"]
+__all__ = ["METHODS", "MethodRow", "n_contaminants", "run_demo", "train_and_evaluate"]
 
 logger = logging.getLogger(__name__)
 
@@ -91,15 +91,8 @@ def run_demo(out: Path, *, epochs_scale: float = 1.0, seed: int = 0) -> Iterator
     """
     _prepare(out)
     test = read_labelled(SAMPLE, "test")
-    n_contaminants = _n_contaminants()
-    rows, outcomes = [], []
-    for name, method, refine, schedule in METHODS:
-        logger.info("-- %s", name)
-        outcome = _train(out, name, method, refine, schedule.scaled(epochs_scale), seed)
-        if not outcome.complete:
-            raise DataError(f"the demo was interrupted in {name}; run it again")
-        outcomes.append(outcome)
-        rows.append(_evaluate(name, outcome, test, refine))
+    trained = list(train_and_evaluate(out, epochs_scale=epochs_scale, seed=seed))
+    rows, outcomes = [row for row, _ in trained], [outcome for _, outcome in trained]
     logger.info("-- export, verify")
     exported = export_bundle(outcomes[-1].folder.path, out / "model.aae")
     require_passed([verify_bundle(Bundle.open(out / "model.aae"))], subject=str(out / "model.aae"))
@@ -111,7 +104,7 @@ def run_demo(out: Path, *, epochs_scale: float = 1.0, seed: int = 0) -> Iterator
     false_alarms = sum(record["is_anomaly"] and truth[index] == NORMAL for index, record in enumerate(records))
     write_image(out / "strip.png", strip(Detector.load(out / "model.aae"), frames, truth, NORMAL, STRIP_FRAMES))
     lines = [
-        *_table(rows, n_contaminants),
+        *_table(rows, n_contaminants()),
         "",
         *_facts(exported, summary),
         f"video: {found} of {N_VIDEO_CONTAMINANT + N_VIDEO_OTHER} anomalous frames found, "
@@ -137,7 +130,19 @@ def _prepare(out: Path) -> None:
     (out / MARKER).touch()
 
 
-def _n_contaminants() -> int:
+def train_and_evaluate(out: Path, *, epochs_scale: float, seed: int) -> Iterator[tuple[MethodRow, TrainingOutcome]]:
+    """Train each of METHODS on the sample into out/runs/ and measure it on the sample's test images."""
+    test = read_labelled(SAMPLE, "test")
+    for name, method, refine, schedule in METHODS:
+        logger.info("-- %s", name)
+        outcome = _train(out, name, method, refine, schedule.scaled(epochs_scale), seed)
+        if not outcome.complete:
+            raise DataError(f"the demo was interrupted in {name}; run it again")
+        yield _evaluate(name, outcome, test, refine), outcome
+
+
+def n_contaminants() -> int:
+    """Ankle boots among the sample's training images."""
     labels = read_labelled(SAMPLE, "train").labels
     assert labels is not None, "the sample has labels"
     return int((labels == CONTAMINANT).sum())

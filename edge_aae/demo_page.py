@@ -29,7 +29,7 @@ PAGE = Template("""<!doctype html>
 <title>edge-aae demo</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-pre { background: #f4f4f4; padding: 1rem; overflow-x: auto; font-size: 14px; }
+pre { background: #f4f4f4; padding: 1rem; white-space: pre-wrap; font-size: 13px; }
 img { max-width: 100%; height: auto; }
 h2 { margin-top: 2.5rem; }
 </style>
@@ -87,7 +87,7 @@ def write_page(out: Path, table: Sequence[str], runs: Sequence[Path]) -> None:
             name=html.escape(run.name),
             **{name: _embedded(run / f"{name}.png") for name in ("losses", "scores", "rejected")},
         )
-        for run in runs
+        for run in reversed(runs)  # the exported one first
     )
     page = PAGE.substitute(table=html.escape("\n".join(table)), strip=_embedded(out / "strip.png"), methods=methods)
     (out / "report.html").write_text(page, encoding="utf-8")

@@ -11,7 +11,7 @@ from edge_runtime.extras import require
 __all__ = ["demo"]
 
 
-@click.command()
+@click.command(short_help="The whole road on an embedded sample, in minutes.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["export", "info", "verify"]
 
 
-@click.command()
+@click.command(short_help="Write the bundle of a run, if it passes the parity gate.")
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -45,7 +45,7 @@ def export(run: Path | None, out: Path) -> None:
     click.echo("next: edge-aae verify, edge-aae score IMAGES, edge-aae run --camera 0")
 
 
-@click.command()
+@click.command(short_help="Run the parity gate again, on this machine.")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--against",
@@ -77,7 +77,7 @@ def verify(bundle: Path | None, against: Path | None, threads: int, as_json: boo
         click.echo(f"{opened.path}: passed")
 
 
-@click.command()
+@click.command(short_help="Show what a bundle holds.")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 def info(bundle: Path | None, as_json: bool) -> None:

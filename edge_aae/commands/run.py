@@ -23,7 +23,7 @@ __all__ = ["run"]
 logger = logging.getLogger(__name__)
 
 
-@click.command()
+@click.command(short_help="Score a camera, a video or images, one JSON record a frame.")
 @click.option("--camera", type=click.IntRange(min=0), help="V4L2 camera by index: 0 is /dev/video0.")
 @click.option("--source", help="Video file, image, folder of images, or a glob pattern of them.")
 @model_option

@@ -16,7 +16,7 @@ __all__ = ["score"]
 logger = logging.getLogger(__name__)
 
 
-@click.command()
+@click.command(short_help="Score images; AUROC, AP and BAcc where labels are known.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_option
 @click.option(

@@ -20,7 +20,7 @@ RESUME_KEEPS = {"out", "resume", "device"}
 INTERRUPTED = 130
 
 
-@click.command()
+@click.command(short_help="Train a detector on unsorted images.")
 @click.argument("data", required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-N]")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run: --out, or runs/latest.")
