@@ -239,10 +239,11 @@ def point_latest_at(run: Path) -> None:
 
 
 def latest_run() -> Path:
-    """The run that runs/latest points at; raises DataError where there is none."""
+    """The run that runs/latest points at, below the current folder where it lies there; raises DataError for none."""
     if not LATEST.is_dir():
         raise DataError(f"no run folder named and no {LATEST} here; train first: edge-aae train DATA")
-    return LATEST
+    target, here = LATEST.resolve(), Path.cwd()
+    return target.relative_to(here) if target.is_relative_to(here) else target
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -84,7 +84,7 @@ def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, 
 
     if resume:
         _refuse_settings(ctx, data)
-        outcome = session.resume(out or latest_run().resolve(), device=options["device"])
+        outcome = session.resume(out or latest_run(), device=options["device"])
     else:
         if data is None:
             raise click.UsageError("name the images to train on: edge-aae train DATA (or --resume)")
