@@ -33,7 +33,7 @@ class TrainingProgress:
         if sys.stderr.isatty():
             self._progress = Progress(
                 TextColumn("{task.fields[phase]:<10}"),
-                BarColumn(),
+                BarColumn(bar_width=16),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[losses]}"),
@@ -56,14 +56,18 @@ class TrainingProgress:
 
     def __call__(self, row: EpochRow) -> None:
         """Show one finished epoch."""
+        if self._progress:
+            # Short, because a terminal has 80 columns and the bar needs some of them.
+            losses = f"error {row.reconstruction_loss:.3f}"
+            if row.discriminator_loss:
+                losses += f" enc {row.encoder_loss:.2f} disc {row.discriminator_loss:.2f}"
+            self._progress.update(self._task, completed=row.epoch, phase=row.phase, losses=losses)
+            return
         losses = f"reconstruction {row.reconstruction_loss:.4f}"
         if row.discriminator_loss:
             losses += f"  encoder {row.encoder_loss:.3f}  discriminator {row.discriminator_loss:.3f}"
         if row.candidates:
             losses += f"  candidates {row.candidates}"
-        if self._progress:
-            self._progress.update(self._task, completed=row.epoch, phase=row.phase, losses=losses)
-            return
         now = time.monotonic()
         due = now - self._logged_s >= LOG_INTERVAL_S or row.epoch == self._total
         if due or row.phase.rstrip("0123456789") != self._logged_phase:

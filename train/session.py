@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 import torch
@@ -20,6 +15,7 @@ from numpy.typing import NDArray
 from edge_runtime import __version__
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.score import CRITERIA, Decision
+from edge_runtime.stopping import stop_requests
 from train.calibrate import calibrate
 from train.data import DataSettings, TrainingSet, load_training_set
 from train.progress import TrainingProgress
@@ -158,7 +154,7 @@ def _run(folder: RunFolder, config: RunConfig, trainer: Trainer, images: Trainin
             snapshot.write(folder.checkpoint)
             written_s = time.monotonic()
 
-    with TrainingProgress(trainer.total_epochs, len(trainer.rows)) as progress, _stop_requests() as stopped:
+    with TrainingProgress(trainer.total_epochs, len(trainer.rows)) as progress, stop_requests(_say_stopping) as stopped:
         complete = trainer.run(progress, keep, stopped)
     seconds = time.monotonic() - start
     snapshot = trainer.snapshot()
@@ -253,28 +249,8 @@ def _sample_indices(scores: NDArray[np.float64], images: NDArray[np.uint8]) -> N
     return np.unique(np.concatenate((spread, astride)))
 
 
-@contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turn the first SIGINT or SIGTERM into a polite request; a second one ends the program as usual."""
-    requested = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield requested.is_set
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(number: int, frame: FrameType | None) -> None:
-        requested.set()
-        logger.warning("stopping at the last whole epoch; once more to end at once")
-        for each, handler in previous.items():
-            signal.signal(each, handler)
-
-    try:
-        for number in previous:
-            signal.signal(number, request)
-        yield requested.is_set
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _say_stopping() -> None:
+    logger.warning("stopping at the last whole epoch; once more to end at once")
 
 
 def _device_name(device: torch.device) -> str:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
 import click
@@ -54,6 +51,7 @@ def run(
     from edge_runtime.pipeline import run as run_pipeline
     from edge_runtime.redact import redact
     from edge_runtime.sources import source_from
+    from edge_runtime.stopping import stop_requests
 
     if (camera is None) == (source is None):
         raise click.UsageError("name one source: --camera INDEX or --source PATH")
@@ -69,7 +67,7 @@ def run(
     )
     summary = RunSummary()
     try:
-        with _stop_on_signal() as stopped, frames, _record_writer(out) as write:
+        with stop_requests() as stopped, frames, _record_writer(out) as write:
             run_pipeline(detector, frames, write, stopped=stopped, max_frames=max_frames, summary=summary)
     except BrokenPipeError:
         # The reader of our standard output went away, which is a way to end a run; Python's own flush at exit must
@@ -118,23 +116,3 @@ def _keep_older(path: Path) -> None:
         number += 1
     path.rename(older)
     logger.info("kept the older records as %s", older)
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turn SIGINT and SIGTERM into a request that the loop sees between frames; a second SIGINT interrupts."""
-    requested = threading.Event()
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(number: int, frame: FrameType | None) -> None:
-        if requested.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        requested.set()
-
-    try:
-        for number in previous:
-            signal.signal(number, request)
-        yield requested.is_set
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
