@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -302,10 +303,17 @@ def _file_item(file: Path, name: str, group: str | None, anomalous: bool | None)
 
 def _with_labels(items: list[Item], labels_file: Path) -> list[Item]:
     labels = _read_labels(labels_file)
+    n_of_name = Counter(Path(item.name).name for item in items)
     labelled = []
     n_named = 0
     for item in items:
-        known = labels.get(item.name, labels.get(Path(item.name).name))
+        known = labels.get(item.name)
+        if known is None and (base := Path(item.name).name) in labels:
+            if n_of_name[base] > 1:
+                raise DataError(
+                    f"{labels_file}: {base} could be any of {n_of_name[base]} images; write its path, {item.name}"
+                )
+            known = labels[base]
         n_named += known is not None
         labelled.append(item if known is None else Item(item.name, item.load, item.group, known, item.observed))
     if n_named == 0:
@@ -339,7 +347,7 @@ def _table_line(name: str, rows: Sequence[Row], metrics: Metrics | None) -> str:
     line = f"{name:<14} {len(rows):>7} {flagged:>8.1%}"
     if metrics is not None:
         values = (metrics.auroc, metrics.average_precision, metrics.balanced_accuracy)
-        line += "".join(f" {value:>7.3f}" for value in values)
+        line += "".join(f" {'-' if math.isnan(value) else f'{value:.3f}':>7}" for value in values)
     return line
 
 

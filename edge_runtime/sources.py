@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from edge_runtime.errors import DataError, SourceError
+from edge_runtime.errors import ConfigError, DataError, SourceError
 from edge_runtime.extras import require
 from edge_runtime.images import is_image, list_images, natural_order, read_image
 from edge_runtime.preprocess import Frame, as_frame
@@ -79,11 +79,13 @@ class _Context:
 def source_from(camera: int | None, path: str | None) -> ImageSource | VideoSource | CameraSource:
     """The source that the command line names; it is not opened, but what can be seen to be missing is refused.
 
-    camera: V4L2 index. path: image, video, folder or glob pattern. Raises SourceError.
+    camera: V4L2 index. path: image, video, folder or glob pattern. Raises SourceError; ConfigError where neither is
+    named.
     """
     if camera is not None:
         return CameraSource(camera)
-    assert path is not None, "the command line requires one of camera and path"
+    if path is None:
+        raise ConfigError("no source named; expected a camera index or a path")
     file = Path(path)
     if not file.exists():
         matches = sorted(map(Path, glob.glob(path)), key=natural_order)

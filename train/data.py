@@ -71,6 +71,10 @@ class DataSettings:
                 raise ConfigError(f"--contaminate {label}:{share}, expected a share between 0 and 1, such as 2:0.05")
             if label in self.classes:
                 raise ConfigError(f"--contaminate {label}: that class is among the normal --classes")
+        labels = [label for label, _ in self.contaminate]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ConfigError(f"--contaminate {label} is named {labels.count(label)} times; name each class once")
         if self.contaminate and not self.classes:
             raise ConfigError("--contaminate needs --classes, the normal ones")
         if sum(share for _, share in self.contaminate) >= 1.0:

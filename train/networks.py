@@ -60,14 +60,13 @@ def check_input_size(network: NetworkName, channels: int, height: int, width: in
     if min(height, width) < CONV_MIN_SIDE or max(height, width) > CONV_MAX_SIDE:
         raise ConfigError(
             f"--imgsz {size}: network conv takes sides from {CONV_MIN_SIDE} to {CONV_MAX_SIDE}; "
-            f"try --imgsz {_nearest_side(min(max(height, CONV_MIN_SIDE), CONV_MAX_SIDE))}"
+            f"try --imgsz {_nearest_size(height, width)}"
         )
     step = 2 ** _halvings(min(height, width))
     if height % step or width % step or not CONV_GRID[0] <= min(height, width) // step <= CONV_GRID[1]:
-        near = "x".join(str(max(step, step * round(side / step))) for side in (height, width))
         raise ConfigError(
             f"--imgsz {size}: network conv halves this size {_halvings(min(height, width))} times, "
-            f"so both sides must be multiples of {step}; try --imgsz {near}"
+            f"so both sides must be multiples of {step}; try --imgsz {_nearest_size(height, width)}"
         )
 
 
@@ -189,6 +188,13 @@ def _halvings(side: int) -> int:
     return max(1, math.ceil(math.log2(side / (CONV_GRID[1] + 1) + 1e-9)))
 
 
-def _nearest_side(side: int) -> int:
-    step = 2 ** _halvings(side)
-    return step * round(side / step)
+def _nearest_size(height: int, width: int) -> str:
+    """A size near this one that `conv` takes, as --imgsz takes it."""
+    sides = [min(max(side, CONV_MIN_SIDE), CONV_MAX_SIDE) for side in (height, width)]
+    rounded: list[int] = []
+    # Rounding may bring the shorter side to where one halving more is needed: round again, until it holds.
+    while rounded != sides:
+        rounded = sides
+        step = 2 ** _halvings(min(rounded))
+        sides = [step * round(side / step) for side in rounded]
+    return "x".join(map(str, sides))

@@ -6,6 +6,7 @@ scikit-learn; the trainer asks it between phases.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,6 +23,9 @@ REFINEMENTS: tuple[RefineName, ...] = ("none", "itsr")
 
 SVM_MAX_FIT = 20_000
 """The one-class SVM is fitted on at most this many codes, drawn evenly: its cost grows with their square."""
+
+SVM_TOLERANCE = 1e-6
+"""Of libsvm's optimiser; its default, 1e-3, calls 2.6 % outliers for nu = 0.02 on 6000 codes, this 2.0 %."""
 
 NEVER = -1
 
@@ -50,9 +54,9 @@ class ItsrSettings:
             raise ConfigError(f"refinement rounds are {self.rounds}, expected at least 1")
         if not 0.0 < self.retrain_percentile < 1.0:
             raise ConfigError(f"retrain percentile is {self.retrain_percentile}, expected between 0 and 1")
-        if self.negative_weight >= 0.0:
+        if not (math.isfinite(self.negative_weight) and self.negative_weight < 0.0):
             raise ConfigError(f"negative weight is {self.negative_weight}, expected below 0")
-        if self.error_cap < 1.0:
+        if not (math.isfinite(self.error_cap) and self.error_cap >= 1.0):
             raise ConfigError(f"error cap is {self.error_cap} times T_retrain, expected at least 1")
 
 
@@ -107,8 +111,16 @@ class Refinement:
         fit = remaining
         if fit.size > SVM_MAX_FIT:
             fit = np.random.default_rng(seed).choice(remaining, SVM_MAX_FIT, replace=False)
-        model = svm.OneClassSVM(kernel="rbf", gamma="scale", nu=self.settings.nu).fit(codes[fit])
+        model = svm.OneClassSVM(kernel="rbf", gamma="scale", nu=self.settings.nu, tol=SVM_TOLERANCE).fit(codes[fit])
         outliers = remaining[model.predict(codes[remaining]) < 0]
+        n_most = max(1, round(self.settings.nu * remaining.size))
+        if fit is remaining and outliers.size > n_most:
+            # nu bounds the share of outliers (Schoelkopf et al. 2001), but codes on the boundary come out a rounding
+            # error inside or outside: of 400 codes in 32 dimensions libsvm calls 10 % outliers for nu = 0.02. Those
+            # with the largest dual coefficients hold the boundary against the most slack.
+            slack = np.zeros(self.weights.size)
+            slack[remaining[model.support_]] = model.dual_coef_[0]
+            outliers = outliers[np.argsort(-slack[outliers], kind="stable")[:n_most]]
         self.rejected_in[outliers] = round_number
         self.weights[outliers] = 0.0
         return int(outliers.size)

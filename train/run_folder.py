@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 
 from edge_runtime.bundle import write_atomically
-from edge_runtime.errors import BundleError, ConfigError, DataError
+from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.npz import npz_bytes, read_npz
 from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.prior import StandardNormal
@@ -192,16 +192,18 @@ class RunFolder:
         load_weights(self.weights, {"encoder": autoencoder.encoder, "decoder": autoencoder.decoder})
         try:
             numbers = json.loads(self.calibration.read_text())
-            decision = Decision.from_json(numbers["decision"])
-        except (ValueError, KeyError, BundleError) as error:
+            calibration, decision = numbers["calibration"], Decision.from_json(numbers["decision"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{self.calibration} cannot be used: {error}; train again") from error
         samples = read_npz(self.samples.read_bytes(), name=str(self.samples), error=DataError)
+        if "inputs" not in samples:
+            raise DataError(f"{self.samples} holds {sorted(samples)}, expected 'inputs'; train again")
         return TrainedRun(
             path=self.path,
             config=config,
             autoencoder=autoencoder.eval(),
             prior=StandardNormal(config.train.latent_dim),
-            calibration=numbers["calibration"],
+            calibration=calibration,
             decision=decision,
             sample_inputs=samples["inputs"],
             raw_frames=[samples[key] for key in sorted(samples) if key.startswith("frame_")],
@@ -210,7 +212,7 @@ class RunFolder:
 
 def telling_name(data: str) -> str:
     """The first folder (or file) name, going up a data path, that says something: `tile` for tile/train/good."""
-    path = Path(data).absolute()
+    path = Path(data).resolve()
     parts = [path.stem if path.is_file() else path.name, *(parent.name for parent in path.parents)]
     telling = next((part for part in parts if part and part.lower() not in GENERIC_NAMES), "run")
     return re.sub(r"[^A-Za-z0-9._-]+", "-", telling)

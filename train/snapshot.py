@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -46,14 +45,15 @@ class Snapshot:
         tensors, metadata = _read_safetensors(path)
         try:
             state = json.loads(metadata[META])
-        except (KeyError, ValueError) as error:
+            position, rows = state["position"], state["rows"]
+        except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{path} is no checkpoint of edge-aae: {error}; train again") from error
         prefix = "refinement/"
         refinement = {
-            name.removeprefix(prefix): np.array(tensor) for name, tensor in tensors.items() if name.startswith(prefix)
+            name.removeprefix(prefix): tensor.numpy() for name, tensor in tensors.items() if name.startswith(prefix)
         }
         rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(prefix)}
-        return cls(rest, refinement, state["position"], state["rows"])
+        return cls(rest, refinement, position, rows)
 
 
 def load_weights(path: Path, modules: dict[str, torch.nn.Module]) -> None:

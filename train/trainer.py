@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,6 +86,8 @@ class Trainer:
         self.phase_index = 0
         self.epoch_in_phase = 0
         self.rows: list[EpochRow] = []
+        # The rows as a snapshot wants them, made once: a snapshot an epoch must not cost more with every epoch.
+        self._logged: list[dict[str, Any]] = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             autoencoder = build_autoencoder(
@@ -143,6 +146,7 @@ class Trainer:
                     return False
                 self.epoch_in_phase += 1
                 self.rows.append(row)
+                self._logged.append(asdict(row))
                 on_epoch(row)
             if self.epoch_in_phase >= phase.epochs:
                 self.phase_index += 1
@@ -157,7 +161,7 @@ class Trainer:
             tensors={**snapshot_learner(self.learner), "generator": self.generator.get_state().clone()},
             refinement={name: array.copy() for name, array in self.refinement.to_arrays().items()},
             position={"phase_index": self.phase_index, "epoch_in_phase": self.epoch_in_phase},
-            rows=[asdict(row) for row in self.rows],
+            rows=list(self._logged),
         )
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -168,6 +172,7 @@ class Trainer:
         self.phase_index = snapshot.position["phase_index"]
         self.epoch_in_phase = snapshot.position["epoch_in_phase"]
         self.rows = [EpochRow(**row) for row in snapshot.rows]
+        self._logged = list(snapshot.rows)
 
     def criteria_and_codes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Raw criteria (N, K) and codes (N, D) of all training images under the present weights."""

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from edge_runtime.errors import ConfigError
+from train.networks import NetworkName
+from train.refine import ItsrSettings, RefineName
+from train.settings import (
+    MethodName,
+    Schedule,
+    TrainSettings,
+    default_batch_size,
+    default_latent_dim,
+    default_schedule,
+)
+
+Quick = Callable[..., TrainSettings]
+
+
+@pytest.mark.parametrize(
+    ("network", "method", "refine", "epochs"),
+    [
+        ("mlp", "ae", "none", (4000, 0, 0)),
+        ("mlp", "aae", "none", (1000, 0, 0)),
+        ("mlp", "aae", "itsr", (500, 100, 500)),
+        ("conv", "aae", "none", (100, 0, 0)),
+        ("conv", "ae", "none", (100, 0, 0)),
+        ("conv", "aae", "itsr", (50, 5, 50)),
+    ],
+)
+def test_the_default_schedule_is_the_paper_s_for_mlp_and_a_short_one_for_conv(
+    network: NetworkName, method: MethodName, refine: RefineName, epochs: tuple[int, int, int]
+) -> None:
+    schedule = default_schedule(network, method, refine)
+    assert (schedule.train, schedule.refine, schedule.retrain) == epochs
+
+
+def test_the_default_latent_is_the_paper_s_for_mlp() -> None:
+    assert default_latent_dim("mlp", "aae") == 2
+    assert default_latent_dim("mlp", "ae") == 32
+    assert default_latent_dim("conv", "aae") == 32
+
+
+def test_conv_s_default_batch_is_smaller() -> None:
+    assert (default_batch_size("mlp"), default_batch_size("conv")) == (128, 32)
+
+
+def test_a_schedule_scales_every_phase_and_rounds() -> None:
+    assert Schedule(train=500, refine=100, retrain=500).scaled(0.125) == Schedule(train=62, refine=12, retrain=62)
+    assert Schedule(train=10, refine=3, retrain=1).scaled(2.5) == Schedule(train=25, refine=8, retrain=2)
+
+
+def test_a_scaled_schedule_keeps_an_epoch_where_there_was_one_and_none_where_there_was_none() -> None:
+    assert Schedule(train=10, refine=2).scaled(0.001) == Schedule(train=1, refine=1, retrain=0)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, math.nan, math.inf])
+def test_a_scale_that_is_no_number_above_0_is_refused(factor: float) -> None:
+    with pytest.raises(ConfigError, match=r"--epochs-scale is .*, expected a number above 0"):
+        Schedule(train=10).scaled(factor)
+
+
+@pytest.mark.parametrize("epochs", [{"train": 0}, {"train": 1, "refine": -1}, {"train": 1, "retrain": -1}])
+def test_a_schedule_without_training_or_with_negative_epochs_is_refused(epochs: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"epochs are .*expected 1 or more, 0 or more twice"):
+        Schedule(**epochs)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": "vgg"}, r"network is 'vgg', expected one of mlp, conv"),
+        ({"method": "vae"}, r"method is 'vae', expected one of aae, ae"),
+        ({"refine": "robust"}, r"refine is 'robust', expected one of none, itsr"),
+        ({"method": "ae", "refine": "itsr"}, r"--method ae has no prior to refine with; use --refine none"),
+        ({"latent_dim": 0}, r"--latent is 0, expected 1 or more"),
+        ({"batch_size": 1}, r"--batch is 1, expected 2 or more: batch normalisation needs two"),
+        ({"learning_rate": 0.0}, r"learning rate is 0\.0, expected a number above 0"),
+        ({"learning_rate": math.nan}, r"learning rate is nan, expected a number above 0"),
+        ({"adversarial_weight": -0.1}, r"adversarial weight is -0\.1, expected 0 or more"),
+        ({"adversarial_weight": math.inf}, r"adversarial weight is inf, expected 0 or more"),
+        ({"seed": -1}, r"--seed is -1, expected 0 or more, below 2\^63"),
+        ({"seed": 2**63}, r"--seed is 9223372036854775808, expected 0 or more"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_with_what_came(quick: Quick, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        quick(**changes)
+
+
+def test_settings_survive_json(quick: Quick) -> None:
+    settings = quick(
+        refine="itsr",
+        schedule=Schedule(train=7, refine=3, retrain=5),
+        itsr=ItsrSettings(nu=0.05, rounds=3, retrain_percentile=0.7, negative_weight=-1.0, error_cap=3.0),
+        seed=2**63 - 1,
+        learning_rate=3e-4,
+    )
+    assert TrainSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+def test_settings_of_another_release_are_refused(quick: Quick) -> None:
+    values = quick().to_json()
+    with pytest.raises(ConfigError, match=r"settings are of another release.*dropout.*train again"):
+        TrainSettings.from_json({**values, "dropout": 0.5})
+    del values["itsr"]
+    with pytest.raises(ConfigError, match=r"settings are of another release.*itsr.*train again"):
+        TrainSettings.from_json(values)
