@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +15,12 @@ from typing import Any
 
 from edge_runtime.archive import check_entry_name, pack, read_entries, sha256
 from edge_runtime.errors import BundleError, ConfigError
+from edge_runtime.files import write_atomically
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.prior import StandardNormal, prior_from_npz
 from edge_runtime.score import CRITERIA, Decision
 
-__all__ = ["Bundle", "SCHEMA_VERSION", "manifest_bytes", "write_atomically"]
+__all__ = ["Bundle", "SCHEMA_VERSION", "manifest_bytes"]
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -156,24 +156,6 @@ class Bundle:
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
     """The manifest as it is stored: JSON, keys sorted, two spaces, ASCII, no NaN, one newline at the end."""
     return (json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n").encode("ascii")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: a temporary file beside it, flushed to disk, renamed over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes files private; a bundle is read by services under other users.
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 class AlteredFileError(BundleError):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.extras import require
+from edge_runtime.files import write_file
 from edge_runtime.preprocess import Frame, as_frame
 
 __all__ = ["IMAGE_SUFFIXES", "is_image", "list_images", "natural_order", "read_image", "write_image"]
@@ -63,14 +64,13 @@ def read_image(path: Path) -> Frame:
 def write_image(path: Path, image: Frame) -> None:
     """Write (H, W) or (H, W, 3) BGR uint8 to an image file; the suffix names the format. Raises DataError."""
     cv2 = require("cv2", extra="camera", purpose="writing images")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         done, encoded = cv2.imencode(path.suffix, image)
     except cv2.error as error:
         raise DataError(f"cannot encode {path}: {error.err or error}") from error
     if not done:
         raise DataError(f"cannot encode {path}")
-    encoded.tofile(path)
+    write_file(path, encoded.tobytes())
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:

@@ -28,9 +28,9 @@ def frame_record(
     return {
         "v": VERSION,
         "type": "frame",
-        "source_id": redact(source_id),
+        "source_id": _text(source_id),
         "frame_id": frame.frame_id,
-        "name": frame.name,
+        "name": None if frame.name is None else _unicode(frame.name),
         "t_capture": _timestamp(frame.t_capture),
         "t_emit": _timestamp(t_emit),
         "age_ms": round(age_ms, 3),
@@ -55,14 +55,23 @@ def status_record(
         "type": "status",
         "severity": severity,
         "event_type": event_type,
-        "source_id": redact(source_id),
-        "payload": {key: redact(value) if isinstance(value, str) else value for key, value in payload.items()},
+        "source_id": _text(source_id),
+        "payload": {key: _text(value) if isinstance(value, str) else value for key, value in payload.items()},
     }
 
 
 def to_line(record: dict[str, Any]) -> str:
     """A record as one line of JSON with its newline; raises ValueError for NaN and infinities."""
     return json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def _text(text: str) -> str:
+    return redact(_unicode(text))
+
+
+def _unicode(name: str) -> str:
+    """The name with ? for each byte of a file name that is no UTF-8: not every JSON reader takes lone surrogates."""
+    return name.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _timestamp(seconds: float) -> str:

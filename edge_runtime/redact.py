@@ -6,7 +6,13 @@ import re
 
 __all__ = ["redact"]
 
-CREDENTIALS = re.compile(r"(?<=://)[^/\s]+(?=@)")
+CREDENTIALS = re.compile(
+    r"""(?<=://)(?:
+        [^/\s]+                                          # up to the last @ before the path
+        | [^/\s:@[]+ : (?!\d{1,5}/) (?:(?!://)\S)*        # a password with a slash that nobody encoded, not a port
+    )(?=@)""",
+    re.VERBOSE,
+)
 
 
 def redact(text: str) -> str:

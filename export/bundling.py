@@ -11,7 +11,8 @@ import torch
 from edge_runtime import __version__
 from edge_runtime.archive import sha256
 from edge_runtime.bundle import Bundle
-from edge_runtime.golden import GateReport, Golden, verify_bundle
+from edge_runtime.comparison import GateReport
+from edge_runtime.golden import Golden, verify_bundle
 from edge_runtime.score import CRITERIA
 from export.graphs import export_graphs, graph_facts
 from export.parity import gate, gate_frames, parity_json, require_passed, torch_outputs

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge_runtime.comparison import GateReport, Outputs, compare_outputs
 from edge_runtime.errors import BundleError, GateError
-from edge_runtime.golden import GateReport, Outputs, compare_outputs, run_graphs
+from edge_runtime.golden import run_graphs
 from edge_runtime.score import CRITERIA, Decision
 from export.graphs import DetectorGraph
 from train.run_folder import TrainedRun

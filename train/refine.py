@@ -22,7 +22,8 @@ RefineName = Literal["none", "itsr"]
 REFINEMENTS: tuple[RefineName, ...] = ("none", "itsr")
 
 SVM_MAX_FIT = 20_000
-"""The one-class SVM is fitted on at most this many codes, drawn evenly: its cost grows with their square."""
+"""The one-class SVM is fitted on at most this many codes, drawn evenly: its cost grows with their square. Of more
+images it calls outliers what it calls so, about nu of them, without the bound that `detect` sets below."""
 
 SVM_TOLERANCE = 1e-6
 """Of libsvm's optimiser; its default, 1e-3, calls 2.6 % outliers for nu = 0.02 on 6000 codes, this 2.0 %."""

@@ -119,4 +119,6 @@ def _histogram(axes: Axes, values: NDArray[Any], rejected: NDArray[np.bool_]) ->
 
 
 def _write(canvas: Frame, text: str, origin: tuple[int, int], *, scale: float) -> None:
-    cv2.putText(canvas, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)
+    # OpenCV's font has ASCII alone, and a file name that is no UTF-8 crashes it.
+    plain = text.encode("ascii", errors="replace").decode("ascii")
+    cv2.putText(canvas, plain, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, INK, 1, cv2.LINE_AA)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -15,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save
 
-from edge_runtime.bundle import write_atomically
 from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.files import csv_bytes, write_atomically
 from edge_runtime.npz import npz_bytes, read_npz
 from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.prior import StandardNormal
@@ -250,11 +248,7 @@ def latest_run() -> Path:
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Write a CSV file, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_atomically(path, text.getvalue().encode())
+    write_atomically(path, csv_bytes(header, rows))
 
 
 def _json_bytes(values: dict[str, Any]) -> bytes:

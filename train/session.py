@@ -95,9 +95,10 @@ def train(
 
 
 def resume(out: Path, *, device: str = "auto") -> TrainingOutcome:
-    """Go on with an interrupted run, as if nothing had happened.
+    """Go on with an interrupted run, as if nothing had happened; one killed before its first checkpoint starts over.
 
-    Raises DataError where the folder has no checkpoint or the images are not the ones it was trained on.
+    Raises ConfigError where the run is complete; DataError where the folder is no run folder, its checkpoint is
+    damaged, or the images are not the ones it was trained on.
     """
     folder = RunFolder(out)
     config = folder.read_config()
@@ -158,14 +159,13 @@ def _run(folder: RunFolder, config: RunConfig, trainer: Trainer, images: Trainin
         complete = trainer.run(progress, keep, stopped)
     seconds = time.monotonic() - start
     snapshot = trainer.snapshot()
+    snapshot.write(folder.checkpoint)
     folder.write_weights(snapshot)
-    if complete:
-        folder.checkpoint.unlink(missing_ok=True)
-    else:
-        snapshot.write(folder.checkpoint)
     config = replace(config, status="complete" if complete else "interrupted", epochs_done=len(trainer.rows))
     flagged = _write_findings(folder, config, trainer, images)
     folder.write_config(config)
+    if complete:  # last, so that a run that ends before here can be resumed
+        folder.checkpoint.unlink(missing_ok=True)
     return TrainingOutcome(folder, config, seconds, int(trainer.refinement.candidates.sum()), flagged)
 
 

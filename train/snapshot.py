@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from edge_runtime.bundle import write_atomically
 from edge_runtime.errors import DataError
+from edge_runtime.files import write_atomically
 from train.aae import Learner
 
 __all__ = ["Snapshot", "load_weights", "restore_learner", "snapshot_learner"]

@@ -14,7 +14,7 @@ from edge_runtime.extras import require
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
-    from edge_runtime.golden import GateReport
+    from edge_runtime.comparison import GateReport
 
 __all__ = ["export", "info", "verify"]
 

@@ -49,7 +49,8 @@ def score(
     labels it prints AUROC, AP (average precision) and BAcc (balanced accuracy at the bundle's threshold).
     """
     from edge_runtime.detector import Detector
-    from edge_runtime.evaluation import evaluate, load_items, write_csv, write_json
+    from edge_runtime.evaluation import evaluate, write_csv, write_json
+    from edge_runtime.items import load_items
 
     detector = Detector.load(resolve_model(model), threads=threads, threshold=threshold)
     items = load_items(paths, detector.bundle, labels, classes)

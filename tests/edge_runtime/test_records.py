@@ -129,3 +129,10 @@ def test_the_reason_of_a_status_names_the_source_without_the_password() -> None:
     url = "rtsp://admin:secret@10.0.0.5/live"
     status = status_record("error", "SOURCE_LOST", url, {"reason": f"lost {url} after 3 frames"})
     assert "secret" not in to_line(status)
+
+
+def test_file_names_that_are_no_utf_8_make_lines_that_strict_readers_take() -> None:
+    line = to_line(record(frame=captured("pr\udcfcf-\U0001f600.png"), source_id="pr\udcfcf"))
+    assert json.loads(line)["name"] == "pr?f-\U0001f600.png"
+    assert json.loads(line)["source_id"] == "pr?f"
+    assert "\\udcfc" not in line

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from edge_runtime.comparison import compare_outputs
 from edge_runtime.errors import BundleError, GateError
-from edge_runtime.golden import compare_outputs
 from edge_runtime.score import CRITERIA, Decision, Limit
 from export.parity import check_same_network, gate, gate_frames, parity_json, require_passed, torch_outputs
 from tests.export.conftest import RUNS

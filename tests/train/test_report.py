@@ -117,3 +117,9 @@ def test_a_score_plot_shows_thresholds_and_rejected_images(tmp_path: Path) -> No
     reddish = [((plot[..., 2] - plot[..., 0]) > 80).sum() for plot in plots]
     assert reddish[0] == 0
     assert reddish[1] > 100
+
+
+def test_a_caption_that_is_no_ascii_does_not_crash_the_sheet() -> None:
+    # OpenCV ends the process on a file name that is no UTF-8.
+    image = np.zeros((8, 8), dtype=np.uint8)
+    np.testing.assert_array_equal(tile(image, "pr\udcfcf \xe4"), tile(image, "pr?f ?"))

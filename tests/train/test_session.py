@@ -395,6 +395,26 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(small_set: DataSe
     assert_same_findings(outcome.folder, straight.folder)
 
 
+def test_a_run_that_fails_after_its_last_epoch_resumes_without_training_again(
+    small_set: DataSettings, quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = RunFolder(Path("runs/full-disk"))
+    with monkeypatch.context() as patch:
+        patch.setattr(train.session, "plot_losses", failing_plot)
+        with pytest.raises(DataError, match="No space left"):
+            train.session.train(small_set, quick(), out.path, device="cpu")
+    n_epochs = len(Snapshot.read(out.checkpoint).rows)
+    assert n_epochs == out.read_config().epochs_total
+    outcome = resume(out.path, device="cpu")
+    assert outcome.complete
+    assert len(read_csv(out.path / "training.csv")) == n_epochs
+    assert not out.checkpoint.exists()
+
+
+def failing_plot(*args: Any) -> None:
+    raise DataError("cannot write losses.png: No space left on device")
+
+
 def test_a_run_that_cannot_be_calibrated_is_not_called_complete(quick: Quick, tmp_path: Path) -> None:
     np.savez(tmp_path / "same.npz", images=np.full((32, 16, 16), 9, dtype=np.uint8))
     with pytest.raises(DataError, match=r"the training images cannot be told apart"):

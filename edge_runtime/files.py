@@ -1,0 +1,65 @@
+"""Writing files so that nothing is lost and every failure names the file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.errors import DataError
+
+__all__ = ["csv_bytes", "write_atomically", "write_file"]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a temporary file beside it, flushed to disk, renamed over it.
+
+    Raises DataError where that fails; an older file then stays as it was.
+    """
+    try:
+        _write_and_rename(path, content)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file in place, so that pipes and devices such as /dev/stdout serve too. Raises DataError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """The lines of a CSV file; file names that are no UTF-8 keep their bytes."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", errors="surrogateescape")
+
+
+def _write_and_rename(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes files private; a bundle is read by services under other users.
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _cannot_write(path: Path, error: OSError) -> DataError:
+    return DataError(f"cannot write {path}: {error.strerror or error}")

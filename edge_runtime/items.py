@@ -1,0 +1,181 @@
+"""The images that somebody names to be scored, with the labels that folders, classes or a file give them."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.errors import DataError
+from edge_runtime.images import is_image, list_images, read_image
+from edge_runtime.labelled import is_labelled_set, read_labelled
+from edge_runtime.preprocess import Frame
+
+__all__ = ["Item", "load_items"]
+
+logger = logging.getLogger(__name__)
+
+GOOD = "good"
+"""Folder name of normal images, the MVTec convention."""
+NORMAL_LABELS = frozenset({"0", "good", "normal", "ok", "false"})
+ANOMALOUS_LABELS = frozenset({"1", "bad", "anomaly", "anomalous", "defect", "defective", "true"})
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One image to score, and what is known of it."""
+
+    name: str
+    load: Callable[[], Frame]
+    group: str | None = None
+    """Folder or class, for a line of its own in the table"""
+    anomalous: bool | None = None
+    """None where nobody said"""
+    observed: bool | None = None
+    """For labelled sets trained with contamination: whether this anomaly's class was among the training images"""
+
+
+def load_items(
+    paths: Sequence[Path], bundle: Bundle, labels_file: Path | None = None, classes: Sequence[int] = ()
+) -> list[Item]:
+    """The images behind the paths, with their labels where known.
+
+    Images of folders are named by their path below the folder; where two folders have images of the same name, by
+    the path that was given. labels_file: CSV with columns name and label. classes: normal classes of labelled sets;
+    the bundle's where empty.
+    Raises DataError where a path is missing or holds no image, and for labels that cannot be used.
+    """
+    batches = [_items_of(path, bundle, classes) for path in paths]
+    n_of_name = Counter(item.name for batch in batches for item in batch)
+    items = [
+        item
+        for path, batch in zip(paths, batches, strict=True)
+        for item in (batch if all(n_of_name[item.name] == 1 for item in batch) else _named_in_full(path, batch))
+    ]
+    if not items:
+        raise DataError(f"no images in {', '.join(map(str, paths))}")
+    return _with_labels(items, labels_file) if labels_file else items
+
+
+def _items_of(path: Path, bundle: Bundle, classes: Sequence[int]) -> list[Item]:
+    if not path.exists():
+        raise DataError(f"no such file or folder: {path}")
+    if is_labelled_set(path):
+        return _labelled_items(path, bundle, classes)
+    if path.is_dir():
+        return _folder_items(path)
+    if is_image(path):
+        return [_file_item(path, str(path), None, None)]
+    raise DataError(f"{path} is no image (PNG, JPEG, BMP, TIFF), folder, IDX set or .npz file")
+
+
+def _named_in_full(path: Path, batch: Sequence[Item]) -> list[Item]:
+    if is_labelled_set(path):
+        path = path.parent
+    elif not path.is_dir():
+        return list(batch)
+    return [replace(item, name=(path / item.name).as_posix()) for item in batch]
+
+
+def _labelled_items(path: Path, bundle: Bundle, classes: Sequence[int]) -> list[Item]:
+    data = read_labelled(path, "test")
+    trained_on = bundle.manifest["training"].get("data", {})
+    normal = set(classes or trained_on.get("classes", ()))
+    observed = {int(label) for label, _ in trained_on.get("contaminate", ())} if not classes else set()
+    if data.labels is not None and not normal:
+        raise DataError(f"{path} has classes, the bundle was trained without; name the normal ones: --classes 0")
+    items = []
+    for index, image in enumerate(data.images):
+        label = int(data.labels[index]) if data.labels is not None else None
+        anomalous = None if label is None else label not in normal
+        items.append(
+            Item(
+                name=f"{path.name}/{index}",
+                load=lambda image=image: image,  # type: ignore[misc]
+                group=None if label is None else f"class {label}",
+                anomalous=anomalous,
+                observed=label in observed if anomalous and observed else None,
+            )
+        )
+    return items
+
+
+def _folder_items(folder: Path) -> list[Item]:
+    files = list_images(folder)
+    if not files:
+        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image, at any depth")
+    names = {file: file.relative_to(folder) for file in files}
+    labelled = any(len(name.parts) > 1 and name.parts[0].lower() == GOOD for name in names.values())
+    items = []
+    for file, name in names.items():
+        group = name.parts[0] if len(name.parts) > 1 else None
+        anomalous = group.lower() != GOOD if labelled and group is not None else None
+        items.append(_file_item(file, name.as_posix(), group, anomalous))
+    return items
+
+
+def _file_item(file: Path, name: str, group: str | None, anomalous: bool | None) -> Item:
+    return Item(name, lambda: read_image(file), group, anomalous)
+
+
+def _with_labels(items: Sequence[Item], labels_file: Path) -> list[Item]:
+    """The items, labelled by the longest end of their path that the file names."""
+    labels = _read_labels(labels_file)
+    keys = [next((key for key in _path_ends(item.name) if key in labels), None) for item in items]
+    names_of_key: dict[str, set[str]] = {}
+    for item, key in zip(items, keys, strict=True):
+        if key is not None:
+            names_of_key.setdefault(key, set()).add(item.name)
+    if not names_of_key:
+        raise DataError(
+            f"{labels_file} names none of the images, such as {items[0].name}; names are paths below the folder scored"
+        )
+    for key, names in names_of_key.items():
+        if len(names) > 1:
+            raise DataError(
+                f"{labels_file}: {key} could be any of {len(names)} images; write its path, such as {min(names)}"
+            )
+    strangers = [key for key in labels if key not in names_of_key]
+    if strangers:
+        logger.warning(
+            "%s: %d of %d names are of no image scored, such as %s",
+            labels_file,
+            len(strangers),
+            len(labels),
+            strangers[0],
+        )
+    return [
+        item if key is None else replace(item, anomalous=labels[key]) for item, key in zip(items, keys, strict=True)
+    ]
+
+
+def _path_ends(name: str) -> list[str]:
+    """`a/b/c.png`, `b/c.png`, `c.png`."""
+    parts = name.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+def _read_labels(path: Path) -> dict[str, bool]:
+    labels = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            for row in reader:
+                # Of a quoted name that holds line breaks this is the last line.
+                where = f"{path}, line {reader.line_num}"
+                name = row.get("name")
+                if not name or "label" not in row:
+                    raise DataError(f"{where}: expected columns name and label, came {list(row)}")
+                label = (row["label"] or "").strip().lower()
+                if label not in NORMAL_LABELS | ANOMALOUS_LABELS:
+                    raise DataError(f"{where}: label is {label!r}, expected 0 or good, 1 or anomalous")
+                labels[name] = label in ANOMALOUS_LABELS
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"cannot read labels from {path}: {error}") from error
+    if not labels:
+        raise DataError(f"{path} has no lines below its header; expected columns name and label")
+    return labels

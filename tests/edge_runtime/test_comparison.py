@@ -1,0 +1,257 @@
+"""The comparison: errors by hand, each output within its own tolerance, decisions and order counted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_runtime.comparison import TOLERANCES, Comparison, GateReport, Outputs, Tolerance, compare_outputs
+from edge_runtime.score import CRITERIA, Decision, Limit
+
+ROWS = [
+    "detector.onnx: reconstruction_error",
+    "detector.onnx: neg_log_prior",
+    "detector.onnx: latent",
+    "detector.onnx: anomaly_map",
+    "encoder.onnx: latent",
+    "decoder.onnx: x_hat",
+]
+
+IS_ERROR = Decision(limits={"reconstruction_error": Limit(threshold=1.0, center=0.0)})
+"""The fused score is the first column as it is, anomalous above one."""
+
+Array = NDArray[Any]
+
+
+def outputs(n_frames: int = 2, errors: Array | None = None, **changes: Array) -> Outputs:
+    """Outputs of n frames by hand: codes, maps and reconstructions zero, errors as given."""
+    errors = np.zeros(n_frames) if errors is None else errors
+    zeros = Outputs(
+        criteria=np.stack([errors, np.zeros(n_frames)], axis=1),
+        latent=np.zeros((n_frames, 2)),
+        anomaly_map=np.zeros((n_frames, 2, 3)),
+        encoder_latent=np.zeros((n_frames, 2)),
+        x_hat=np.zeros((n_frames, 1, 2, 3)),
+    )
+    return replace(zeros, **changes)
+
+
+def compared(reference: Outputs, actual: Outputs) -> GateReport:
+    return compare_outputs(reference, actual, CRITERIA, IS_ERROR, backend="here", against="there")
+
+
+def row(report: GateReport, where: str) -> Comparison:
+    (found,) = [item for item in report.comparisons if item.where == where]
+    return found
+
+
+def failed_rows(report: GateReport) -> list[str]:
+    return [item.where for item in report.comparisons if not item.passed]
+
+
+def test_equal_outputs_pass() -> None:
+    report = compared(outputs(3), outputs(3))
+    assert report.passed
+    assert report.failures() == []
+    assert [item.where for item in report.comparisons] == ROWS
+    assert {item.max_error for item in report.comparisons} == {0.0}
+    assert (report.backend, report.reference, report.n_frames) == ("here", "there", 3)
+    assert (report.decision_flips, report.score_rank_correlation, report.altered_graphs) == (0, 1.0, ())
+
+
+def test_errors_are_measured_as_by_hand() -> None:
+    # Frame 6 lies off by 200 steps, frame 5 by 99, frame 4 by 98, ..., frame 7 by none; above and below in turns.
+    steps = np.roll([*range(100), 200], 7)[:, None, None] / 1024.0
+    signs = np.where(np.arange(101) % 2, 1.0, -1.0)[:, None, None]
+    reference = outputs(101, anomaly_map=np.full((101, 1, 1), 0.5))
+    item = row(compared(reference, replace(reference, anomaly_map=0.5 + signs * steps)), "detector.onnx: anomaly_map")
+    assert item.max_error == 200 / 1024
+    assert item.p99_error == pytest.approx(99 / 1024, rel=1e-12)
+    assert item.mean_error == pytest.approx((99 * 100 / 2 + 200) / 101 / 1024, rel=1e-12)
+    assert item.worst_frame == 6
+    assert item.tolerance == TOLERANCES["anomaly_map"]
+    assert not item.passed
+
+
+def test_the_worst_frame_exceeds_its_own_bound_the_most() -> None:
+    reference = outputs(3, latent=np.array([[0.0, 0.0], [1000.0, 0.0], [0.0, 0.0]]))
+    actual = replace(reference, latent=reference.latent + np.array([[0.0, 0.0], [0.05, 0.0], [0.0, 0.002]]))
+    item = row(compared(reference, actual), "detector.onnx: latent")
+    assert item.max_error == pytest.approx(0.05)  # of frame 1, which may be off by 0.1001
+    assert item.worst_frame == 2
+    assert not item.passed
+
+
+@pytest.mark.parametrize(
+    ("actual", "passes"),
+    [
+        (-3.0, True),
+        (-3.0 - 2.0**-40, False),
+        (-1.0, True),
+        (-1.0 + 2.0**-40, False),
+    ],
+)
+def test_the_bound_itself_still_passes(monkeypatch: pytest.MonkeyPatch, actual: float, passes: bool) -> None:
+    # Numbers that floats hold exactly: |actual - (-2)| <= 0.5 + 0.25 x 2 = 1.
+    monkeypatch.setitem(TOLERANCES, "x_hat", Tolerance(atol=0.5, rtol=0.25))
+    reference = outputs(1, x_hat=np.full((1, 1, 1, 1), -2.0))
+    report = compared(reference, replace(reference, x_hat=np.full((1, 1, 1, 1), actual)))
+    assert row(report, "decoder.onnx: x_hat").passed is passes
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+@pytest.mark.parametrize(
+    ("where", "field", "reference", "allowed"),
+    [
+        ("decoder.onnx: x_hat", "x_hat", 1.0, 1e-5),
+        ("detector.onnx: anomaly_map", "anomaly_map", 1.0, 5e-5),
+        ("detector.onnx: latent", "latent", 0.0, 1e-4),
+        ("detector.onnx: latent", "latent", -100.0, 1.01e-2),
+        ("encoder.onnx: latent", "encoder_latent", 0.0, 1e-4),
+        ("encoder.onnx: latent", "encoder_latent", 100.0, 1.01e-2),
+        ("detector.onnx: neg_log_prior", "criteria", 0.0, 1e-4),
+        ("detector.onnx: neg_log_prior", "criteria", 100.0, 1.01e-2),
+    ],
+)
+def test_each_output_has_its_tolerance(where: str, field: str, reference: float, allowed: float, side: float) -> None:
+    expected = outputs(2)
+    expected = replace(expected, **{field: np.full_like(getattr(expected, field), reference)})
+    for share, fails in ((0.99, []), (1.01, [where])):
+        values = getattr(expected, field).copy()
+        values.reshape(-1)[-1] += side * share * allowed  # of criteria the last column
+        report = compared(expected, replace(expected, **{field: values}))
+        assert failed_rows(report) == fails
+        assert [line.split(" differs")[0] for line in report.failures()] == fails
+
+
+def test_a_failure_names_output_error_frame_and_bound() -> None:
+    latent = np.zeros((4, 2))
+    latent[3, 1] = 0.25
+    assert compared(outputs(4), outputs(4, latent=latent)).failures() == [
+        "detector.onnx: latent differs from there: max error 0.25 at frame 3, allowed 0.0001 + 0.0001 x |reference|"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("where", "field"), [(ROWS[2], "latent"), (ROWS[3], "anomaly_map"), (ROWS[4], "encoder_latent"), (ROWS[5], "x_hat")]
+)
+@pytest.mark.parametrize("damage", ["shape", "nan", "inf"])
+def test_another_shape_and_values_that_are_not_finite_are_infinitely_far(where: str, field: str, damage: str) -> None:
+    values = getattr(outputs(2), field)
+    if damage == "shape":
+        values = values[..., :-1]  # one that would broadcast is tested below
+    else:
+        values = values.copy()
+        values.reshape(-1)[-1] = float(damage)
+    report = compared(outputs(2), outputs(2, **{field: values}))
+    assert failed_rows(report) == [where]
+    item = row(report, where)
+    assert item.max_error == item.p99_error == item.mean_error == float("inf")
+    written = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert written["passed"] is False
+    assert written["outputs"][where] == {
+        "max": None,
+        "p99": None,
+        "mean": None,
+        "atol": item.tolerance.atol,
+        "rtol": item.tolerance.rtol,
+        "passed": False,
+    }
+
+
+def test_a_shape_that_would_broadcast_is_not_compared() -> None:
+    assert failed_rows(compared(outputs(2), outputs(2, latent=np.zeros((1, 2))))) == ["detector.onnx: latent"]
+
+
+@pytest.mark.parametrize("criteria", [np.zeros((3, 1)), np.zeros((3, 3)), np.zeros((2, 2))], ids=lambda a: str(a.shape))
+def test_criteria_of_another_shape_fail_as_one_and_decide_nothing(criteria: Array) -> None:
+    report = compared(outputs(3), outputs(3, criteria=criteria))
+    assert failed_rows(report) == ["detector.onnx: criteria"]
+    assert row(report, "detector.onnx: criteria").max_error == float("inf")
+    assert (report.n_frames, report.decision_flips, report.score_rank_correlation) == (3, 3, 0.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_criteria_that_are_not_finite_decide_nothing(value: float) -> None:
+    criteria = np.zeros((3, 2))
+    criteria[1, 1] = value
+    report = compared(outputs(3), outputs(3, criteria=criteria))
+    assert failed_rows(report) == ["detector.onnx: neg_log_prior"]
+    assert (report.decision_flips, report.score_rank_correlation) == (3, 0.0)
+
+
+@pytest.mark.parametrize("field", ["criteria", "latent", "anomaly_map", "encoder_latent", "x_hat"])
+def test_a_reference_that_is_not_a_number_passes_nothing(field: str) -> None:
+    values = getattr(outputs(2), field).copy()
+    values[0] = np.nan
+    report = compared(outputs(2, **{field: values}), outputs(2))
+    assert failed_rows(report)
+    json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_flipped_decisions_are_counted_and_fail_though_every_output_is_within_tolerance() -> None:
+    reference = outputs(4, errors=np.array([0.2, 0.99999, 1.00001, 3.0]))
+    actual = outputs(4, errors=np.array([0.2, 1.00002, 0.99998, 3.0]))
+    report = compared(reference, actual)
+    assert failed_rows(report) == []
+    assert report.decision_flips == 2
+    assert not report.passed
+    assert report.failures()[0] == "2 of 4 decisions flip; expected none"
+
+
+def test_a_score_at_the_threshold_is_no_flip() -> None:
+    errors = np.array([0.5, 1.0, 2.0])
+    assert compared(outputs(3, errors=errors), outputs(3, errors=errors - 1e-6)).decision_flips == 0
+    assert compared(outputs(3, errors=errors), outputs(3, errors=errors + 1e-6)).decision_flips == 1
+
+
+def test_scores_in_another_order_fail_though_every_output_is_within_tolerance() -> None:
+    errors = 0.5 + np.array([1e-5, 2e-5, 3e-5])
+    report = compared(outputs(3, errors=errors), outputs(3, errors=errors[::-1]))
+    assert failed_rows(report) == []
+    assert report.decision_flips == 0
+    assert report.score_rank_correlation == pytest.approx(-1.0)
+    assert report.failures() == ["rank correlation of scores is -1.000000, expected at least 0.999"]
+
+
+@pytest.mark.parametrize(("n_frames", "passes"), [(22, False), (23, True)])
+def test_one_swap_of_neighbours_passes_among_enough_frames(n_frames: int, passes: bool) -> None:
+    # Spearman of one swap is 1 - 6 x 2 / (n (n^2 - 1)): 0.99887 among 22, 0.99901 among 23; the bound is 0.999.
+    errors = 0.5 + 1e-6 * np.arange(n_frames)
+    swapped = errors.copy()
+    swapped[[0, 1]] = errors[[1, 0]]
+    report = compared(outputs(n_frames, errors=errors), outputs(n_frames, errors=swapped))
+    assert report.score_rank_correlation == pytest.approx(1 - 12 / (n_frames * (n_frames**2 - 1)))
+    assert report.passed is passes
+
+
+def test_a_report_as_json_is_pinned() -> None:
+    x_hat = np.zeros((2, 1, 2, 3))
+    x_hat[1] = 0.5
+    report = compared(outputs(2, errors=np.array([0.0, 2.0])), outputs(2, errors=np.array([0.0, 0.5]), x_hat=x_hat))
+    written = replace(report, altered_graphs=("decoder.onnx",)).to_json()
+    rows = written.pop("outputs")
+    assert written == {
+        "backend": "here",
+        "reference": "there",
+        "n_frames": 2,
+        "passed": False,
+        "decision_flips": 1,
+        "score_rank_correlation": pytest.approx(1.0),
+        "altered_graphs": ["decoder.onnx"],
+    }
+    assert list(rows) == ROWS
+    assert rows["decoder.onnx: x_hat"] == {
+        "max": 0.5,
+        "p99": 0.5,
+        "mean": 0.25,
+        "atol": 1e-5,
+        "rtol": 0.0,
+        "passed": False,
+    }
+    assert rows["encoder.onnx: latent"]["passed"] is True
