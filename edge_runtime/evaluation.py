@@ -1,16 +1,18 @@
-"""Scoring sets of images, with metrics where labels are known: the engine of `edge-aae score`. Needs no torch."""
+"""Scoring sets of images, with metrics where labels are known: `edge-aae score` and `evaluate`. Needs no torch."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_runtime.detector import Detector, Result
 from edge_runtime.errors import DataError, FrameError
@@ -21,9 +23,23 @@ from edge_runtime.images import write_image
 from edge_runtime.items import Item
 from edge_runtime.metrics import auroc, average_precision, balanced_accuracy
 from edge_runtime.preprocess import Frame
-from edge_runtime.score import CRITERIA
+from edge_runtime.score import CRITERIA, Decision
 
-__all__ = ["Evaluation", "Metrics", "Row", "evaluate", "heatmap_of", "write_csv", "write_json"]
+__all__ = [
+    "ALL",
+    "NORMAL",
+    "BundleScorer",
+    "Evaluation",
+    "ImageScorer",
+    "Metrics",
+    "Row",
+    "ScoredImage",
+    "evaluate",
+    "heatmap_of",
+    "score_items",
+    "write_csv",
+    "write_json",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +49,66 @@ SUBSETS = frozenset({ALL, NORMAL, OBSERVED, UNOBSERVED})
 
 HEATMAP_SIDE = 256
 """Pixels: smaller images are enlarged to it, so that a person sees their heatmap."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImage:
+    """What a scorer finds in one frame."""
+
+    score: float
+    """Fused anomaly score, higher = more anomalous"""
+    is_anomaly: bool
+    criteria: dict[str, float]
+    """Raw criteria by name"""
+    heatmap: Callable[[], NDArray[np.float32]]
+    """Gives the anomaly map in frame coordinates, (H, W); worked out when it is called"""
+
+
+class ImageScorer(Protocol):
+    """A model that scores one image at a time: a bundle's detector, or a run in PyTorch (train/evaluation.py)."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that names the model."""
+
+    @property
+    def decision(self) -> Decision:
+        """The rule and threshold in force."""
+
+    @property
+    def map_peak(self) -> float:
+        """Value of the anomaly map that gets the full colour in heatmaps."""
+
+    def score(self, frame: Frame) -> ScoredImage:
+        """Score one frame, (H, W) or (H, W, 3) BGR uint8; raises FrameError for other shapes and dtypes."""
+
+
+@dataclass(frozen=True, slots=True)
+class BundleScorer:
+    """A bundle's detector as an ImageScorer."""
+
+    detector: Detector
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the bundle's manifest."""
+        return self.detector.bundle.digest
+
+    @property
+    def decision(self) -> Decision:
+        """The rule and threshold in force."""
+        return self.detector.decision
+
+    @property
+    def map_peak(self) -> float:
+        """p99 of the training images' brightest pixels, so that the normal stay dim."""
+        return float(self.detector.bundle.manifest["calibration"].get("anomaly_map_peak", {}).get("0.99", 1.0))
+
+    def score(self, frame: Frame) -> ScoredImage:
+        """Score one frame."""
+        result = self.detector.score(frame)
+        heatmap = partial(self.detector.heatmap, result, frame.shape)
+        return ScoredImage(result.score, result.is_anomaly, result.criteria, heatmap)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +166,7 @@ class Evaluation:
 
     threshold: float
     model: str
-    """The bundle's digest"""
+    """The scorer's digest"""
     rows: list[Row] = field(default_factory=list)
     unscored: list[tuple[str, str]] = field(default_factory=list)
     """(name, reason)"""
@@ -101,10 +177,9 @@ class Evaluation:
         Observed and unobserved are the test sets of arXiv 1901.06355 section 5. A group with the name of another
         subset is called `name/`. Empty without labels.
         """
-        normal = self._normal_rows()
+        normal = self.normal_rows()
         return {
-            name: Metrics.of(rows if name == ALL else [*normal, *rows])
-            for name, rows in self._rows_of_subsets().items()
+            name: Metrics.of(rows if name == ALL else [*normal, *rows]) for name, rows in self.rows_of_subsets().items()
         }
 
     def lines(self, top: int) -> list[str]:
@@ -120,15 +195,16 @@ class Evaluation:
             ranked = sorted(self.rows, key=lambda row: -row.score)[:top]
             return lines + [f"  {row.score:9.3f}  {row.item.name}" for row in ranked]
         lines.append(f"{'':<14} {'images':>7} {'flagged':>8} {'AUROC':>7} {'AP':>7} {'BAcc':>7}")
-        lines.append(_table_line(NORMAL, self._normal_rows(), None))
-        rows_of = self._rows_of_subsets()
+        lines.append(_table_line(NORMAL, self.normal_rows(), None))
+        rows_of = self.rows_of_subsets()
         return lines + [_table_line(name, rows_of[name], metrics) for name, metrics in subsets.items()]
 
-    def _normal_rows(self) -> list[Row]:
+    def normal_rows(self) -> list[Row]:
+        """The images that are labelled normal."""
         return [row for row in self.rows if row.item.anomalous is False]
 
-    def _rows_of_subsets(self) -> dict[str, list[Row]]:
-        """Every row under `all`; under each other name its anomalous rows."""
+    def rows_of_subsets(self) -> dict[str, list[Row]]:
+        """Every row under `all`; under each other name its anomalous rows. Empty without labels."""
         if not any(row.item.anomalous is not None for row in self.rows):
             return {}
         anomalous = [row for row in self.rows if row.item.anomalous]
@@ -144,39 +220,42 @@ class Evaluation:
 
 
 def evaluate(detector: Detector, items: Iterable[Item], heatmaps: Path | None = None) -> Evaluation:
+    """Score every item with a bundle's detector; see score_items."""
+    return score_items(BundleScorer(detector), items, heatmaps)
+
+
+def score_items(
+    scorer: ImageScorer,
+    items: Iterable[Item],
+    heatmaps: Path | None = None,
+    on_scored: Callable[[Row, ScoredImage], None] | None = None,
+) -> Evaluation:
     """Score every item; images that cannot be read or do not fit are listed and left out.
 
-    heatmaps: folder that gets one overlay PNG an image, all on one colour scale.
+    heatmaps: folder that gets one overlay PNG an image, all on one colour scale. on_scored: is called for each row
+    while its anomaly map can still be had; what it raises ends the evaluation.
     """
-    evaluation = Evaluation(detector.decision.threshold, detector.bundle.digest)
+    evaluation = Evaluation(scorer.decision.threshold, scorer.digest)
     for item in items:
         try:
             frame = item.load()
-            result = detector.score(frame)
+            scored = scorer.score(frame)
         except (DataError, FrameError) as error:
             logger.warning("not scored: %s", error)
             evaluation.unscored.append((item.name, str(error)))
             continue
-        evaluation.rows.append(Row(item, result.score, result.is_anomaly, result.criteria))
+        row = Row(item, scored.score, scored.is_anomaly, scored.criteria)
+        evaluation.rows.append(row)
         if heatmaps is not None:
-            write_image(_heatmap_path(heatmaps, item.name), heatmap_of(detector, frame, result))
+            write_image(_heatmap_path(heatmaps, item.name), _colours(frame, scored.heatmap(), scorer.map_peak))
+        if on_scored is not None:
+            on_scored(row, scored)
     return evaluation
 
 
 def heatmap_of(detector: Detector, frame: Frame, result: Result) -> Frame:
-    """The frame under its anomaly map, (H, W, 3) BGR uint8, enlarged where it is tiny.
-
-    Full colour is the p99 of the training images' brightest pixels, so that the normal stay dim.
-    """
-    cv2 = require("cv2", extra="camera", purpose="heatmaps")
-    heat = detector.heatmap(result, frame.shape)
-    factor = max(1, HEATMAP_SIDE // max(frame.shape[:2]))
-    if factor > 1:
-        size = (frame.shape[1] * factor, frame.shape[0] * factor)
-        frame = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
-        heat = cv2.resize(heat, size, interpolation=cv2.INTER_NEAREST)
-    peak = detector.bundle.manifest["calibration"].get("anomaly_map_peak", {}).get("0.99", 1.0)
-    return overlay(frame, heat, float(peak))
+    """The frame under its anomaly map, (H, W, 3) BGR uint8, enlarged where it is tiny."""
+    return _colours(frame, detector.heatmap(result, frame.shape), BundleScorer(detector).map_peak)
 
 
 def write_csv(path: Path, evaluation: Evaluation) -> None:
@@ -219,6 +298,17 @@ def _table_line(name: str, rows: Sequence[Row], metrics: Metrics | None) -> str:
         values = (metrics.auroc, metrics.average_precision, metrics.balanced_accuracy)
         line += "".join(f" {'-' if math.isnan(value) else f'{value:.3f}':>7}" for value in values)
     return line
+
+
+def _colours(frame: Frame, heat: NDArray[np.float32], peak: float) -> Frame:
+    """The frame under its anomaly map in frame coordinates, enlarged where it is tiny."""
+    cv2 = require("cv2", extra="camera", purpose="heatmaps")
+    factor = max(1, HEATMAP_SIDE // max(frame.shape[:2]))
+    if factor > 1:
+        size = (frame.shape[1] * factor, frame.shape[0] * factor)
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
+        heat = cv2.resize(heat, size, interpolation=cv2.INTER_NEAREST)
+    return overlay(frame, heat, peak)
 
 
 def _heatmap_path(folder: Path, name: str) -> Path:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import DataError
@@ -15,7 +16,7 @@ from edge_runtime.images import is_image, list_images, read_image
 from edge_runtime.labelled import is_labelled_set, read_labelled
 from edge_runtime.preprocess import Frame
 
-__all__ = ["Item", "load_items"]
+__all__ = ["Item", "TrainedOn", "load_items"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,19 +38,41 @@ class Item:
     """None where nobody said"""
     observed: bool | None = None
     """For labelled sets trained with contamination: whether this anomaly's class was among the training images"""
+    file: Path | None = None
+    """Where it lies on disk, below the path that was given; None for an image of a labelled set"""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedOn:
+    """What labelled sets need to know of a model's training: which classes are normal, and which it saw anyway."""
+
+    classes: frozenset[int] = frozenset()
+    """Normal classes; empty where it was trained without any"""
+    observed: frozenset[int] = frozenset()
+    """Anomalous classes among its training images"""
+    called: str = "model"
+    """What messages call it"""
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], *, called: str) -> TrainedOn:
+        """data: the data settings of a run, as its config.json and the bundle's manifest hold them."""
+        contaminate: Iterable[tuple[int, float]] = data.get("contaminate", ())
+        return cls(frozenset(data.get("classes", ())), frozenset(int(label) for label, _ in contaminate), called)
 
 
 def load_items(
-    paths: Sequence[Path], bundle: Bundle, labels_file: Path | None = None, classes: Sequence[int] = ()
+    paths: Sequence[Path], trained_on: Bundle | TrainedOn, labels_file: Path | None = None, classes: Sequence[int] = ()
 ) -> list[Item]:
     """The images behind the paths, with their labels where known.
 
     Images of folders are named by their path below the folder; where two folders have images of the same name, by
-    the path that was given. labels_file: CSV with columns name and label. classes: normal classes of labelled sets;
-    the bundle's where empty.
+    the path that was given. trained_on: what the model that scores them was trained on, or its bundle. labels_file: CSV
+    with columns name and label. classes: normal classes of labelled sets; the model's where empty.
     Raises DataError where a path is missing or holds no image, and for labels that cannot be used.
     """
-    batches = [_items_of(path, bundle, classes) for path in paths]
+    if isinstance(trained_on, Bundle):
+        trained_on = TrainedOn.of(trained_on.manifest["training"].get("data", {}), called="bundle")
+    batches = [_items_of(path, trained_on, classes) for path in paths]
     n_of_name = Counter(item.name for batch in batches for item in batch)
     items = [
         item
@@ -61,11 +84,11 @@ def load_items(
     return _with_labels(items, labels_file) if labels_file else items
 
 
-def _items_of(path: Path, bundle: Bundle, classes: Sequence[int]) -> list[Item]:
+def _items_of(path: Path, trained_on: TrainedOn, classes: Sequence[int]) -> list[Item]:
     if not path.exists():
         raise DataError(f"no such file or folder: {path}")
     if is_labelled_set(path):
-        return _labelled_items(path, bundle, classes)
+        return _labelled_items(path, trained_on, classes)
     if path.is_dir():
         return _folder_items(path)
     if is_image(path):
@@ -81,13 +104,15 @@ def _named_in_full(path: Path, batch: Sequence[Item]) -> list[Item]:
     return [replace(item, name=(path / item.name).as_posix()) for item in batch]
 
 
-def _labelled_items(path: Path, bundle: Bundle, classes: Sequence[int]) -> list[Item]:
+def _labelled_items(path: Path, trained_on: TrainedOn, classes: Sequence[int]) -> list[Item]:
     data = read_labelled(path, "test")
-    trained_on = bundle.manifest["training"].get("data", {})
-    normal = set(classes or trained_on.get("classes", ()))
-    observed = {int(label) for label, _ in trained_on.get("contaminate", ())} if not classes else set()
+    normal = set(classes) or trained_on.classes
+    # Other normal classes than training's make another task: what it saw says nothing about it.
+    observed = frozenset() if classes else trained_on.observed
     if data.labels is not None and not normal:
-        raise DataError(f"{path} has classes, the bundle was trained without; name the normal ones: --classes 0")
+        raise DataError(
+            f"{path} has classes, the {trained_on.called} was trained without; name the normal ones: --classes 0"
+        )
     items = []
     for index, image in enumerate(data.images):
         label = int(data.labels[index]) if data.labels is not None else None
@@ -119,7 +144,7 @@ def _folder_items(folder: Path) -> list[Item]:
 
 
 def _file_item(file: Path, name: str, group: str | None, anomalous: bool | None) -> Item:
-    return Item(name, lambda: read_image(file), group, anomalous)
+    return Item(name, lambda: read_image(file), group, anomalous, file=file)
 
 
 def _with_labels(items: Sequence[Item], labels_file: Path) -> list[Item]:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["auroc", "average_precision", "balanced_accuracy", "rank_correlation"]
+__all__ = [
+    "Counts",
+    "auroc",
+    "auroc_of_counts",
+    "average_precision",
+    "average_precision_of_counts",
+    "balanced_accuracy",
+    "best_f1",
+    "bootstrap",
+    "counts_at_thresholds",
+    "fpr_at_tpr",
+    "rank_correlation",
+]
+
+RESAMPLED_AT_ONCE = 1_000_000
+"""Images drawn in one piece of the bootstrap: a few tens of megabytes, however many images and resamples there are."""
 
 
 def auroc(scores: NDArray[Any], anomalous: NDArray[np.bool_]) -> float:
@@ -49,6 +65,125 @@ def balanced_accuracy(flagged: NDArray[np.bool_], anomalous: NDArray[np.bool_]) 
     return float((flagged[anomalous].mean() + (~flagged[~anomalous]).mean()) / 2)
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many images score at least each distinct score, highest score first."""
+
+    thresholds: NDArray[np.float64]
+    """(K,), descending"""
+    true_positives: NDArray[np.int64]
+    """(K,) anomalous images at or above the threshold"""
+    false_positives: NDArray[np.int64]
+    """(K,) normal images at or above the threshold"""
+
+
+def counts_at_thresholds(scores: NDArray[Any], anomalous: NDArray[np.bool_]) -> Counts:
+    """Counts at every threshold that makes a difference: the points of the ROC and the precision-recall curve.
+
+    scores: (N,), anomalous: (N,) bool.
+    """
+    thresholds, codes = _descending_codes(scores)
+    n_thresholds = len(thresholds)
+    return Counts(
+        thresholds,
+        np.bincount(codes[anomalous], minlength=n_thresholds).cumsum(),
+        np.bincount(codes[~anomalous], minlength=n_thresholds).cumsum(),
+    )
+
+
+def fpr_at_tpr(scores: NDArray[Any], anomalous: NDArray[np.bool_], tpr: float = 0.95) -> float:
+    """The lowest false positive rate at which at least `tpr` of the anomalous images are found, no interpolation.
+
+    scores: (N,), anomalous: (N,) bool. NaN where one class is empty.
+    """
+    if anomalous.all() or not anomalous.any():
+        return float("nan")
+    counts = counts_at_thresholds(scores, anomalous)
+    # Whole numbers of images: 0.95 * 20 is 19, whatever floating point makes of it.
+    wanted = int(np.ceil(tpr * anomalous.sum() - 1e-9))
+    first = int(np.searchsorted(counts.true_positives, wanted))
+    return float(counts.false_positives[first] / (~anomalous).sum())
+
+
+def best_f1(scores: NDArray[Any], anomalous: NDArray[np.bool_]) -> tuple[float, float]:
+    """The highest F1 that any threshold gives, and that threshold; images scoring at least it are flagged.
+
+    An oracle: the threshold is chosen on the very labels it is judged by, so no deployed detector reaches it but by
+    luck. scores: (N,), anomalous: (N,) bool. NaN twice where one class is empty.
+    """
+    if anomalous.all() or not anomalous.any():
+        return float("nan"), float("nan")
+    counts = counts_at_thresholds(scores, anomalous)
+    f1 = 2.0 * counts.true_positives / (counts.true_positives + counts.false_positives + anomalous.sum())
+    best = int(np.argmax(f1))
+    return float(f1[best]), float(counts.thresholds[best])
+
+
+def auroc_of_counts(positives: NDArray[Any], negatives: NDArray[Any]) -> NDArray[np.float64]:
+    """AUROC from histograms, ties within a bin count half.
+
+    positives, negatives: (..., K) images or pixels in each bin of the score, highest bin first. Returns (...,).
+    """
+    # float64, because products of pixel counts overflow whole numbers.
+    above = np.cumsum(positives, axis=-1, dtype=np.float64) - positives
+    wins = (negatives * (above + 0.5 * positives)).sum(axis=-1)
+    area: NDArray[np.float64] = wins / (positives.sum(axis=-1, dtype=np.float64) * negatives.sum(axis=-1))
+    return area
+
+
+def average_precision_of_counts(positives: NDArray[Any], negatives: NDArray[Any]) -> NDArray[np.float64]:
+    """Average precision from histograms; a bin is one threshold.
+
+    positives, negatives: (..., K) images or pixels in each bin of the score, highest bin first. Returns (...,).
+    """
+    found = np.cumsum(positives, axis=-1, dtype=np.float64)
+    flagged = found + np.cumsum(negatives, axis=-1, dtype=np.float64)
+    # Above the first score nothing is flagged, and nothing gained that precision would weigh.
+    precision = found / np.maximum(flagged, 1.0)
+    mean: NDArray[np.float64] = (positives * precision).sum(axis=-1) / found[..., -1]
+    return mean
+
+
+def bootstrap(
+    scores: NDArray[Any],
+    flagged: NDArray[np.bool_],
+    anomalous: NDArray[np.bool_],
+    *,
+    n_resamples: int,
+    rng: np.random.Generator,
+    level: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals of auroc, average_precision and balanced_accuracy (Efron 1979), stratified by label.
+
+    Each resample draws as many normal and as many anomalous images as there are, with replacement, so the share of
+    anomalous images, which average precision depends on, stays. Training's own variance is not in the intervals.
+    scores: (N,); flagged, anomalous: (N,) bool. Returns (low, high) by metric; empty where one class is empty or
+    n_resamples is 0.
+    """
+    if n_resamples < 1 or anomalous.all() or not anomalous.any():
+        return {}
+    thresholds, codes = _descending_codes(scores)
+    n_positive, n_negative = int(anomalous.sum()), int((~anomalous).sum())
+    areas, precisions = [], []
+    per_piece = max(1, RESAMPLED_AT_ONCE // len(codes))
+    for start in range(0, n_resamples, per_piece):
+        n = min(per_piece, n_resamples - start)
+        positives = _resampled_counts(codes[anomalous], n, len(thresholds), rng)
+        negatives = _resampled_counts(codes[~anomalous], n, len(thresholds), rng)
+        areas.append(auroc_of_counts(positives, negatives))
+        precisions.append(average_precision_of_counts(positives, negatives))
+    # Flagged images among n draws with replacement are binomial: no need to draw the images.
+    tpr = rng.binomial(n_positive, flagged[anomalous].mean(), n_resamples) / n_positive
+    tnr = rng.binomial(n_negative, (~flagged[~anomalous]).mean(), n_resamples) / n_negative
+    drawn = {
+        "auroc": np.concatenate(areas),
+        "average_precision": np.concatenate(precisions),
+        "balanced_accuracy": (tpr + tnr) / 2,
+    }
+    tails = ((1.0 - level) / 2, (1.0 + level) / 2)
+    return {name: _interval(values, tails) for name, values in drawn.items()}
+
+
 def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Spearman's rank correlation of two score lists, (N,) each; 1 where either does not vary and both agree."""
     ranks_a, ranks_b = _mean_ranks(a), _mean_ranks(b)
@@ -63,3 +198,24 @@ def _mean_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
     last = np.cumsum(counts)
     ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
     return ranks
+
+
+def _descending_codes(scores: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The distinct scores, highest first, and the position of each image's score among them."""
+    ascending, inverse = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True)
+    return ascending[::-1], len(ascending) - 1 - inverse
+
+
+def _resampled_counts(
+    codes: NDArray[np.int64], n_resamples: int, n_codes: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """How often each code comes in each resample of the codes: (n_resamples, n_codes)."""
+    drawn = codes[rng.integers(0, len(codes), (n_resamples, len(codes)))]  # (R, n)
+    drawn += n_codes * np.arange(n_resamples)[:, None]
+    counts: NDArray[np.int64] = np.bincount(drawn.ravel(), minlength=n_resamples * n_codes)
+    return counts.reshape(n_resamples, n_codes)
+
+
+def _interval(values: NDArray[np.float64], tails: tuple[float, float]) -> tuple[float, float]:
+    low, high = np.quantile(values, tails)
+    return float(low), float(high)
