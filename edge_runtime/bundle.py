@@ -17,8 +17,8 @@ from edge_runtime.archive import check_entry_name, pack, read_entries, sha256
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.files import write_atomically
 from edge_runtime.preprocess import Preprocess
-from edge_runtime.prior import StandardNormal, prior_from_npz
-from edge_runtime.score import CRITERIA, Decision
+from edge_runtime.prior import Prior, prior_from_npz
+from edge_runtime.score import CRITERIA, Decision, decision_from_json
 
 __all__ = ["Bundle", "SCHEMA_VERSION", "manifest_bytes"]
 
@@ -114,10 +114,10 @@ class Bundle:
     @cached_property
     def decision(self) -> Decision:
         """How criteria become one score and a verdict."""
-        return Decision.from_json(self.manifest["decision"])
+        return decision_from_json(self.manifest["decision"], self.criteria)
 
     @cached_property
-    def prior(self) -> StandardNormal:
+    def prior(self) -> Prior:
         """The latent prior."""
         return prior_from_npz(self.files["prior.npz"])
 
@@ -145,9 +145,10 @@ class Bundle:
         missing = [name for name in REQUIRED_FILES if name not in self.files]
         if missing:
             raise BundleError(f"{self.path} lacks {', '.join(missing)}; export the bundle again")
-        if self.criteria != CRITERIA:
+        if self.criteria[: len(CRITERIA)] != CRITERIA or len(set(self.criteria)) < len(self.criteria):
             raise BundleError(
-                f"{self.path} has criteria {list(self.criteria)}, this release knows {list(CRITERIA)}; update edge-aae"
+                f"{self.path} has criteria {list(self.criteria)}, expected {list(CRITERIA)} and after them each other one "
+                "once; update edge-aae"
             )
         # Read now, so that a bad part is refused at start, before a camera opens.
         _ = self.preprocess, self.decision, self.prior

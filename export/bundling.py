@@ -13,7 +13,6 @@ from edge_runtime.archive import sha256
 from edge_runtime.bundle import Bundle
 from edge_runtime.comparison import GateReport
 from edge_runtime.golden import Golden, verify_bundle
-from edge_runtime.score import CRITERIA
 from export.graphs import export_graphs, graph_facts
 from export.parity import gate, gate_frames, parity_json, require_passed, torch_outputs
 from train.run_folder import RunFolder, TrainedRun, telling_name
@@ -68,8 +67,8 @@ def _manifest(run: TrainedRun, files: dict[str, bytes], reports: list[GateReport
         },
         "preprocess": config.preprocess.to_json(),
         "graphs": {name: graph_facts(content) for name, content in files.items() if name.endswith(".onnx")},
-        "criteria": list(CRITERIA),
-        "prior": {"kind": "standard_normal", "dim": run.prior.dim, "file": "prior.npz"},
+        "criteria": list(run.autoencoder.criteria),
+        "prior": {"kind": run.prior.kind, "dim": run.prior.dim, "file": "prior.npz"},
         "calibration": run.calibration,
         "decision": run.decision.to_json(),
         "training": {

@@ -9,7 +9,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -18,10 +18,8 @@ from torch import Tensor, nn
 
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.preprocess import Preprocess
-from edge_runtime.prior import StandardNormal
-from edge_runtime.score import CRITERIA, anomaly_map
-from train.networks import Autoencoder
-from train.scoring import criteria_of
+from edge_runtime.prior import Prior
+from train.networks import Autoencoder, Measured
 
 __all__ = ["DetectorGraph", "ExportError", "OPSET", "export_graphs", "graph_facts"]
 
@@ -39,20 +37,19 @@ class ExportError(EdgeAaeError, RuntimeError):
 class DetectorGraph(nn.Module):
     """The fused detector: network input in, raw criteria, latent and anomaly map out."""
 
-    def __init__(self, autoencoder: Autoencoder, prior: StandardNormal) -> None:
+    def __init__(self, autoencoder: Autoencoder, prior: Prior) -> None:
         super().__init__()
         self.autoencoder = autoencoder
         self.prior = prior
 
-    def forward(self, frame: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """criteria (B, K), latent (B, D), anomaly_map (B, H, W) for frame (B, H, W, C) uint8."""
+    def forward(self, frame: Tensor) -> Measured:
+        """criteria (B, K), latent (B, D), anomaly_map (B, h, w) for frame (B, H, W, C) uint8."""
         dtype = next(self.autoencoder.parameters()).dtype
         x = frame.to(dtype).permute(0, 3, 1, 2) / 255.0  # (B, C, H, W) in [0, 1]
-        z, x_hat = self.autoencoder(x)
-        return criteria_of(x, x_hat, z, self.prior), z, anomaly_map(x, x_hat)
+        return self.autoencoder.measure(x, self.prior)
 
 
-def export_graphs(autoencoder: Autoencoder, prior: StandardNormal, preprocess: Preprocess) -> dict[str, bytes]:
+def export_graphs(autoencoder: Autoencoder, prior: Prior, preprocess: Preprocess) -> dict[str, bytes]:
     """encoder.onnx, decoder.onnx (dynamic batch) and detector.onnx (static batch 1) by name.
 
     autoencoder: on the CPU, in evaluation mode. Raises ExportError where the written graph breaks the rules.
@@ -61,14 +58,17 @@ def export_graphs(autoencoder: Autoencoder, prior: StandardNormal, preprocess: P
     batch = {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}
     # Two examples, not one: the exporter specialises a dimension whose example is 1.
     x = torch.zeros(2, channels, height, width)
-    z = torch.zeros(2, prior.dim)
+    with torch.inference_mode():
+        latent_shape = autoencoder.encoder(x).shape[1:]
+    z = torch.zeros(2, *latent_shape)
     frame = torch.zeros(1, height, width, channels, dtype=torch.uint8)
     return {
-        "encoder.onnx": _export(autoencoder.encoder, x, ["x"], ["latent"], batch),
-        "decoder.onnx": _export(autoencoder.decoder, z, ["z"], ["x_hat"], batch),
-        "detector.onnx": _export(
-            DetectorGraph(autoencoder, prior), frame, ["frame"], ["criteria", "latent", "anomaly_map"], None
-        ),
+        name: _export(module, example, inputs, outputs, dims, autoencoder.criteria)
+        for name, module, example, inputs, outputs, dims in (
+            ("encoder.onnx", autoencoder.encoder, x, ["x"], ["latent"], batch),
+            ("decoder.onnx", autoencoder.decoder, z, ["z"], ["x_hat"], batch),
+            ("detector.onnx", DetectorGraph(autoencoder, prior), frame, ["frame"], list(Measured._fields), None),
+        )
     }
 
 
@@ -95,7 +95,12 @@ def graph_facts(content: bytes) -> dict[str, Any]:
 
 
 def _export(
-    module: nn.Module, example: Tensor, inputs: list[str], outputs: list[str], batch: Mapping[int, Any] | None
+    module: nn.Module,
+    example: Tensor,
+    inputs: list[str],
+    outputs: list[str],
+    batch: Mapping[int, Any] | None,
+    criteria: Sequence[str],
 ) -> bytes:
     with _quiet_exporter():
         program = torch.onnx.export(
@@ -112,7 +117,7 @@ def _export(
     assert program is not None, "the dynamo exporter returns a program"
     model = program.model_proto
     _strip_sources(model)
-    model.metadata_props.add(key="criteria", value=",".join(CRITERIA))
+    model.metadata_props.add(key="criteria", value=",".join(criteria))
     _check(model, outputs)
     content: bytes = model.SerializeToString()
     return content

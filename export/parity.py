@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_runtime.comparison import GateReport, Outputs, compare_outputs
 from edge_runtime.errors import BundleError, GateError
 from edge_runtime.golden import run_graphs
-from edge_runtime.score import CRITERIA, Decision
+from edge_runtime.score import Decision
 from export.graphs import DetectorGraph
 from train.run_folder import TrainedRun
 
@@ -64,7 +64,7 @@ def gate(
     reference = torch_outputs(run, inputs, torch.float32)
     actual = run_graphs(files, inputs, reference.latent)
     return [
-        compare_outputs(outputs, actual, CRITERIA, decision, backend="onnxruntime-cpu", against=f"PyTorch {name}")
+        compare_outputs(outputs, actual, run.autoencoder.criteria, decision, backend="onnxruntime-cpu", against=f"PyTorch {name}")
         for name, outputs in (("float32", reference), ("float64", torch_outputs(run, inputs, torch.float64)))
     ]
 

@@ -21,7 +21,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.prior import StandardNormal
-from edge_runtime.score import CRITERIA, Decision, Limit
+from edge_runtime.score import CRITERIA, Limit, UnionRule
 from edge_runtime.sources import CameraSource
 
 OPSET = 18
@@ -59,7 +59,7 @@ def make_bundle() -> Callable[..., Bundle]:
             "prior.npz": prior.to_npz(),
             "golden.npz": _golden_npz(encoder, decoder, prior, shape),
         }
-        decision = decision or Decision(
+        decision = decision or UnionRule(
             limits={
                 "reconstruction_error": Limit(threshold=1.0, center=0.5),
                 "neg_log_prior": Limit(threshold=2.5, center=2.0),

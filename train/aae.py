@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from edge_runtime.prior import StandardNormal
 from train.networks import Autoencoder, Discriminator
 
 __all__ = ["ADVERSARIAL_CAP", "Learner", "StepLosses", "weighted_mean"]
@@ -21,9 +20,6 @@ __all__ = ["ADVERSARIAL_CAP", "Learner", "StepLosses", "weighted_mean"]
 ADVERSARIAL_CAP = 4.0 * math.log(2.0)
 """A negatively weighted adversarial loss counts up to this, four times its value for an undecided discriminator
 (nats); without a bound, minus a cross-entropy falls for ever."""
-
-NORM_EPSILON = 1e-12
-"""Under the root of the squared error, whose slope is infinite at a perfect reconstruction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +63,22 @@ class Learner:
             torch.optim.Adam(discriminator.parameters(), lr=learning_rate) if discriminator is not None else None
         )
 
-    def step(self, x: Tensor, weights: Tensor, prior_draws: Tensor, *, error_cap: float) -> StepLosses:
+    def step(
+        self,
+        prepared: Tensor,
+        weights: Tensor,
+        prior_draws: Tensor,
+        *,
+        error_cap: float = math.inf,
+        code_noise: Tensor | None = None,
+    ) -> StepLosses:
         """One step of the autoencoder and one of the discriminator.
 
-        x: (B, C, H, W) in [0, 1]; weights: (B,), w_i; prior_draws: (B, D) from the prior. error_cap: where a
-        negatively weighted reconstruction error stops counting.
+        prepared: what the network prepares for images (B, C, H, W) in [0, 1]; weights: (B,), w_i; prior_draws: (B, D)
+        from the prior. error_cap: where a negatively weighted reconstruction error stops counting. code_noise: (B, D),
+        added to the codes before they are decoded.
         """
-        z, x_hat = self.autoencoder(x)
-        error = ((x - x_hat).square().sum(dim=(1, 2, 3)) + NORM_EPSILON).sqrt()
+        z, error = self.autoencoder.reconstruct(prepared, code_noise)
         reconstruction = weighted_mean(error, weights, error_cap)
         if self.discriminator is None:
             _descend(self.optimizer, reconstruction)
@@ -90,12 +94,15 @@ class Learner:
         _descend(self.discriminator_optimizer, on_prior + on_codes)
         return StepLosses(reconstruction.detach(), fooled.detach(), (on_prior + on_codes).detach())
 
+    def set_learning_rate(self, learning_rate: float) -> None:
+        """Change the rate of both optimisers from the next step on."""
+        for optimizer in self.optimizers().values():
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+
     def modules(self) -> dict[str, nn.Module]:
         """The networks by the name under which their weights are stored."""
-        named: dict[str, nn.Module] = {
-            "encoder": self.autoencoder.encoder,
-            "decoder": self.autoencoder.decoder,
-        }
+        named = self.autoencoder.parts()
         if self.discriminator is not None:
             named["discriminator"] = self.discriminator
         return named
@@ -115,6 +122,6 @@ def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.step()
 
 
-def draw_prior(prior: StandardNormal, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """(n, D) float32 draws from the prior, from the run's own generator (on the CPU, the same on every device)."""
-    return torch.randn(n, prior.dim, generator=generator).to(device)
+def draw_prior(dim: int, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """(n, dim) float32 draws from N(0, I), which the adversary holds codes to, from the run's own generator (on the CPU, the same on every device)."""
+    return torch.randn(n, dim, generator=generator).to(device)

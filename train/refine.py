@@ -18,8 +18,8 @@ from edge_runtime.extras import require
 
 __all__ = ["ItsrSettings", "RefineName", "Refinement", "REFINEMENTS", "Verdict"]
 
-RefineName = Literal["none", "itsr"]
-REFINEMENTS: tuple[RefineName, ...] = ("none", "itsr")
+RefineName = Literal["none", "itsr", "robust"]
+REFINEMENTS: tuple[RefineName, ...] = ("none", "itsr", "robust")
 
 SVM_MAX_FIT = 20_000
 """The one-class SVM is fitted on at most this many codes, drawn evenly: its cost grows with their square. Of more

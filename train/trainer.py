@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.errors import DataError
-from edge_runtime.prior import StandardNormal
+from edge_runtime.prior import Prior, StandardNormal
 from train.aae import Learner, StepLosses, draw_prior
 from train.networks import Autoencoder, Discriminator, build_autoencoder
 from train.refine import Refinement
@@ -36,6 +36,8 @@ class Phase:
     detection_round: int = 0
     """1-based round of one-class SVM detection that opens the phase; 0 for none."""
     retrains: bool = False
+    fold: int | None = None
+    """0-based fold that the phase's network does not see; None for all images"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,34 +80,18 @@ class Trainer:
             raise DataError(f"{n_images} images to train on, expected at least {MIN_IMAGES}")
         self.settings = settings
         self.device = device
-        self.prior = StandardNormal(settings.latent_dim)
+        self.prior: Prior = StandardNormal(settings.latent_dim)
         self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)  # (N, C, H, W) uint8
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.refinement = Refinement.fresh(n_images, settings.itsr)
-        self.phases = phases_of(settings)
+        self.phases = self._phases()
         self.phase_index = 0
         self.epoch_in_phase = 0
         self.rows: list[EpochRow] = []
         # The rows as a snapshot wants them, made once: a snapshot an epoch must not cost more with every epoch.
         self._logged: list[dict[str, Any]] = []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
-            autoencoder = build_autoencoder(
-                settings.network,
-                channels=channels,
-                height=height,
-                width=width,
-                latent_dim=settings.latent_dim,
-                batch_norm=settings.method == "aae",
-            )
-            discriminator = Discriminator(settings.latent_dim) if settings.method == "aae" else None
-        self.learner = Learner(
-            # Channels last is 1.5 to 2.5 times faster for these convolutions on a CPU.
-            autoencoder.to(device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-            discriminator.to(device) if discriminator is not None else None,
-            learning_rate=settings.learning_rate,
-            adversarial_weight=settings.adversarial_weight,
-        )
+        self.input_size = (channels, height, width)
+        self.learner = self._fresh_learner(settings.seed)
 
     @property
     def autoencoder(self) -> Autoencoder:
@@ -149,6 +135,7 @@ class Trainer:
                 self._logged.append(asdict(row))
                 on_epoch(row)
             if self.epoch_in_phase >= phase.epochs:
+                self._close_phase(phase)
                 self.phase_index += 1
                 self.epoch_in_phase = 0
             last_whole = self.snapshot()
@@ -168,15 +155,54 @@ class Trainer:
         """Go on from a snapshot of a run with the same settings and images."""
         restore_learner(self.learner, snapshot.tensors)
         self.generator.set_state(snapshot.tensors["generator"].cpu())
-        self.refinement = Refinement.from_arrays(snapshot.refinement, self.settings.itsr)
+        self.refinement = self._restored_refinement(snapshot.refinement)
         self.phase_index = snapshot.position["phase_index"]
         self.epoch_in_phase = snapshot.position["epoch_in_phase"]
         self.rows = [EpochRow(**row) for row in snapshot.rows]
         self._logged = list(snapshot.rows)
 
+    def calibration_criteria(self) -> NDArray[np.float32]:
+        """Raw criteria (N, K) of all training images, from which thresholds come: here under the final weights."""
+        return self.criteria_and_codes()[0]
+
     def criteria_and_codes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Raw criteria (N, K) and codes (N, D) of all training images under the present weights."""
         return raw_criteria(self.autoencoder, self.prior, self.images)
+
+    def _restored_refinement(self, arrays: dict[str, NDArray[Any]]) -> Refinement:
+        return Refinement.from_arrays(arrays, self.settings.itsr)
+
+    def _phases(self) -> list[Phase]:
+        return phases_of(self.settings)
+
+    def _fresh_learner(self, seed: int) -> Learner:
+        """Networks with weights drawn by the seed, and their optimisers."""
+        settings = self.settings
+        channels, height, width = self.input_size
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            autoencoder = build_autoencoder(
+                settings.network,
+                channels=channels,
+                height=height,
+                width=width,
+                latent_dim=settings.latent_dim,
+                batch_norm=settings.method == "aae",
+            )
+            discriminator = self._discriminator() if settings.method == "aae" else None
+        return Learner(
+            # Channels last is 1.5 to 2.5 times faster for these convolutions on a CPU.
+            autoencoder.to(self.device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+            discriminator.to(self.device) if discriminator is not None else None,
+            learning_rate=settings.learning_rate,
+            adversarial_weight=settings.adversarial_weight,
+        )
+
+    def _discriminator(self) -> Discriminator:
+        return Discriminator(self.settings.latent_dim)
+
+    def _close_phase(self, phase: Phase) -> None:
+        """What follows the last epoch of a phase; here nothing."""
 
     def _open_phase(self, phase: Phase) -> None:
         if phase.detection_round:
@@ -198,17 +224,21 @@ class Trainer:
                 return None
             batch = batch.to(self.device)
             x = self.images[batch].to(torch.float32, memory_format=torch.channels_last) / 255.0  # (B, C, H, W)
-            draws = draw_prior(self.prior, len(batch), self.generator, self.device)
-            steps.append(self.learner.step(x, weights[batch], draws, error_cap=error_cap))
+            draws = draw_prior(self.settings.latent_dim, len(batch), self.generator, self.device)
+            prepared = self.autoencoder.prepare(x)
+            steps.append(self.learner.step(prepared, weights[batch], draws, error_cap=error_cap))
+        return self._row(phase, steps, len(used), time.perf_counter() - start)
+
+    def _row(self, phase: Phase, steps: list[StepLosses], n_images: int, seconds: float) -> EpochRow:
         return EpochRow(
-            phase=phase.name,
+            phase=phase.name if phase.fold is None else f"{phase.name}-{phase.fold + 1}",
             epoch=len(self.rows) + 1,
             reconstruction_loss=_mean(step.reconstruction for step in steps),
             encoder_loss=_mean(step.encoder for step in steps),
             discriminator_loss=_mean(step.discriminator for step in steps),
-            images=len(used),
+            images=n_images,
             candidates=int(self.refinement.candidates.sum()),
-            seconds=time.perf_counter() - start,
+            seconds=seconds,
         )
 
     def _batches(self, used: Tensor) -> Iterator[Tensor]:

@@ -28,7 +28,7 @@ from edge_runtime.bundle import (
 from edge_runtime.errors import BundleError, DataError
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.prior import StandardNormal
-from edge_runtime.score import Decision, Limit
+from edge_runtime.score import Limit, UnionRule
 
 
 class MakesFolder:
@@ -145,14 +145,14 @@ def test_the_file_read_and_written_again_is_the_same(bundle: Bundle, bundle_file
 
 
 def test_the_digest_names_the_thresholds(make_bundle: Callable[..., Bundle], bundle: Bundle) -> None:
-    other = make_bundle(decision=Decision(limits=bundle.decision.limits, threshold=1.5))
+    other = make_bundle(decision=UnionRule(limits=bundle.decision.limits, threshold=1.5))
     assert other.files == bundle.files
     assert other.digest != bundle.digest
 
 
 def test_the_parts_come_back_as_they_were_given(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
     preprocess = Preprocess(height=6, width=10, channels=3, fit="letterbox", roi=(1, 2, 30, 40))
-    decision = Decision(limits={"reconstruction_error": Limit(threshold=3.5, center=1.25)}, threshold=1.5)
+    decision = UnionRule(limits={"reconstruction_error": Limit(threshold=3.5, center=1.25)}, threshold=1.5)
     make_bundle(preprocess, decision=decision).write(tmp_path / "x.aae")
     read = Bundle.open(tmp_path / "x.aae")
     assert read.preprocess == preprocess

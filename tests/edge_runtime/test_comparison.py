@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.comparison import TOLERANCES, Comparison, GateReport, Outputs, Tolerance, compare_outputs
-from edge_runtime.score import CRITERIA, Decision, Limit
+from edge_runtime.score import CRITERIA, Limit, UnionRule
 
 ROWS = [
     "detector.onnx: reconstruction_error",
@@ -22,7 +22,7 @@ ROWS = [
     "decoder.onnx: x_hat",
 ]
 
-IS_ERROR = Decision(limits={"reconstruction_error": Limit(threshold=1.0, center=0.0)})
+IS_ERROR = UnionRule(limits={"reconstruction_error": Limit(threshold=1.0, center=0.0)})
 """The fused score is the first column as it is, anomalous above one."""
 
 Array = NDArray[Any]

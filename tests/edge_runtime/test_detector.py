@@ -15,7 +15,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import BackendError, BundleError, ConfigError, FrameError
 from edge_runtime.preprocess import Preprocess
-from edge_runtime.score import Decision, Limit
+from edge_runtime.score import Limit, UnionRule
 
 FLOAT32_RTOL = 1e-5
 """Sums of some hundred float32 values in another order."""
@@ -124,7 +124,7 @@ def test_a_threshold_that_is_not_finite_is_refused(bundle: Bundle) -> None:
 
 
 def test_the_threshold_of_the_bundle_is_in_force(make_bundle: Callable[..., Bundle]) -> None:
-    decision = Decision(limits={"reconstruction_error": Limit(threshold=1.0, center=0.5)}, threshold=100.0)
+    decision = UnionRule(limits={"reconstruction_error": Limit(threshold=1.0, center=0.5)}, threshold=100.0)
     result = loaded(make_bundle(decision=decision)).score(noise(8, 8))
     assert result.threshold == 100.0
     assert 1.0 < result.score < 100.0

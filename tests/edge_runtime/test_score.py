@@ -9,18 +9,25 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import BundleError, ConfigError
-from edge_runtime.score import CRITERIA, Decision, Limit, anomaly_map, reconstruction_error
+from edge_runtime.score import (
+    CRITERIA,
+    Limit,
+    UnionRule,
+    anomaly_map,
+    decision_from_json,
+    reconstruction_error,
+)
 
 SUMMATION_RTOL = 1e-6
 """numpy and torch add float32 values in another order."""
 
-UNION = Decision(
+UNION = UnionRule(
     limits={
         "reconstruction_error": Limit(threshold=2.0, center=1.0),
         "neg_log_prior": Limit(threshold=10.0, center=4.0),
     }
 )
-ERROR_ONLY = Decision(limits={"reconstruction_error": Limit(threshold=2.0, center=1.0)})
+ERROR_ONLY = UnionRule(limits={"reconstruction_error": Limit(threshold=2.0, center=1.0)})
 
 JUST_ABOVE_2 = float(np.nextafter(np.float32(2.0), np.float32(np.inf)))
 JUST_BELOW_2 = float(np.nextafter(np.float32(2.0), np.float32(0.0)))
@@ -110,7 +117,7 @@ def test_a_conventional_autoencoder_looks_at_the_error_alone() -> None:
 
 
 def test_a_higher_threshold_on_the_score_flags_less() -> None:
-    stricter = Decision(limits=UNION.limits, threshold=2.0)
+    stricter = UnionRule(limits=UNION.limits, threshold=2.0)
     assert stricter.is_anomalous(np.array([1.5, 2.0, 2.5])).tolist() == [False, False, True]
     assert UNION.is_anomalous(np.array([1.5, 2.0, 2.5])).tolist() == [True, True, True]
 
@@ -133,18 +140,18 @@ def test_a_limit_that_is_not_finite_is_refused(threshold: float, center: float) 
 
 def test_a_limit_on_an_unknown_criterion_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"limits \['entropy'\], expected one or more of \['reconstruction_error'"):
-        Decision(limits={"entropy": Limit(threshold=2.0, center=1.0)})
+        UnionRule(limits={"entropy": Limit(threshold=2.0, center=1.0)})
 
 
 def test_a_decision_without_limits_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"decision limits \[\], expected one or more of"):
-        Decision(limits={})
+        UnionRule(limits={})
 
 
 @pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
 def test_a_threshold_that_is_not_finite_is_refused(threshold: float) -> None:
     with pytest.raises(ConfigError, match=rf"threshold is {threshold}, expected a finite number"):
-        Decision(limits=UNION.limits, threshold=threshold)
+        UnionRule(limits=UNION.limits, threshold=threshold)
 
 
 def test_the_rule_is_stored_as_the_manifest_documents_it() -> None:
@@ -158,14 +165,14 @@ def test_the_rule_is_stored_as_the_manifest_documents_it() -> None:
     }
 
 
-@pytest.mark.parametrize("decision", [UNION, ERROR_ONLY, Decision(limits=UNION.limits, threshold=1.75)])
+@pytest.mark.parametrize("decision", [UNION, ERROR_ONLY, UnionRule(limits=UNION.limits, threshold=1.75)])
 def test_the_rule_survives_json(decision: Decision) -> None:
-    assert Decision.from_json(json.loads(json.dumps(decision.to_json()))) == decision
+    assert decision_from_json(json.loads(json.dumps(decision.to_json()))) == decision
 
 
 def test_an_unknown_rule_is_refused_naming_the_known_one() -> None:
     with pytest.raises(BundleError, match="decision rule is 'fused', this release knows 'union'; update edge-aae"):
-        Decision.from_json({**UNION.to_json(), "rule": "fused"})
+        decision_from_json({**UNION.to_json(), "rule": "fused"})
 
 
 @pytest.mark.parametrize(
@@ -185,9 +192,9 @@ def test_an_unknown_rule_is_refused_naming_the_known_one() -> None:
 )
 def test_a_manifest_decision_that_cannot_be_used_is_a_bundle_error(damage: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match="the manifest's decision cannot be used"):
-        Decision.from_json({**UNION.to_json(), **damage})
+        decision_from_json({**UNION.to_json(), **damage})
 
 
 def test_a_manifest_decision_without_a_threshold_is_a_bundle_error() -> None:
     with pytest.raises(BundleError, match="decision cannot be used: 'threshold'; export the bundle again"):
-        Decision.from_json({"rule": "union", "limits": UNION.to_json()["limits"]})
+        decision_from_json({"rule": "union", "limits": UNION.to_json()["limits"]})

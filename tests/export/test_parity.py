@@ -11,7 +11,7 @@ import torch
 
 from edge_runtime.comparison import compare_outputs
 from edge_runtime.errors import BundleError, GateError
-from edge_runtime.score import CRITERIA, Decision, Limit
+from edge_runtime.score import CRITERIA, Limit, UnionRule
 from export.parity import check_same_network, gate, gate_frames, parity_json, require_passed, torch_outputs
 from tests.export.conftest import RUNS
 from train.run_folder import TrainedRun
@@ -63,7 +63,7 @@ def test_a_decision_flip_fails_the_gate_even_within_tolerance(runs: dict[str, Tr
     reference = torch_outputs(run, run.sample_inputs, torch.float32)
     error = reference.criteria[:, 0]
     astride = float(np.sort(error)[-2]) + 1e-7
-    decision = Decision(limits={"reconstruction_error": Limit(threshold=astride, center=astride - 1.0)})
+    decision = UnionRule(limits={"reconstruction_error": Limit(threshold=astride, center=astride - 1.0)})
     nudged = reference.criteria.copy()
     nudged[np.argsort(error)[-2], 0] += 1e-5
     report = compare_outputs(

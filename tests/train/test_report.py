@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.score import Decision, Limit
+from edge_runtime.score import Limit, UnionRule
 from train.report import (
     CAPTION_HEIGHT,
     COLUMNS,
@@ -110,7 +110,7 @@ def test_a_score_plot_shows_thresholds_and_rejected_images(tmp_path: Path) -> No
     limits = {"reconstruction_error": Limit(threshold=8.0, center=4.0)}
     plots = []
     for rejected in (np.zeros(200, dtype=bool), criteria[:, 0] > 6.0):
-        plot_scores(tmp_path / "scores.png", criteria, Decision(limits=limits), rejected)
+        plot_scores(tmp_path / "scores.png", criteria, UnionRule(limits=limits), rejected)
         plots.append(decode(tmp_path / "scores.png")[..., :3].astype(int))
     assert plots[0].shape == plots[1].shape
     assert 300 < plots[0].shape[0] < 600 < plots[0].shape[1] < 1500

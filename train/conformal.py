@@ -1,0 +1,71 @@
+"""The limit on the score for an asked false-alarm rate, from scores of images that may be contaminated.
+
+Split conformal: with n scores of normal images that no network was trained on, a new normal image lies above their
+k-th smallest, k = ceil((n + 1)(1 - rate)), with probability at most `rate` (Vovk et al. 2005; Bates et al. 2023,
+arXiv 2104.08279). Anomalies among the n raise the limit, so the rate stays below what was asked (Bashari, Sesia,
+Romano 2025, arXiv 2502.04807). Out-of-fold scores of K networks stand for one held-out set (Barber et al. 2021,
+arXiv 1905.02928): the last network saw more images than each of them, which errs to the safe side.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+__all__ = ["ConformalLimit", "conformal_limit"]
+
+LEVEL = 0.9
+"""Of the interval in which the realised rate lies: it depends on which n images calibrated."""
+
+TAIL_SHARE = 0.1
+MIN_TAIL = 20
+"""The tail is fitted on the highest tenth of the scores, at least 20 of them where there are as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConformalLimit:
+    """A limit and how far it can be trusted."""
+
+    limit: float
+    target_fpr: float
+    n: int
+    """Scores it came from"""
+    extrapolated: bool
+    """Whether the asked rate is below 1 / (n + 1), so that no score is high enough and a fitted tail decides"""
+    realised_fpr: tuple[float, float] | None
+    """Interval of the realised rate on new normal images, 90 %, if none of the n is anomalous; None if extrapolated"""
+
+    def to_json(self) -> dict[str, Any]:
+        """The limit as JSON values."""
+        return asdict(self)
+
+
+def conformal_limit(scores: NDArray[np.float64], target_fpr: float) -> ConformalLimit:
+    """The limit that new normal images exceed at most at the asked rate. scores: (N,), higher = more anomalous."""
+    n = len(scores)
+    rank = math.ceil((n + 1) * (1.0 - target_fpr) - 1e-9)
+    if rank > n:
+        return ConformalLimit(_extrapolated(scores, target_fpr), target_fpr, n, True, None)
+    ordered = np.sort(scores)
+    # The share of new images above the k-th smallest of n is Beta(n + 1 - k, k) distributed.
+    low, high = stats.beta.interval(LEVEL, n + 1 - rank, rank)
+    return ConformalLimit(float(ordered[rank - 1]), target_fpr, n, False, (float(low), float(high)))
+
+
+def _extrapolated(scores: NDArray[np.float64], target_fpr: float) -> float:
+    """The quantile of a generalised Pareto tail (Pickands 1975) over the highest scores; an assumption, not a bound."""
+    ordered = np.sort(scores)
+    n_tail = min(len(scores) - 1, max(MIN_TAIL, round(TAIL_SHARE * len(scores))))
+    start = ordered[-n_tail - 1]
+    excess = ordered[-n_tail:] - start
+    shape, _, scale = stats.genpareto.fit(excess, floc=0.0)
+    # A negative shape would end the tail at a finite score, which few images cannot tell: at least exponential.
+    shape = max(float(shape), 0.0)
+    beyond = target_fpr / (n_tail / len(scores))
+    quantile = -math.log(beyond) if shape < 1e-6 else (beyond**-shape - 1.0) / shape
+    return float(start + scale * quantile)

@@ -1,0 +1,40 @@
+"""The density of codes, fitted after training: what the score's likelihood is taken under."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.extras import require
+from edge_runtime.prior import FullNormal, NormalMixture
+
+__all__ = ["fit_mixture", "fit_normal"]
+
+RIDGE = 0.01
+"""Of the mean variance, added to each: a latent dimension that hardly varies must not blow up the distance."""
+MIXTURE_COMPONENTS = 4
+
+
+def fit_normal(codes: NDArray[Any]) -> FullNormal:
+    """The normal density with the mean and full covariance of codes (N, D)."""
+    values = codes.astype(np.float64)
+    covariance = np.atleast_2d(np.cov(values, rowvar=False))
+    covariance += RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    return FullNormal(values.mean(axis=0).astype(np.float32), _whitening(covariance))
+
+
+def fit_mixture(codes: NDArray[Any], seed: int, components: int = MIXTURE_COMPONENTS) -> NormalMixture:
+    """A mixture of normal densities with full covariances on codes (N, D), by scikit-learn's EM."""
+    mixture = require("sklearn.mixture", extra="train", purpose="mixture densities")
+    variance = float(codes.var(axis=0).mean())
+    model = mixture.GaussianMixture(components, reg_covar=RIDGE * variance, random_state=seed).fit(codes)
+    whitenings = np.stack([_whitening(covariance) for covariance in model.covariances_])
+    weights = np.maximum(model.weights_, 1e-6)
+    return NormalMixture((weights / weights.sum()).astype(np.float32), model.means_.astype(np.float32), whitenings)
+
+
+def _whitening(covariance: NDArray[np.float64]) -> NDArray[np.float32]:
+    whitening: NDArray[np.float32] = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
+    return whitening

@@ -1,0 +1,291 @@
+"""Robust training: cross-fitted trimming, bounded exposure to what was rejected, out-of-fold scores for calibration.
+
+Where ITSR (arXiv 1901.06355 section 4.2) judges images by the network that has learnt them, here an image is only ever
+judged by networks that have not: the training set is cut into folds (as Yoon et al. 2022, arXiv 2106.06115, do with
+subsets). Screening networks train on the best-fitting part of the other folds alone (trimmed loss) and score the
+fold they have not seen; the highest scores are rejected; networks trained on the rest give each image its
+out-of-fold criteria, from which thresholds follow; the last network trains on everything that was kept.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_runtime.prior import FullNormal
+from edge_runtime.score import Term, sum_of_terms
+from train.aae import StepLosses, draw_prior
+from train.density import fit_normal
+from train.exposure import fit_exposure
+from train.robust_settings import KEEP, REJECT, RobustSettings
+from train.hog_network import HogNetwork
+from train.networks import EXPOSURE, Discriminator
+from train.refine import NEVER, Verdict
+from train.scoring import CHUNK
+from train.settings import TrainSettings
+from train.snapshot import Snapshot
+from train.trainer import EpochRow, Phase, Trainer
+
+__all__ = ["RobustRefinement", "RobustTrainer"]
+
+LOWER_QUANTILE = 0.16
+"""Of the scores: one standard deviation below the median of normally distributed ones. The lower half is hardly touched
+by contamination, so its spread stands for the whole."""
+LEAST_RATE = 0.01
+"""Share of the learning rate that the cosine schedule of each network ends at."""
+
+
+@dataclass(slots=True)
+class RobustRefinement:
+    """What became of each training image."""
+
+    settings: RobustSettings
+    guidance: NDArray[np.int8]
+    """(N,) 1 where a person said keep, -1 where a person said reject, 0 elsewhere"""
+    fold: NDArray[np.int32]
+    """(N,) fold of each image"""
+    screening: NDArray[np.float64]
+    """(N,) out-of-fold score of the screening networks, in spreads above the median; NaN until the fold is scored"""
+    criteria: NDArray[np.float32]
+    """(N, K) out-of-fold criteria; NaN until the fold is scored"""
+
+    @classmethod
+    def fresh(cls, settings: RobustSettings, guidance: NDArray[np.int8], n_criteria: int, seed: int) -> RobustRefinement:
+        """Nothing scored yet; folds of equal size, drawn by the seed."""
+        n_images = len(guidance)
+        fold = np.random.default_rng(seed).permutation(n_images).astype(np.int32) % settings.folds
+        nothing = np.full(n_images, np.nan)
+        return cls(settings, guidance, fold, nothing, np.full((n_images, n_criteria), np.nan, dtype=np.float32))
+
+    @property
+    def screened(self) -> bool:
+        """Whether every image has its screening score."""
+        return bool(np.isfinite(self.screening).all())
+
+    @property
+    def candidates(self) -> NDArray[np.bool_]:
+        """(N,) images believed anomalous: the highest screening scores, and what a person rejected."""
+        by_person = self.guidance == REJECT
+        if not self.screened:
+            return by_person
+        open_to_doubt = self.guidance == 0
+        n_rejected = round(self.settings.reject_share * int(open_to_doubt.sum()))
+        ranked = np.argsort(np.where(open_to_doubt, -self.screening, np.inf), kind="stable")
+        rejected = by_person.copy()
+        rejected[ranked[:n_rejected]] = True
+        return rejected
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """(N,) 1 for images trained on, 0 for candidates."""
+        return (~self.candidates).astype(np.float32)
+
+    def verdict(self, index: int) -> Verdict:
+        """What became of image `index`, and why."""
+        if self.guidance[index] == REJECT:
+            return Verdict(False, 0.0, 0, "rejected by a person")
+        if self.guidance[index] == KEEP:
+            return Verdict(True, 1.0, NEVER, "kept by a person")
+        if not self.candidates[index]:
+            return Verdict(True, 1.0, NEVER, "")
+        reason = (
+            f"screening score {self.screening[index]:.2f} spreads above the median, by networks that had not seen it: "
+            f"among the highest {self.settings.reject_share:.0%}"
+        )
+        return Verdict(False, 0.0, 1, reason)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The state as named arrays, for a checkpoint."""
+        return {"fold": self.fold, "screening": self.screening, "criteria": self.criteria, "guidance": self.guidance}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], settings: RobustSettings) -> RobustRefinement:
+        """The state read back from a checkpoint."""
+        names = ("guidance", "fold", "screening", "criteria")
+        return cls(settings, *(arrays[name].copy() for name in names))
+
+
+class RobustTrainer(Trainer):
+    """Trains the networks of `--refine robust` one after another: for each fold one that screens and one that judges,
+    and at last the one that is kept. Resumes like Trainer.
+    """
+
+    refinement: RobustRefinement  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        images: NDArray[np.uint8],
+        device: torch.device,
+        guidance: NDArray[np.int8] | None = None,
+    ) -> None:
+        """images: (N, H, W, C) uint8 network inputs; guidance: (N,) KEEP, REJECT or UNGUIDED."""
+        super().__init__(settings, images, device)
+        if guidance is None:
+            guidance = np.zeros(len(images), dtype=np.int8)
+        n_criteria = len(self.autoencoder.own_criteria) + 1
+        self.refinement = RobustRefinement.fresh(settings.robust, guidance, n_criteria, settings.seed)
+        self._standardisation: dict[str, Tensor] | None = None
+        self._prepared = self._prepare()
+        self._seen = np.arange(len(images))
+        """Images of the present phase"""
+        self._used = self._seen
+        """Those of them that the present epoch trains on"""
+
+    def calibration_criteria(self) -> NDArray[np.float32]:
+        """(N, K) criteria of every image by a network that has not seen it."""
+        return self.refinement.criteria
+
+    def terms(self) -> dict[str, Term]:
+        """The fused score: the network's own terms, and the exposure in spreads of their sum."""
+        own = self.autoencoder.terms(self.prior)
+        sums = sum_of_terms(self.refinement.criteria, self.autoencoder.criteria, own)
+        weight = self.settings.robust.exposure_spreads * _spread(sums)
+        return {**own, EXPOSURE: Term(weight=weight, transform="linear")}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of a run with the same settings and images."""
+        self.refinement = RobustRefinement.from_arrays(snapshot.refinement, self.settings.robust)
+        phase = self.phases[min(snapshot.position["phase_index"], len(self.phases) - 1)]
+        self._start_network(phase)
+        if snapshot.position["phase_index"] >= len(self.phases):
+            self.autoencoder.attach_exposure()
+        super().restore(snapshot)
+        if self.finished:
+            self._fit_prior(~self.refinement.candidates)
+
+    def _restored_refinement(self, arrays: dict[str, NDArray[Any]]) -> RobustRefinement:  # type: ignore[override]
+        return RobustRefinement.from_arrays(arrays, self.settings.robust)
+
+    def _phases(self) -> list[Phase]:
+        schedule = self.settings.schedule
+        folds = range(self.settings.robust.folds)
+        return [
+            *(Phase("screen", schedule.refine, fold=fold) for fold in folds),
+            *(Phase("judge", schedule.train, fold=fold) for fold in folds),
+            Phase("final", schedule.train),
+        ]
+
+    def _discriminator(self) -> Discriminator:
+        return Discriminator(self.settings.latent_dim, self.settings.robust.discriminator_units)
+
+    def _prepare(self) -> Tensor:
+        """What every network reads, (N, ...) float32, computed once: it holds no learnt weights."""
+        autoencoder = self.autoencoder
+        if isinstance(autoencoder, HogNetwork):
+            autoencoder.fit_blocks(self.images)
+            self._standardisation = {
+                name: value.clone() for name, value in autoencoder.encoder.blocks.state_dict().items()
+            }
+        with torch.inference_mode():
+            return torch.cat([autoencoder.prepare(part.float() / 255.0) for part in self.images.split(CHUNK)])
+
+    def _start_network(self, phase: Phase) -> None:
+        number = next(index for index, other in enumerate(self.phases) if other == phase)
+        self.learner = self._fresh_learner(self.settings.seed * len(self.phases) + number)
+        if self._standardisation is not None:
+            autoencoder = self.autoencoder
+            assert isinstance(autoencoder, HogNetwork), "only it standardises"
+            for module in (autoencoder.encoder.blocks, autoencoder.decoder.blocks):
+                module.load_state_dict(self._standardisation)
+        of_others = np.ones(len(self.images), dtype=np.bool_)
+        if phase.fold is not None:
+            of_others = self.refinement.fold != phase.fold
+        believed = self.refinement.guidance != REJECT if phase.name == "screen" else ~self.refinement.candidates
+        self._seen = np.flatnonzero(of_others & believed)
+
+    def _open_phase(self, phase: Phase) -> None:
+        self._start_network(phase)
+
+    def _train_epoch(self, phase: Phase, stopped: Callable[[], bool]) -> EpochRow | None:
+        start = time.perf_counter()
+        settings = self.settings
+        done = self.epoch_in_phase / phase.epochs
+        share = LEAST_RATE + (1.0 - LEAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * done))
+        self.learner.set_learning_rate(settings.learning_rate * share)
+        self._used = self._best_fitting() if phase.name == "screen" and self.epoch_in_phase > 0 else self._seen
+        self.autoencoder.train()
+        steps: list[StepLosses] = []
+        for batch in self._batches(torch.from_numpy(self._used)):
+            if stopped():
+                return None
+            weights = torch.ones(len(batch), device=self.device)
+            noise = draw_prior(settings.latent_dim, len(batch), self.generator, self.device)
+            draws = draw_prior(settings.latent_dim, len(batch), self.generator, self.device)
+            steps.append(
+                self.learner.step(
+                    self._prepared[batch.to(self.device)],
+                    weights,
+                    draws,
+                    code_noise=settings.robust.code_noise * noise,
+                )
+            )
+        return self._row(phase, steps, len(self._used), time.perf_counter() - start)
+
+    def _best_fitting(self) -> NDArray[np.int64]:
+        """The share of the phase's images that fit best what the last epoch trained on; trimmed least squares.
+
+        What a person keeps always trains.
+        """
+        self._fit_prior(self._used)
+        scores = self._own_sums(self._seen)
+        scores[self.refinement.guidance[self._seen] == KEEP] = -np.inf
+        n_kept = max(2, round(self.settings.robust.screen_keep * len(self._seen)))
+        return np.sort(self._seen[np.argsort(scores, kind="stable")[:n_kept]])
+
+    def _close_phase(self, phase: Phase) -> None:
+        refinement = self.refinement
+        if phase.name == "screen":
+            self._fit_prior(self._used)
+            held_out = np.flatnonzero(refinement.fold == phase.fold)
+            refinement.screening[held_out] = self._own_sums(held_out)
+            if refinement.screened:
+                # Folds are scored by different networks; sums of logs of scale-free terms can be laid side by side.
+                refinement.screening -= np.median(refinement.screening)
+                refinement.screening /= _spread(refinement.screening)
+            return
+        self._fit_prior(self._seen)
+        of_others = np.arange(len(self.images)) if phase.fold is None else np.flatnonzero(refinement.fold != phase.fold)
+        exposure = self.autoencoder.attach_exposure().to(self.device)
+        _, codes = self._measure(of_others)
+        fit_exposure(exposure, codes, refinement.candidates[of_others])
+        if phase.fold is not None:
+            held_out = np.flatnonzero(refinement.fold == phase.fold)
+            refinement.criteria[held_out], _ = self._measure(held_out)
+
+    def _fit_prior(self, chosen: NDArray[Any]) -> None:
+        """Fit the codes' density, and what else the criteria need, on the chosen images."""
+        self.autoencoder.eval()
+        indices = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
+        self.autoencoder.fit_statistics(self._prepared[torch.from_numpy(indices).to(self.device)])
+        _, codes = self._measure(indices)
+        self.prior = fit_normal(codes)
+
+    def _own_sums(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        criteria, _ = self._measure(indices)
+        names = self.autoencoder.own_criteria
+        return sum_of_terms(criteria[:, : len(names)], names, self.autoencoder.terms(self.prior))
+
+    @torch.inference_mode()
+    def _measure(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Criteria (n, K) and codes (n, D) of some images under the present network."""
+        self.autoencoder.eval()
+        chunks = torch.from_numpy(indices).to(self.device).split(CHUNK)
+        measured = [self.autoencoder.measure_with_exposure(self._prepared[chunk], self.prior) for chunk in chunks]
+        return (
+            np.concatenate([part.criteria.cpu().numpy() for part in measured]),
+            np.concatenate([part.latent.cpu().numpy() for part in measured]),
+        )
+
+
+def _spread(scores: NDArray[np.float64]) -> float:
+    """Median minus lower quantile; never zero, so that it can be divided by."""
+    return max(float(np.median(scores) - np.quantile(scores, LOWER_QUANTILE)), 1e-9)
