@@ -277,6 +277,9 @@ def test_settings_are_stored_as_the_manifest_documents_them() -> None:
         "width": 32,
         "channels": 3,
         "fit": "stretch",
+        "scale": 1.0,
+        "overlap": 0,
+        "self_reference": "none",
         "interpolation": "area",
         "roi": [1, 2, 3, 4],
     }
@@ -301,7 +304,7 @@ def test_a_missing_key_is_refused() -> None:
         ({"height": 0}, "network input is 0x4, expected at least 1x1"),
         ({"width": -1}, "network input is 4x-1, expected at least 1x1"),
         ({"channels": 4}, r"channels is 4, expected 1 \(grey\) or 3 \(BGR\)"),
-        ({"fit": "tile"}, "fit is 'tile', expected 'stretch' or 'letterbox'"),
+        ({"fit": "crop"}, "fit is 'crop', expected 'stretch', 'letterbox' or 'tile'"),
         ({"interpolation": "cubic"}, "interpolation is 'cubic', expected 'area', 'linear' or 'nearest'"),
         ({"roi": (-1, 0, 5, 5)}, r"roi is \(-1, 0, 5, 5\), expected x, y >= 0 and width, height >= 1 in frame pixels"),
         ({"roi": (0, 0, 0, 5)}, r"roi is \(0, 0, 0, 5\), expected"),

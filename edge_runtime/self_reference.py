@@ -1,0 +1,105 @@
+"""Channels that show a photograph against its own normal: log grey without its column and row medians.
+
+Textures and lighting differ between photographs; the median of each column and row is the photograph's own normal.
+Integers from end to end, so that every machine gives the same bytes. TensorRT has no median, hence not in the graph.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.extras import require
+
+__all__ = ["BARS", "MASK", "N_CHANNELS", "STEPS_PER_LOG", "medians", "self_referenced"]
+
+STEPS_PER_LOG = 100
+"""k: channel levels for one natural logarithm of (1 + grey).
+
+On normal magnetic tiles (every fourth of 762, at half and at native scale) 99.9 % of pixels lie within 1.24 of their
+column's median, and within 1.08 once the rows' are gone too: 127 / 100 = 1.27 holds them unclipped. One grey level
+is at least one channel level up to grey 99, and 0.94 at 106, the median photograph's mean; k = 102 is where clipping
+would begin.
+"""
+
+NEUTRAL = 128
+"""Level of a pixel that equals its medians."""
+
+VALID = 255
+"""The mask inside the frame."""
+
+N_CHANNELS = 4
+"""Grey; without column and row medians; without column medians, which keeps horizontal steps; valid mask."""
+
+MASK = 3
+"""Index of the valid mask."""
+
+BARS = (114, NEUTRAL, NEUTRAL, 0)
+"""The four channels in a letterbox's bars: their grey, nothing unusual, not valid."""
+
+FRACTION_BITS = 4
+"""Medians are worked in sixteenths of a channel level: 2 x 16 x 100 x log(256) = 17744 still fits int16."""
+
+LOG_TABLE = np.array(
+    [round((STEPS_PER_LOG << FRACTION_BITS) * math.log1p(grey)) for grey in range(256)], dtype=np.int16
+)
+"""16 k log(1 + grey), rounded. No entry lies nearer than 0.0025 to a half, so any libm gives the same table."""
+
+
+def self_referenced(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The four channels of a whole grey frame: (H, W) uint8 -> (H, W, 4) uint8.
+
+    0: grey. 1: 128 + k (log(1 + grey) - column medians - row medians of what remains). 2: the same with the column
+    medians alone. 3: 255. Channels 1 and 2 are rounded half up and clipped to 0..255. k is STEPS_PER_LOG.
+    """
+    log_grey = LOG_TABLE[grey]
+    without_columns = log_grey - medians(log_grey, axis=0)
+    without_both = without_columns - medians(without_columns, axis=1)
+    channels = np.empty((*grey.shape, N_CHANNELS), dtype=np.uint8)
+    channels[:, :, 0] = grey
+    channels[:, :, 1] = _levels(without_both)
+    channels[:, :, 2] = _levels(without_columns)
+    channels[:, :, MASK] = VALID
+    return channels
+
+
+def medians(values: NDArray[np.int16], *, axis: int) -> NDArray[np.int16]:
+    """The median of each column (axis 0) or row (axis 1), kept as (1, W) or (H, 1), exact.
+
+    values: (H, W) int16, within +-16383. An even count gives the mean of both middle values, rounded down.
+    Found by bisection on the value: a dozen counting passes are about five times faster than np.partition.
+    """
+    count = values.shape[axis]
+    low: NDArray[np.int16] = values.min(axis=axis, keepdims=True)
+    high: NDArray[np.int16] = values.max(axis=axis, keepdims=True)
+    # The smallest value with more than (count - 1) // 2 values up to it is the (lower) middle one.
+    while (low < high).any():
+        middle = (low + high) >> 1
+        enough = _counts(values <= middle, axis) > (count - 1) // 2
+        low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
+    if count % 2:
+        return low
+    # The upper middle is the same value again, or the next larger one there is.
+    repeated = _counts(values <= low, axis) > count // 2
+    if repeated.all():
+        return low
+    beyond = np.where(values > low, values, np.iinfo(np.int16).max).min(axis=axis, keepdims=True)
+    upper = np.where(repeated, low, beyond)
+    middle_of_both: NDArray[np.int16] = (low + upper) >> 1
+    return middle_of_both
+
+
+def _counts(flags: NDArray[np.bool_], axis: int) -> NDArray[np.int32]:
+    cv2 = require("cv2", extra="camera", purpose="self-referenced channels")
+    counts: Any = cv2.reduce(flags.view(np.uint8), axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
+    return np.asarray(counts, dtype=np.int32).reshape((1, -1) if axis == 0 else (-1, 1))
+
+
+def _levels(sixteenths: NDArray[np.int16]) -> NDArray[np.uint8]:
+    half = 1 << (FRACTION_BITS - 1)
+    levels = ((sixteenths + np.int16(half)) >> FRACTION_BITS) + np.int16(NEUTRAL)
+    clipped: NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
+    return clipped
