@@ -55,14 +55,12 @@ def self_referenced(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     0: grey. 1: 128 + k (log(1 + grey) - column medians - row medians of what remains). 2: the same with the column
     medians alone. 3: 255. Channels 1 and 2 are rounded half up and clipped to 0..255. k is STEPS_PER_LOG.
     """
-    log_grey = LOG_TABLE[grey]
+    cv2 = _cv2()
+    log_grey: NDArray[np.int16] = cv2.LUT(np.ascontiguousarray(grey), LOG_TABLE)
     without_columns = log_grey - medians(log_grey, axis=0)
     without_both = without_columns - medians(without_columns, axis=1)
-    channels = np.empty((*grey.shape, N_CHANNELS), dtype=np.uint8)
-    channels[:, :, 0] = grey
-    channels[:, :, 1] = _levels(without_both)
-    channels[:, :, 2] = _levels(without_columns)
-    channels[:, :, MASK] = VALID
+    valid = np.full_like(grey, VALID)
+    channels: NDArray[np.uint8] = cv2.merge((grey, _levels(without_both), _levels(without_columns), valid))
     return channels
 
 
@@ -75,25 +73,27 @@ def medians(values: NDArray[np.int16], *, axis: int) -> NDArray[np.int16]:
     count = values.shape[axis]
     low: NDArray[np.int16] = values.min(axis=axis, keepdims=True)
     high: NDArray[np.int16] = values.max(axis=axis, keepdims=True)
+    up_to = np.empty(values.shape, dtype=np.bool_)
     # The smallest value with more than (count - 1) // 2 values up to it is the (lower) middle one.
     while (low < high).any():
         middle = (low + high) >> 1
-        enough = _counts(values <= middle, axis) > (count - 1) // 2
+        enough = _counts(np.less_equal(values, middle, out=up_to), axis) > (count - 1) // 2
         low, high = np.where(enough, low, middle + 1), np.where(enough, middle, high)
     if count % 2:
         return low
     # The upper middle is the same value again, or the next larger one there is.
-    repeated = _counts(values <= low, axis) > count // 2
+    repeated = _counts(np.less_equal(values, low, out=up_to), axis) > count // 2
     if repeated.all():
         return low
-    beyond = np.where(values > low, values, np.iinfo(np.int16).max).min(axis=axis, keepdims=True)
-    upper = np.where(repeated, low, beyond)
+    # Values up to `low` wrap around to the far end of uint16, so that the smallest is the step to the next larger.
+    step = (values - (low + 1)).view(np.uint16).min(axis=axis, keepdims=True)
+    upper = np.where(repeated, low, low + 1 + step.view(np.int16))
     middle_of_both: NDArray[np.int16] = (low + upper) >> 1
     return middle_of_both
 
 
 def _counts(flags: NDArray[np.bool_], axis: int) -> NDArray[np.int32]:
-    cv2 = require("cv2", extra="camera", purpose="self-referenced channels")
+    cv2 = _cv2()
     counts: Any = cv2.reduce(flags.view(np.uint8), axis, cv2.REDUCE_SUM, dtype=cv2.CV_32S)
     return np.asarray(counts, dtype=np.int32).reshape((1, -1) if axis == 0 else (-1, 1))
 
@@ -103,3 +103,8 @@ def _levels(sixteenths: NDArray[np.int16]) -> NDArray[np.uint8]:
     levels = ((sixteenths + np.int16(half)) >> FRACTION_BITS) + np.int16(NEUTRAL)
     clipped: NDArray[np.uint8] = np.clip(levels, 0, 255).astype(np.uint8)
     return clipped
+
+
+def _cv2() -> Any:
+    """OpenCV, imported at first use; its counts and look-ups are several times faster than numpy's."""
+    return require("cv2", extra="camera", purpose="self-referenced channels")

@@ -261,7 +261,7 @@ def test_criteria_of_another_release_are_refused(small: Bundle, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "damage",
-    [{"height": 0}, {"height": "8"}, {"height": 7.5}, {"fit": "tile"}, {"roi": [0, 0, "8", "8"]}, {"gamma": 2.2}],
+    [{"height": 0}, {"height": "8"}, {"height": 7.5}, {"fit": "crop"}, {"roi": [0, 0, "8", "8"]}, {"gamma": 2.2}],
     ids=str,
 )
 def test_a_preprocess_that_cannot_be_used_is_refused_at_start(
