@@ -24,7 +24,7 @@ LETTERBOX_GREY = 114
 """Grey level of letterbox bars: mid-grey, so that a bar is neither the darkest nor the brightest thing in view."""
 
 ADDED_FIELDS = {"scale": 1.0, "overlap": 0, "self_reference": "none"}
-"""Settings that manifests of release 0.1.0 lack, and what they stand for there."""
+"""Settings that manifests from before tiling lack, and what they stand for there."""
 
 UINT16_TO_UINT8 = 257
 """65535 / 255: the whole range of a 16-bit image maps to the whole range of an 8-bit one, whatever it holds."""
@@ -193,7 +193,7 @@ class Preprocess:
     def from_json(cls, values: dict[str, Any]) -> Preprocess:
         """The settings read back; raises ConfigError for unknown keys and for values out of range.
 
-        scale, overlap and self_reference may be missing: release 0.1.0 did not have them, see ADDED_FIELDS.
+        scale, overlap and self_reference may be missing, as in manifests from before tiling: see ADDED_FIELDS.
         """
         known = set(cls.__dataclass_fields__)
         if set(values) | set(ADDED_FIELDS) != known:

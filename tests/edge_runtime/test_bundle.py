@@ -274,6 +274,14 @@ def test_a_preprocess_that_cannot_be_used_is_refused_at_start(
         Bundle.open(tmp_path / "x.aae")
 
 
+def test_a_bundle_from_before_tiling_still_opens(small: Bundle, tmp_path: Path) -> None:
+    manifest, files = parts(small)
+    for added in ("scale", "overlap", "self_reference"):
+        del manifest["preprocess"][added]
+    (tmp_path / "x.aae").write_bytes(packed(manifest, files))
+    assert Bundle.open(tmp_path / "x.aae").preprocess == small.preprocess
+
+
 def test_a_decision_that_cannot_be_used_is_refused_at_start(small: Bundle, tmp_path: Path) -> None:
     manifest, files = parts(small)
     manifest["decision"]["rule"] = "fused"
