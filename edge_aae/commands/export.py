@@ -123,7 +123,7 @@ def _describe(bundle: Bundle) -> list[str]:
     model, training, preprocess = manifest["model"], manifest["training"], bundle.preprocess
     data = training.get("data", {})
     height, width, channels = preprocess.input_shape
-    fit = preprocess.fit
+    fit: str = preprocess.fit
     if fit == "tile":
         fit = f"tiles at scale {preprocess.scale:g} that share {preprocess.overlap} pixels or more"
     derived = "" if preprocess.self_reference == "none" else ", row and column medians removed"
