@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     frame = textured_frame()
-    times = {name: [] for name in ways(frame)}
+    times: dict[str, list[float]] = {name: [] for name in ways(frame)}
     for _ in range(arguments.rounds):
         for name, way in ways(frame).items():
             start = time.perf_counter()
