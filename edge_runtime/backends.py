@@ -29,9 +29,9 @@ class RawOutputs:
     criteria: NDArray[np.float32]
     """(B, K), columns in the order of the manifest's criteria."""
     latent: NDArray[np.float32]
-    """(B, D)"""
+    """(B, D), or (B, D, h, w) where the network has a code at every site."""
     anomaly_map: NDArray[np.float32]
-    """(B, h, w), squared error of each pixel, 0 to 1."""
+    """(B, h, w), any resolution, >= 0, higher = more anomalous."""
 
 
 class Backend(Protocol):

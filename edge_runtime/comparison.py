@@ -35,6 +35,8 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "criteria": Tolerance(atol=1e-4, rtol=1e-4),
     # Grey levels: area interpolation rounds differently in OpenCV's vectorised paths.
     "network_input": Tolerance(atol=1.0, rtol=0.0),
+    # Integer arithmetic on the same grey levels.
+    "self_reference": Tolerance(atol=0.0, rtol=0.0),
 }
 """FP32 graphs against PyTorch in float32; also the device's preprocessing against the one training used."""
 
@@ -49,11 +51,11 @@ class Outputs:
     criteria: NDArray[np.floating[Any]]
     """(N, K)"""
     latent: NDArray[np.floating[Any]]
-    """(N, D), the detector's"""
+    """(N, D) or (N, D, h, w), the detector's"""
     anomaly_map: NDArray[np.floating[Any]]
     """(N, h, w)"""
     encoder_latent: NDArray[np.floating[Any]]
-    """(N, D), the encoder's"""
+    """(N, D) or (N, D, h, w), the encoder's"""
     x_hat: NDArray[np.floating[Any]]
     """(N, C, H, W), the decoder's for the reference codes"""
 

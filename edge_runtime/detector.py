@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends import Backend, OnnxRuntimeCpu
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import BackendError
+from edge_runtime.errors import BackendError, FrameError
 from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.score import Decision
+from edge_runtime.tiling import Tiling
 
 __all__ = ["Detector", "Result"]
 
@@ -29,13 +30,35 @@ class Result:
     """The score above which a frame is anomalous."""
     is_anomaly: bool
     criteria: dict[str, float]
-    """Raw criteria by name: reconstruction_error (Euclidean, image space), neg_log_prior (nats)."""
-    latent: NDArray[np.float32]
-    """(D,) code of the frame."""
-    anomaly_map: NDArray[np.float32]
-    """(h, w) squared reconstruction error of each pixel of the network's input; Detector.heatmap maps it back."""
+    """Raw criteria by name, as the bundle's manifest lists them: of each, the largest over the frame's tiles."""
+    latents: NDArray[np.float32]
+    """(T, D) codes of the tiles, or (T, D, h, w) where the network has one at every site."""
+    anomaly_maps: NDArray[np.float32]
+    """(T, h, w), of each tile, >= 0, higher = more anomalous; Detector.heatmap stitches them over the frame."""
+    tiling: Tiling
+    """Where the T tiles lie; one tile unless the bundle's preprocessing cuts frames into several."""
     latency_ms: dict[str, float]
-    """Milliseconds for preprocess, infer and post."""
+    """Milliseconds for preprocess, infer and post, all tiles together."""
+
+    @property
+    def latent(self) -> NDArray[np.float32]:
+        """(D,) or (D, h, w): the code of the one tile. Raises FrameError where there are several; see latents."""
+        code: NDArray[np.float32] = self.latents[self._only_tile("latents")]
+        return code
+
+    @property
+    def anomaly_map(self) -> NDArray[np.float32]:
+        """(h, w) over the one network input. Raises FrameError where there are several; see anomaly_maps."""
+        only: NDArray[np.float32] = self.anomaly_maps[self._only_tile("anomaly_maps")]
+        return only
+
+    def _only_tile(self, all_of_them: str) -> int:
+        if len(self.tiling) != 1:
+            raise FrameError(
+                f"the frame was scored in {len(self.tiling)} tiles, expected one; use {all_of_them} with tiling, or "
+                "Detector.heatmap for one map over the frame"
+            )
+        return 0
 
 
 class Detector:
@@ -72,45 +95,58 @@ class Detector:
     def score(self, frame: Frame) -> Result:
         """Score one frame: (H, W, 3) uint8 BGR as OpenCV gives it, or (H, W) grey.
 
-        Raises FrameError where shape or dtype differ.
+        A frame of several tiles is as anomalous as its worst: each criterion's largest value over the tiles goes
+        into the decision. Raises FrameError where shape or dtype differ.
         """
         start = time.perf_counter()
-        network_input = self._preprocess(frame)
+        tiles, tiling = self._preprocess.tiles(frame)
         elapsed_ms = 1000.0 * (time.perf_counter() - start)
-        result = self.score_input(network_input)
+        result = self._score_tiles(tiles, tiling)
         return replace(result, latency_ms={"preprocess": elapsed_ms, **result.latency_ms})
 
     def score_input(self, network_input: Frame) -> Result:
-        """Score one preprocessed input, (height, width, channels) uint8."""
+        """Score one preprocessed input, (height, width, channels) uint8, as a frame of which it is all."""
+        height, width = network_input.shape[:2]
+        return self._score_tiles(network_input[None], Tiling.covering((height, width), (height, width), 0))
+
+    def _score_tiles(self, tiles: Frame, tiling: Tiling) -> Result:
         start = time.perf_counter()
-        raw = self.backend.run(network_input[None])
+        # One by one: the graph's batch is 1, and a frame of many tiles needs no more memory than one of few.
+        raw = [self.backend.run(tile[None]) for tile in tiles]
         inferred = time.perf_counter()
-        if raw.criteria.shape != (1, len(self.bundle.criteria)):
-            raise BackendError(
-                f"{self.backend.name} gave criteria of shape {raw.criteria.shape}, the manifest names "
-                f"{list(self.bundle.criteria)}; export the bundle again"
-            )
-        if not np.isfinite(raw.criteria).all():
-            raise BackendError(
-                f"{self.backend.name} gave criteria {raw.criteria[0].tolist()}, expected finite numbers; "
-                "run `edge-aae verify` on this bundle"
-            )
-        score = self._decision.score(raw.criteria)
+        criteria = self._worst([outputs.criteria for outputs in raw])
+        score = self._decision.score(criteria)
         anomalous = self._decision.is_anomalous(score)
-        criteria = dict(zip(self.bundle.criteria, map(float, raw.criteria[0]), strict=True))
         return Result(
             score=float(score[0]),
             threshold=self._decision.threshold,
             is_anomaly=bool(anomalous[0]),
-            criteria=criteria,
-            latent=raw.latent[0],
-            anomaly_map=raw.anomaly_map[0],
+            criteria=dict(zip(self.bundle.criteria, map(float, criteria[0]), strict=True)),
+            latents=np.concatenate([outputs.latent for outputs in raw]),
+            anomaly_maps=np.concatenate([outputs.anomaly_map for outputs in raw]),
+            tiling=tiling,
             latency_ms={
                 "infer": 1000.0 * (inferred - start),
                 "post": 1000.0 * (time.perf_counter() - inferred),
             },
         )
 
+    def _worst(self, criteria: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The frame's criteria, (1, K), from each tile's, checked."""
+        for row in criteria:
+            if row.shape != (1, len(self.bundle.criteria)):
+                raise BackendError(
+                    f"{self.backend.name} gave criteria of shape {row.shape}, the manifest names "
+                    f"{list(self.bundle.criteria)}; export the bundle again"
+                )
+            if not np.isfinite(row).all():
+                raise BackendError(
+                    f"{self.backend.name} gave criteria {row[0].tolist()}, expected finite numbers; "
+                    "run `edge-aae verify` on this bundle"
+                )
+        worst: NDArray[np.float32] = np.concatenate(criteria).max(axis=0, keepdims=True)
+        return worst
+
     def heatmap(self, result: Result, frame_shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The result's anomaly map in the coordinates of the frame it came from: (H, W) float32."""
-        return self._preprocess.map_to_frame(result.anomaly_map, frame_shape)
+        """The result's anomaly maps, stitched, in the coordinates of the frame they came from: (H, W) float32."""
+        return self._preprocess.map_to_frame(result.anomaly_maps, frame_shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,11 +16,15 @@ from edge_runtime.comparison import TOLERANCES, Comparison, GateReport, Outputs,
 from edge_runtime.errors import BundleError
 from edge_runtime.npz import npz_bytes, read_npz
 from edge_runtime.preprocess import Frame, Preprocess
+from edge_runtime.self_reference import MASK
 
 __all__ = ["Golden", "compare_preprocessing", "run_graphs", "verify_bundle"]
 
-OUTPUT_DIMS = {"criteria": 2, "latent": 2, "anomaly_map": 3, "x_hat": 4}
-"""Dimensions of the reference outputs."""
+OUTPUT_DIMS = {"criteria": (2,), "latent": (2, 4), "anomaly_map": (3,), "x_hat": (4,)}
+"""Dimensions that the reference outputs may have; a latent of four has a code at every site."""
+
+RESIZED_CHANNELS = (0, MASK)
+"""Of self-referenced inputs: grey and the valid mask, which follow from resizing alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Golden:
     outputs: Outputs
     raw_frames: tuple[Frame, ...] = ()
     raw_inputs: tuple[Frame, ...] = ()
-    """What preprocessing made of the raw frames where the bundle was exported"""
+    """What preprocessing made of each raw frame where the bundle was exported: (H, W, C), or (T, H, W, C) tiles"""
     graphs: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 by name of the graphs that these outputs vouch for. A changed weight of a unit that no sample wakes
     leaves every output as it was: the hash still tells."""
@@ -73,19 +77,19 @@ class Golden:
         return golden
 
     def _check(self) -> None:
-        _check_array("inputs", self.inputs, "(N, H, W, C) uint8 with N > 0", "u1", 4)
+        _check_array("inputs", self.inputs, "(N, H, W, C) uint8 with N > 0", "u1", (4,))
         for name, n_dims in OUTPUT_DIMS.items():
-            shape = f"{n_dims} dimensions of float, the first N"
+            shape = f"{' or '.join(map(str, n_dims))} dimensions of float, the first N"
             _check_array(name, getattr(self.outputs, name), shape, "f2 f4 f8", n_dims)
         for index, image in enumerate(self.raw_inputs):
-            expected = f"{self.inputs.shape[1:]} uint8"
-            _check_array(f"frame_{index}_input", image, expected, "u1", 3)
-            if image.shape != self.inputs.shape[1:]:
+            expected = f"{self.inputs.shape[1:]} uint8, or several of them"
+            _check_array(f"frame_{index}_input", image, expected, "u1", (3, 4))
+            if image.shape[-3:] != self.inputs.shape[1:]:
                 raise _unfit(f"frame_{index}_input", image, expected)
 
 
-def _check_array(name: str, array: NDArray[Any], expected: str, dtypes: str, n_dims: int) -> None:
-    if array.dtype.str[1:] not in dtypes.split() or array.ndim != n_dims or len(array) == 0:
+def _check_array(name: str, array: NDArray[Any], expected: str, dtypes: str, n_dims: tuple[int, ...]) -> None:
+    if array.dtype.str[1:] not in dtypes.split() or array.ndim not in n_dims or len(array) == 0:
         raise _unfit(name, array, expected)
 
 
@@ -104,7 +108,8 @@ def run_graphs(
 ) -> Outputs:
     """All outputs of detector.onnx, encoder.onnx and decoder.onnx through onnxruntime on the CPU.
 
-    inputs: (N, H, W, C) uint8; latent: (N, D) codes for the decoder, the reference's, so that its error is its own.
+    inputs: (N, H, W, C) uint8; latent: (N, D) or (N, D, h, w) codes for the decoder, the reference's, so that its
+    error is its own.
     """
     detector = onnx_session(files["detector.onnx"], threads=threads)
     frames = [run_session(detector, {"frame": frame[None]}) for frame in inputs]
@@ -150,9 +155,34 @@ def verify_bundle(bundle: Bundle, *, threads: int = 0) -> GateReport:
 
 
 def compare_preprocessing(golden: Golden, preprocess: Preprocess) -> list[Comparison]:
-    """What this machine's preprocessing makes of the raw golden frames against what it made at export."""
+    """What this machine's preprocessing makes of the raw golden frames against what it made at export.
+
+    Frames may be resized a grey level apart, which near black is a large step of the logarithm; so derived channels
+    are made again from the reference's own grey frame, and must then be the same to the byte.
+    """
     if not golden.raw_frames:
         return []
-    expected = np.stack(golden.raw_inputs).astype(np.float64)
-    came = np.stack([preprocess(frame) for frame in golden.raw_frames]).astype(np.float64)
-    return [compare("preprocess: network_input", expected, came, TOLERANCES["network_input"])]
+    expected = [image if image.ndim == 4 else image[None] for image in golden.raw_inputs]
+    came = [preprocess.tiles(frame) for frame in golden.raw_frames]
+    if preprocess.self_reference == "none":
+        return [_compare_tiles("network_input", expected, [tiles for tiles, _ in came])]
+    resized = [tiles[..., RESIZED_CHANNELS] for tiles in expected]
+    comparisons = [_compare_tiles("network_input", resized, [tiles[..., RESIZED_CHANNELS] for tiles, _ in came])]
+    if all(tiles.shape == reference.shape for reference, (tiles, _) in zip(expected, came, strict=True)):
+        again = [
+            preprocess.tiles_of(tiling.assemble(reference)[:, :, :1], tiling)
+            for reference, (_, tiling) in zip(expected, came, strict=True)
+        ]
+        comparisons.append(_compare_tiles("self_reference", expected, again))
+    return comparisons
+
+
+def _compare_tiles(name: str, expected: Sequence[Frame], came: Sequence[Frame]) -> Comparison:
+    """Frames' tiles as one comparison; worst_frame is a frame, not a tile."""
+    where = f"preprocess: {name}"
+    for index, (reference, tiles) in enumerate(zip(expected, came, strict=True)):
+        if reference.shape != tiles.shape:
+            return replace(compare(where, reference, tiles, TOLERANCES[name]), worst_frame=index)
+    comparison = compare(where, np.concatenate(expected), np.concatenate(came), TOLERANCES[name])
+    frame_of_tile = np.repeat(np.arange(len(expected)), [len(tiles) for tiles in expected])
+    return replace(comparison, worst_frame=int(frame_of_tile[comparison.worst_frame]))

@@ -1,11 +1,12 @@
 """From a camera frame to the network's input: one definition for training, calibration, verification and device.
 
-A frame is (H, W, 3) uint8 in BGR order, as OpenCV gives it, or (H, W) / (H, W, 1) grey. The network's input
-is (height, width, channels) uint8; scaling to [0, 1] happens inside the exported graph.
+A frame is (H, W, 3) uint8 in BGR order, as OpenCV gives it, or (H, W) / (H, W, 1) grey. It becomes one or more tiles,
+the network's inputs, each `Preprocess.input_shape` uint8; scaling to [0, 1] happens inside the exported graph.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,11 +15,16 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, FrameError
 from edge_runtime.extras import require
+from edge_runtime.self_reference import BARS, MASK, N_CHANNELS, self_referenced
+from edge_runtime.tiling import Tiling
 
-__all__ = ["Preprocess", "as_frame", "LETTERBOX_GREY"]
+__all__ = ["LETTERBOX_GREY", "Preprocess", "as_frame"]
 
 LETTERBOX_GREY = 114
 """Grey level of letterbox bars: mid-grey, so that a bar is neither the darkest nor the brightest thing in view."""
+
+ADDED_FIELDS = {"scale": 1.0, "overlap": 0, "self_reference": "none"}
+"""Settings that manifests from before tiling lack, and what they stand for there."""
 
 UINT16_TO_UINT8 = 257
 """65535 / 255: the whole range of a 16-bit image maps to the whole range of an 8-bit one, whatever it holds."""
@@ -55,9 +61,16 @@ class Preprocess:
     width: int
     """Columns of the network's input, pixels."""
     channels: Literal[1, 3] = 1
-    """1: grey; 3: BGR."""
-    fit: Literal["stretch", "letterbox"] = "stretch"
-    """stretch fills the input and may change the aspect ratio; letterbox keeps it and adds bars of grey 114."""
+    """Of the frame, before any are derived. 1: grey, to which colour frames are converted; 3: BGR."""
+    fit: Literal["stretch", "letterbox", "tile"] = "stretch"
+    """stretch fills the input and may change the aspect ratio; letterbox keeps it and adds bars of grey 114; tile
+    keeps it too, scales by `scale` whatever the frame's size, and cuts overlapping tiles of height x width."""
+    scale: float = 1.0
+    """With tile: pixels of the scaled frame for one of the frame's, 0.5 halves both sides. 1 otherwise."""
+    overlap: int = 0
+    """With tile: pixels that neighbouring tiles share at least, less than a tile's smaller side. 0 otherwise."""
+    self_reference: Literal["none", "row_column"] = "none"
+    """row_column: four channels in place of one grey, see edge_runtime/self_reference.py."""
     interpolation: Literal["area", "linear", "nearest"] = "area"
     """area averages when it shrinks (no aliasing) and is bilinear when it enlarges."""
     roi: tuple[int, int, int, int] | None = None
@@ -70,8 +83,16 @@ class Preprocess:
             raise ConfigError(f"network input is {self.height}x{self.width}, expected at least 1x1")
         if self.channels not in (1, 3):
             raise ConfigError(f"channels is {self.channels}, expected 1 (grey) or 3 (BGR)")
-        if self.fit not in ("stretch", "letterbox"):
-            raise ConfigError(f"fit is {self.fit!r}, expected 'stretch' or 'letterbox'")
+        if self.fit not in ("stretch", "letterbox", "tile"):
+            raise ConfigError(f"fit is {self.fit!r}, expected 'stretch', 'letterbox' or 'tile'")
+        self._check_tiles()
+        if self.self_reference not in ("none", "row_column"):
+            raise ConfigError(f"self_reference is {self.self_reference!r}, expected 'none' or 'row_column'")
+        if self.self_reference != "none" and self.channels != 1:
+            raise ConfigError(
+                f"self_reference is {self.self_reference!r} with {self.channels} channels, expected 1: medians are "
+                "taken of grey; set channels to 1, colour frames are then converted"
+            )
         if self.interpolation not in ("area", "linear", "nearest"):
             raise ConfigError(f"interpolation is {self.interpolation!r}, expected 'area', 'linear' or 'nearest'")
         if self.roi is not None and not (
@@ -86,56 +107,80 @@ class Preprocess:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of one network input."""
-        return self.height, self.width, self.channels
+        """(height, width, channels) of one network input, derived channels counted."""
+        return self.height, self.width, self.channels if self.self_reference == "none" else N_CHANNELS
 
     def __call__(self, frame: Frame) -> Frame:
-        """The network's input for one frame: (height, width, channels) uint8, C-contiguous.
+        """The network's input for one frame: (height, width, channels) uint8, C-contiguous. Not with fit tile.
 
         frame: (H, W), (H, W, 1) or (H, W, 3) BGR, uint8. Raises FrameError for anything else, and for a region
-        of interest that leaves the frame.
+        of interest that leaves the frame; ConfigError with fit tile, where a frame gives several inputs.
         """
+        if self.fit == "tile":
+            raise ConfigError("fit is 'tile': a frame gives several network inputs; call tiles(frame)")
+        network_input: Frame = self.tiles(frame)[0][0]
+        return network_input
+
+    def tiles(self, frame: Frame) -> tuple[Frame, Tiling]:
+        """The network's inputs for one frame, (T, height, width, channels) uint8, C-contiguous, and where they lie.
+
+        T is 1 unless fit is tile. frame and errors as for a call. Medians are taken over the whole scaled frame.
+        """
+        scaled = self.scaled(frame)
+        tiling = self._tiling(*scaled.shape[:2])
+        return self.tiles_of(scaled, tiling), tiling
+
+    def scaled(self, frame: Frame) -> Frame:
+        """The frame cut, converted and resized, before channels are derived and tiles cut: (h, w, 1 or 3) uint8."""
         frame = self._cut(self._checked(frame))
         if self.channels == 1 and frame.ndim == 3:
             frame = _cv2().cvtColor(frame, _cv2().COLOR_BGR2GRAY)
-        top, left, height, width = self.content_box(frame.shape)
-        resized = self._resize(frame, height, width)
-        if resized.ndim == 2:
-            resized = np.repeat(resized[:, :, None], self.channels, axis=2)
-        if (height, width) == (self.height, self.width):
-            return np.ascontiguousarray(resized)
-        canvas = np.full(self.input_shape, LETTERBOX_GREY, dtype=np.uint8)
-        canvas[top : top + height, left : left + width] = resized
-        return canvas
+        resized = self._resize(frame, *self._scaled_size(*frame.shape[:2]))
+        return resized if resized.ndim == 3 else np.repeat(resized[:, :, None], self.channels, axis=2)
+
+    def tiles_of(self, scaled: Frame, tiling: Tiling) -> Frame:
+        """The network's inputs, (T, height, width, channels), of a frame from `scaled`; pure integer arithmetic."""
+        if self.self_reference == "row_column":
+            scaled = self_referenced(scaled[:, :, 0])
+        return tiling.cut(self._bars_added(scaled, tiling) if self.fit == "letterbox" else self._reflected(scaled))
+
+    def tiling(self, frame_shape: tuple[int, ...]) -> Tiling:
+        """Where the network's inputs lie in the scaled frame, of a whole frame's shape."""
+        _, _, width, height = self.roi or (0, 0, frame_shape[1], frame_shape[0])
+        return self._tiling(*self._scaled_size(height, width))
 
     def content_box(self, frame_shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-        """Where the (cut) frame lies in the network's input: top, left, height, width in input pixels."""
-        frame_height, frame_width = frame_shape[:2]
-        if self.fit == "stretch":
-            return 0, 0, self.height, self.width
-        scale = min(self.height / frame_height, self.width / frame_width)
-        height = max(1, min(self.height, round(frame_height * scale)))
-        width = max(1, min(self.width, round(frame_width * scale)))
+        """Where the (cut) frame lies in the network's input: top, left, height, width in input pixels.
+
+        With fit tile it starts at 0, 0 and may be larger than one input.
+        """
+        height, width = self._scaled_size(*frame_shape[:2])
+        if self.fit == "tile":
+            return 0, 0, height, width
         return (self.height - height) // 2, (self.width - width) // 2, height, width
 
     def map_to_frame(self, anomaly_map: NDArray[np.float32], frame_shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The anomaly map in frame coordinates: (H, W) float32, zero outside the region of interest.
 
-        anomaly_map: (h, w) float32 over the network's input. frame_shape: shape of the frame that was scored.
+        anomaly_map: (h, w) float32 over the network's input, or (T, h, w) over the tiles of the frame, at any
+        resolution; tiles are stitched (Tiling.stitch). frame_shape: shape of the frame that was scored.
         """
         frame_height, frame_width = frame_shape[:2]
         x, y, roi_width, roi_height = self.roi or (0, 0, frame_width, frame_height)
-        top, left, height, width = self.content_box((roi_height, roi_width))
-        rows = anomaly_map.shape[0] / self.height
-        columns = anomaly_map.shape[1] / self.width
-        content = anomaly_map[
-            round(top * rows) : max(round((top + height) * rows), round(top * rows) + 1),
-            round(left * columns) : max(round((left + width) * columns), round(left * columns) + 1),
-        ]
+        tiling = self.tiling(frame_shape)
+        maps = anomaly_map[None] if anomaly_map.ndim == 2 else anomaly_map
+        if len(maps) != len(tiling):
+            raise FrameError(
+                f"{len(maps)} anomaly maps came for a frame of {frame_height} rows by {frame_width} columns, expected "
+                f"one for each of its {len(tiling)} tiles; pass the shape of the frame that was scored"
+            )
+        content = tiling.stitch(maps) if self.fit == "tile" else self._without_bars(maps[0], (roi_height, roi_width))
+        if content.shape != (roi_height, roi_width):
+            content = _cv2().resize(
+                np.ascontiguousarray(content), (roi_width, roi_height), interpolation=_cv2().INTER_LINEAR
+            )
         mapped = np.zeros((frame_height, frame_width), dtype=np.float32)
-        mapped[y : y + roi_height, x : x + roi_width] = _cv2().resize(
-            np.ascontiguousarray(content), (roi_width, roi_height), interpolation=_cv2().INTER_LINEAR
-        )
+        mapped[y : y + roi_height, x : x + roi_width] = content
         return mapped
 
     def to_json(self) -> dict[str, Any]:
@@ -146,12 +191,84 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Preprocess:
-        """The settings read back; raises ConfigError for unknown keys and for values out of range."""
+        """The settings read back; raises ConfigError for unknown keys and for values out of range.
+
+        scale, overlap and self_reference may be missing, as in manifests from before tiling: see ADDED_FIELDS.
+        """
         known = set(cls.__dataclass_fields__)
-        if set(values) != known:
+        if set(values) | set(ADDED_FIELDS) != known:
             raise ConfigError(f"preprocess has keys {sorted(values)}, expected {sorted(known)}")
+        values = {**ADDED_FIELDS, **values}
         roi = values["roi"]
         return cls(**{**values, "roi": tuple(roi) if roi is not None else None})
+
+    def _check_tiles(self) -> None:
+        if not (isinstance(self.scale, int | float) and math.isfinite(self.scale) and self.scale > 0):
+            raise ConfigError(f"scale is {self.scale}, expected a number above 0; 1 keeps the frame's own pixels")
+        smaller_side = min(self.height, self.width)
+        if not (isinstance(self.overlap, int) and 0 <= self.overlap < smaller_side):
+            raise ConfigError(
+                f"overlap is {self.overlap}, expected whole pixels from 0 to {smaller_side - 1}, less than the smaller "
+                f"side of a tile of {self.height}x{self.width}"
+            )
+        if self.fit != "tile" and (self.scale != 1 or self.overlap != 0):
+            raise ConfigError(
+                f"fit is {self.fit!r} with scale {self.scale} and overlap {self.overlap}, which it does not use; "
+                "set fit to 'tile' or leave them at 1 and 0"
+            )
+
+    def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the scaled frame, of the cut frame's."""
+        if self.fit == "stretch":
+            return self.height, self.width
+        if self.fit == "tile":
+            return max(1, round(height * self.scale)), max(1, round(width * self.scale))
+        scale = min(self.height / height, self.width / width)
+        return (
+            max(1, min(self.height, round(height * scale))),
+            max(1, min(self.width, round(width * scale))),
+        )
+
+    def _tiling(self, height: int, width: int) -> Tiling:
+        tile = self.height, self.width
+        if self.fit == "tile":
+            return Tiling.covering((height, width), tile, self.overlap)
+        bars = (self.height - height) // 2, (self.width - width) // 2
+        return Tiling(
+            height=height,
+            width=width,
+            tile_height=self.height,
+            tile_width=self.width,
+            positions=((-bars[0], -bars[1]),),
+        )
+
+    def _bars_added(self, scaled: Frame, tiling: Tiling) -> Frame:
+        if scaled.shape == self.input_shape:
+            return scaled
+        canvas = np.empty(self.input_shape, dtype=np.uint8)
+        canvas[:] = LETTERBOX_GREY if self.self_reference == "none" else BARS
+        canvas[tiling.inside(0)[1]] = scaled
+        return canvas
+
+    def _reflected(self, scaled: Frame) -> Frame:
+        """Continued below and to the right up to one tile: texture goes on, and no edge stands where the frame ends."""
+        rows, columns = max(0, self.height - scaled.shape[0]), max(0, self.width - scaled.shape[1])
+        if not (rows or columns):
+            return scaled
+        padded = np.pad(scaled, ((0, rows), (0, columns), (0, 0)), mode="symmetric")
+        if self.self_reference == "row_column":
+            padded[scaled.shape[0] :, :, MASK] = 0
+            padded[:, scaled.shape[1] :, MASK] = 0
+        return padded
+
+    def _without_bars(self, anomaly_map: NDArray[np.float32], cut_shape: tuple[int, int]) -> NDArray[np.float32]:
+        top, left, height, width = self.content_box(cut_shape)
+        rows = anomaly_map.shape[0] / self.height
+        columns = anomaly_map.shape[1] / self.width
+        return anomaly_map[
+            round(top * rows) : max(round((top + height) * rows), round(top * rows) + 1),
+            round(left * columns) : max(round((left + width) * columns), round(left * columns) + 1),
+        ]
 
     def _checked(self, frame: Frame) -> Frame:
         expected = "(H, W, 3) uint8 BGR or (H, W) uint8 grey"

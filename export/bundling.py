@@ -13,6 +13,7 @@ from edge_runtime.archive import sha256
 from edge_runtime.bundle import Bundle
 from edge_runtime.comparison import GateReport
 from edge_runtime.golden import Golden, verify_bundle
+from edge_runtime.preprocess import Frame, Preprocess
 from export.graphs import export_graphs, graph_facts
 from export.parity import gate, gate_frames, parity_json, require_passed, torch_outputs
 from train.run_folder import RunFolder, TrainedRun, telling_name
@@ -42,7 +43,7 @@ def export_bundle(run_path: Path, out: Path) -> Export:
         inputs=run.sample_inputs,
         outputs=torch_outputs(run, run.sample_inputs, torch.float32),
         raw_frames=tuple(run.raw_frames),
-        raw_inputs=tuple(run.config.preprocess(frame) for frame in run.raw_frames),
+        raw_inputs=tuple(_raw_input(run.config.preprocess, frame) for frame in run.raw_frames),
         graphs={name: sha256(content) for name, content in files.items()},
     )
     files |= {"prior.npz": run.prior.to_npz(), "golden.npz": golden.to_npz()}
@@ -52,6 +53,11 @@ def export_bundle(run_path: Path, out: Path) -> Export:
     require_passed([own], subject=f"the bundle of {run_path}")
     bundle.write(out)
     return Export(Bundle.open(out), [*reports, own])
+
+
+def _raw_input(preprocess: Preprocess, frame: Frame) -> Frame:
+    """(H, W, C), or the (T, H, W, C) tiles of a frame that is cut into some."""
+    return preprocess.tiles(frame)[0] if preprocess.fit == "tile" else preprocess(frame)
 
 
 def _manifest(run: TrainedRun, files: dict[str, bytes], reports: list[GateReport]) -> dict[str, Any]:

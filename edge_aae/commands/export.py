@@ -122,11 +122,16 @@ def _describe(bundle: Bundle) -> list[str]:
     manifest: Any = bundle.manifest
     model, training, preprocess = manifest["model"], manifest["training"], bundle.preprocess
     data = training.get("data", {})
+    height, width, channels = preprocess.input_shape
+    fit: str = preprocess.fit
+    if fit == "tile":
+        fit = f"tiles at scale {preprocess.scale:g} that share {preprocess.overlap} pixels or more"
+    derived = "" if preprocess.self_reference == "none" else ", row and column medians removed"
     lines = [
         f"bundle      {bundle.path}  sha256:{bundle.digest}",
         f"model       {model.get('network')} {model.get('method')}, refine {model.get('refine')}, "
         f"{model.get('latent_dim')} latent dimensions, {model.get('parameters', 0):,} parameters",
-        f"input       {preprocess.height}x{preprocess.width}x{preprocess.channels} uint8, {preprocess.fit}, "
+        f"input       {height}x{width}x{channels} uint8, {fit}{derived}, "
         f"{preprocess.interpolation} interpolation, region of interest {preprocess.roi or 'whole frame'}",
         f"prior       {manifest['prior'].get('kind')}, {manifest['prior'].get('dim')} dimensions",
         f"decision    {manifest['decision']['rule']}, anomalous above score {bundle.decision.threshold:g}",

@@ -261,7 +261,7 @@ def test_criteria_of_another_release_are_refused(small: Bundle, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "damage",
-    [{"height": 0}, {"height": "8"}, {"height": 7.5}, {"fit": "tile"}, {"roi": [0, 0, "8", "8"]}, {"gamma": 2.2}],
+    [{"height": 0}, {"height": "8"}, {"height": 7.5}, {"fit": "crop"}, {"roi": [0, 0, "8", "8"]}, {"gamma": 2.2}],
     ids=str,
 )
 def test_a_preprocess_that_cannot_be_used_is_refused_at_start(
@@ -272,6 +272,14 @@ def test_a_preprocess_that_cannot_be_used_is_refused_at_start(
     (tmp_path / "x.aae").write_bytes(packed(manifest, files))
     with pytest.raises(BundleError, match="the manifest's preprocess cannot be used"):
         Bundle.open(tmp_path / "x.aae")
+
+
+def test_a_bundle_from_before_tiling_still_opens(small: Bundle, tmp_path: Path) -> None:
+    manifest, files = parts(small)
+    for added in ("scale", "overlap", "self_reference"):
+        del manifest["preprocess"][added]
+    (tmp_path / "x.aae").write_bytes(packed(manifest, files))
+    assert Bundle.open(tmp_path / "x.aae").preprocess == small.preprocess
 
 
 def test_a_decision_that_cannot_be_used_is_refused_at_start(small: Bundle, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.backends import OnnxRuntimeCpu
+from edge_runtime.backends import OnnxRuntimeCpu, RawOutputs
 from edge_runtime.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import BackendError, BundleError, ConfigError, FrameError
@@ -191,3 +191,118 @@ def test_the_time_of_each_stage_is_given(detector: Detector) -> None:
     latency_ms = detector.score(noise(20, 20)).latency_ms
     assert sorted(latency_ms) == ["infer", "post", "preprocess"]
     assert all(value > 0.0 for value in latency_ms.values())
+
+
+# Frames of several tiles
+
+TILED = Preprocess(height=8, width=8, fit="tile", overlap=2)
+
+
+def test_a_frame_s_criteria_are_the_largest_of_its_tiles(make_bundle: Callable[..., Bundle]) -> None:
+    detector = loaded(make_bundle(TILED))
+    frame = noise(30, 21)
+    result = detector.score(frame)
+    tiles, tiling = TILED.tiles(frame)
+    alone = [detector.score_input(tile) for tile in tiles]
+    assert len(tiling) == len(alone) == 5 * 4
+    assert result.tiling == tiling
+    for name in result.criteria:
+        assert result.criteria[name] == max(each.criteria[name] for each in alone)
+    # Each criterion takes part with its worst tile, so the frame's score is its worst tile's under the union rule.
+    assert result.score == max(each.score for each in alone)
+    assert result.is_anomaly is any(each.is_anomaly for each in alone)
+    np.testing.assert_array_equal(result.latents, np.stack([each.latent for each in alone]))
+    np.testing.assert_array_equal(result.anomaly_maps, np.stack([each.anomaly_map for each in alone]))
+
+
+def test_criteria_of_different_tiles_come_together(make_bundle: Callable[..., Bundle]) -> None:
+    frame = np.full((8, 16), 255, dtype=np.uint8)  # bright and flat: an unlikely code, no error
+    frame[:, 8:] = noise(8, 8) // 4  # dark and noisy: an error, a likely code
+    detector = loaded(make_bundle(Preprocess(height=8, width=8, fit="tile")))
+    left, right = (detector.score(frame[:, side]) for side in (slice(0, 8), slice(8, 16)))
+    both = detector.score(frame)
+    assert both.criteria == {
+        "reconstruction_error": right.criteria["reconstruction_error"],
+        "neg_log_prior": left.criteria["neg_log_prior"],
+    }
+
+
+def test_one_anomalous_tile_makes_the_frame_anomalous(make_bundle: Callable[..., Bundle]) -> None:
+    detector = loaded(make_bundle(TILED))
+    frame = np.full((40, 60), 128, dtype=np.uint8)
+    assert not detector.score(frame).is_anomaly
+    frame[20:28, 30:38] = noise(8, 8)
+    result = detector.score(frame)
+    assert result.is_anomaly
+    heat = detector.heatmap(result, frame.shape)
+    assert heat.shape == frame.shape
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    assert 20 <= row < 28
+    assert 30 <= column < 38
+    assert heat[:12].max() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_tiled_bundle_scores_a_frame_of_one_tile_as_another_does(make_bundle: Callable[..., Bundle]) -> None:
+    tiled, plain = loaded(make_bundle(TILED)).score(noise(8, 8)), loaded(make_bundle()).score(noise(8, 8))
+    assert tiled.criteria == plain.criteria
+    np.testing.assert_array_equal(tiled.anomaly_map, plain.anomaly_map)
+    np.testing.assert_array_equal(tiled.latent, plain.latent)
+
+
+def test_several_tiles_have_no_single_map_and_code(make_bundle: Callable[..., Bundle]) -> None:
+    result = loaded(make_bundle(TILED)).score(noise(8, 20))
+    with pytest.raises(FrameError, match="the frame was scored in 3 tiles, expected one; use anomaly_maps with tiling"):
+        _ = result.anomaly_map
+    with pytest.raises(FrameError, match=r"use latents with tiling, or Detector\.heatmap"):
+        _ = result.latent
+
+
+def test_self_referenced_channels_reach_the_network(make_bundle: Callable[..., Bundle]) -> None:
+    preprocess = Preprocess(height=8, width=8, fit="tile", overlap=2, self_reference="row_column")
+    detector = loaded(make_bundle(preprocess))
+    frame = noise(20, 20, 3)
+    tiles, _ = preprocess.tiles(frame)
+    assert tiles.shape[1:] == (8, 8, 4)
+    alone = [detector.score_input(tile).criteria["reconstruction_error"] for tile in tiles]
+    assert detector.score(frame).criteria["reconstruction_error"] == max(alone)
+
+
+class SpatialBackend:
+    """A graph with a code at every site and a map of a quarter of the resolution, as a patch network has."""
+
+    name = "spatial"
+
+    def __init__(self, broken_tile: int | None = None) -> None:
+        self.broken_tile = broken_tile
+        self.batches: list[tuple[int, ...]] = []
+
+    def run(self, inputs: NDArray[np.uint8]) -> RawOutputs:
+        self.batches.append(inputs.shape)
+        x = inputs[0, :, :, 0].astype(np.float32) / 255.0
+        anomaly_map = x.reshape(x.shape[0] // 4, 4, x.shape[1] // 4, 4).mean(axis=(1, 3))[None]
+        criteria = np.array([[anomaly_map.max(), x.mean()]], dtype=np.float32)
+        if self.broken_tile == len(self.batches) - 1:
+            criteria[0, 1] = np.nan
+        return RawOutputs(criteria, np.zeros((1, 3, 2, 2), dtype=np.float32), anomaly_map)
+
+
+def test_spatial_codes_and_small_maps_are_carried_through(bundle: Bundle, make_bundle: Callable[..., Bundle]) -> None:
+    backend = SpatialBackend()
+    detector = Detector(make_bundle(TILED), backend)
+    frame = np.zeros((20, 26), dtype=np.uint8)
+    frame[12:16, 20:24] = 255
+    result = detector.score(frame)
+    assert backend.batches == [(1, 8, 8, 1)] * 12
+    assert result.latents.shape == (12, 3, 2, 2)
+    assert result.anomaly_maps.shape == (12, 2, 2)
+    heat = detector.heatmap(result, frame.shape)
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    assert 12 <= row < 16
+    assert 20 <= column < 24
+    assert Detector(bundle, SpatialBackend()).score(noise(8, 8)).latent.shape == (3, 2, 2)
+
+
+def test_one_tile_that_is_not_finite_is_a_backend_error(make_bundle: Callable[..., Bundle]) -> None:
+    detector = Detector(make_bundle(TILED), SpatialBackend(broken_tile=7))
+    with pytest.raises(BackendError, match=r"spatial gave criteria \[.*, nan\], expected finite numbers"):
+        detector.score(noise(20, 26))

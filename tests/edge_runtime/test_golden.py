@@ -278,6 +278,87 @@ def test_another_preprocessing_than_at_export_fails_though_the_graphs_agree(bund
     assert failed_rows(verify_bundle(letterboxed, threads=1)) == [PREPROCESS_ROW]
 
 
+TILED = Preprocess(height=8, width=8, fit="tile", scale=0.5, self_reference="row_column")
+SELF_REFERENCE_ROW = "preprocess: self_reference"
+
+
+def with_tiled_frames(bundle: Bundle) -> Bundle:
+    """The bundle with raw frames of different numbers of tiles, and the tiles that export made of them."""
+    frames = camera_frames()
+    return with_golden(bundle, raw_frames=frames, raw_inputs=tuple(bundle.preprocess.tiles(f)[0] for f in frames))
+
+
+def with_changed_tile(bundle: Bundle, channel: int, shift: int) -> Bundle:
+    """The second frame's last tile's last pixel lies off by shift in one channel."""
+    inputs = [tiles.copy() for tiles in golden_of(bundle).raw_inputs]
+    inputs[1][-1, -1, -1, channel] = int(inputs[1][-1, -1, -1, channel]) + shift
+    return with_golden(bundle, raw_inputs=tuple(inputs))
+
+
+def test_tiles_of_raw_frames_survive_their_file(make_bundle: Callable[..., Bundle]) -> None:
+    read = golden_of(with_tiled_frames(make_bundle(TILED)))
+    assert [tiles.shape for tiles in read.raw_inputs] == [(6, 8, 8, 4), (4, 8, 8, 4)]
+    for tiles, frame in zip(read.raw_inputs, camera_frames(), strict=True):
+        np.testing.assert_array_equal(tiles, TILED.tiles(frame)[0])
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "rows"),
+    [
+        pytest.param(Preprocess(height=8, width=8, fit="tile"), [PREPROCESS_ROW], id="tiles"),
+        pytest.param(TILED, [PREPROCESS_ROW, SELF_REFERENCE_ROW], id="self-referenced tiles"),
+        pytest.param(
+            Preprocess(height=8, width=8, fit="letterbox", self_reference="row_column"),
+            [PREPROCESS_ROW, SELF_REFERENCE_ROW],
+            id="self-referenced letterbox",
+        ),
+    ],
+)
+def test_tiles_are_cut_again_and_compared(
+    make_bundle: Callable[..., Bundle], preprocess: Preprocess, rows: list[str]
+) -> None:
+    report = verify_bundle(with_tiled_frames(make_bundle(preprocess)), threads=1)
+    assert report.failures() == []
+    assert [item.where for item in report.comparisons] == [*ROWS, *rows]
+    assert all(row(report, where).max_error == 0.0 for where in rows)
+
+
+@pytest.mark.parametrize(("channel", "failed"), [(0, PREPROCESS_ROW), (3, PREPROCESS_ROW), (1, None), (2, None)])
+def test_a_tile_that_is_off_fails_and_names_its_frame(
+    make_bundle: Callable[..., Bundle], channel: int, failed: str | None
+) -> None:
+    samples = with_tiled_frames(make_bundle(TILED))
+    report = verify_bundle(with_changed_tile(samples, channel, -2), threads=1)
+    assert SELF_REFERENCE_ROW in failed_rows(report)  # to the byte
+    assert (failed in failed_rows(report)) is (failed is not None)
+    for where in failed_rows(report):
+        assert row(report, where).worst_frame == 1
+
+
+def test_another_number_of_tiles_than_at_export_fails(make_bundle: Callable[..., Bundle]) -> None:
+    samples = with_tiled_frames(make_bundle(TILED))
+    inputs = golden_of(samples).raw_inputs
+    report = verify_bundle(with_golden(samples, raw_inputs=(inputs[0], inputs[1][:-1])), threads=1)
+    assert failed_rows(report) == [PREPROCESS_ROW]
+    assert row(report, PREPROCESS_ROW).max_error == float("inf")
+    assert row(report, PREPROCESS_ROW).worst_frame == 1
+
+
+def test_a_stack_of_tiles_of_another_size_is_refused(bundle: Bundle) -> None:
+    changed = with_golden(bundle, raw_frames=camera_frames()[:1], raw_inputs=(np.zeros((3, 8, 9, 1), np.uint8),))
+    with pytest.raises(
+        BundleError, match=r"frame_0_input \(3, 8, 9, 1\) uint8, expected \(8, 8, 1\) uint8, or several"
+    ):
+        golden_of(changed)
+
+
+def test_a_code_at_every_site_is_kept(bundle: Bundle) -> None:
+    golden = golden_of(bundle)
+    spatial = np.zeros((2, 3, 4, 5), dtype=np.float32)
+    outputs = replace(golden.outputs, latent=spatial, encoder_latent=spatial)
+    assert Golden.from_npz(replace(golden, outputs=outputs).to_npz()).outputs.latent.shape == (2, 3, 4, 5)
+
+
 def test_a_raw_frame_that_does_not_fit_is_refused(bundle: Bundle) -> None:
     changed = with_golden(bundle, raw_frames=(np.zeros((8, 8)),), raw_inputs=(np.zeros((8, 8, 1), np.uint8),))
     with pytest.raises(FrameError, match="frame is float64"):

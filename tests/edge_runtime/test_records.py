@@ -13,6 +13,7 @@ import pytest
 from edge_runtime.detector import Result
 from edge_runtime.records import frame_record, redact, status_record, to_line
 from edge_runtime.sources import CapturedFrame
+from edge_runtime.tiling import Tiling
 
 IMAGE = np.zeros((2, 2), dtype=np.uint8)
 
@@ -37,8 +38,9 @@ def result(score: float = 1.25) -> Result:
         threshold=1.0,
         is_anomaly=score > 1.0,
         criteria={"reconstruction_error": 2.5, "neg_log_prior": 4.0},
-        latent=np.zeros(2, dtype=np.float32),
-        anomaly_map=np.zeros((2, 2), dtype=np.float32),
+        latents=np.zeros((1, 2), dtype=np.float32),
+        anomaly_maps=np.zeros((1, 2, 2), dtype=np.float32),
+        tiling=Tiling.covering((2, 2), (2, 2), 0),
         latency_ms={"preprocess": 0.12345, "infer": 2.0, "post": 0.01},
     )
 

@@ -1,0 +1,33 @@
+"""What `edge-aae info` says of a bundle's input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edge_aae.cli import cli
+from edge_runtime.bundle import Bundle
+from edge_runtime.preprocess import Preprocess
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "line"),
+    [
+        (Preprocess(height=8, width=8), "8x8x1 uint8, stretch, area interpolation, region of interest whole frame"),
+        (
+            Preprocess(height=8, width=16, fit="tile", scale=0.5, overlap=4, self_reference="row_column"),
+            "8x16x4 uint8, tiles at scale 0.5 that share 4 pixels or more, row and column medians removed, area inter",
+        ),
+    ],
+    ids=["one input", "tiles"],
+)
+def test_the_input_is_described(
+    make_bundle: Callable[..., Bundle], tmp_path: Path, preprocess: Preprocess, line: str
+) -> None:
+    make_bundle(preprocess).write(tmp_path / "x.aae")
+    said = CliRunner().invoke(cli, ["info", str(tmp_path / "x.aae")])
+    assert said.exit_code == 0
+    assert f"input       {line}" in said.output
