@@ -28,6 +28,9 @@ from edge_runtime.score import Decision
 __all__ = [
     "ALL",
     "NORMAL",
+    "OBSERVED",
+    "SUBSETS",
+    "UNOBSERVED",
     "BundleScorer",
     "Evaluation",
     "ImageScorer",

@@ -112,7 +112,10 @@ class Report:
         lines += [f"{name:<14} {flagged} of {n} flagged, {_rate(flagged, n)}" for name, n, flagged in self._normal()]
         table = self._table()
         if table:
-            lines += ["", *_aligned(["anomalous", "images", "AUROC", "AP", "FPR@95", "BAcc", "TPR", "F1max"], table)]
+            lines += [
+                "",
+                *_aligned(["anomalous", "images", "AUROC", "AP", "FPR@95", "BAcc", "TPR", "F1max (oracle)"], table),
+            ]
         pixels = [(name, subset.pixels) for name, subset in self.subsets.items() if subset.pixels]
         if pixels:
             lines += ["", *_aligned(["pixels", "images", "regions", "AUROC", "AP", "AUPRO"], _pixel_table(pixels))]

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edge_runtime.evaluation import ALL, NORMAL, Evaluation, Row
+from edge_runtime.evaluation import ALL, NORMAL, OBSERVED, SUBSETS, UNOBSERVED, Evaluation, Row
 from edge_runtime.files import write_file
 from edge_runtime.metrics import counts_at_thresholds
 from train.evaluation import Report
@@ -170,16 +170,21 @@ def _groups(report: Report) -> Figure:
 
 
 def _curves(report: Report) -> list[tuple[str, Sequence[Row], dict[str, Any]]]:
-    """Name, rows and line style of the whole set and of its groups, those with most images where there are many."""
+    """Name, rows and line style of the whole set and of its subsets; of many groups those with most images."""
     evaluation = report.evaluation
     normal = evaluation.normal_rows()
     rows_of = evaluation.rows_of_subsets()
-    groups = sorted((name for name in rows_of if name != ALL), key=lambda name: -len(rows_of[name]))[:MAX_CURVES]
+    groups = sorted((name for name in rows_of if name not in SUBSETS), key=lambda name: -len(rows_of[name]))
+    drawn = [name for name in rows_of if name in groups[:MAX_CURVES]]
     curves: list[tuple[str, Sequence[Row], dict[str, Any]]] = [
-        (name, [*normal, *rows_of[name]], {"linewidth": 1.0, "color": f"C{place}"})
-        for place, name in enumerate(name for name in rows_of if name in groups)
+        (ALL, rows_of[ALL], {"linewidth": 2.0, "color": ALL_COLOUR})
     ]
-    return [(ALL, rows_of[ALL], {"linewidth": 2.0, "color": ALL_COLOUR}), *curves]
+    for place, name in enumerate(drawn):
+        curves.append((name, [*normal, *rows_of[name]], {"linewidth": 1.0, "color": f"C{place}"}))
+    for name, dashes in ((OBSERVED, "--"), (UNOBSERVED, ":")):
+        if name in rows_of:
+            curves.append((name, [*normal, *rows_of[name]], {"linewidth": 1.6, "color": "0.35", "linestyle": dashes}))
+    return curves
 
 
 def _named_groups(report: Report) -> list[tuple[str, list[Row]]]:

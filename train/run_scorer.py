@@ -74,7 +74,7 @@ class RunScorer:
         z, x_hat = self.run.autoencoder(x)
         criteria = criteria_of(x, x_hat, z, self.run.prior).cpu().numpy()
         if not np.isfinite(criteria).all():
-            raise DataError(
+            raise BackendError(
                 f"{self.run.path} gives criteria {criteria[0].tolist()}, expected finite numbers; train again"
             )
         return criteria, anomaly_map(x, x_hat)[0].cpu().numpy()
