@@ -91,7 +91,7 @@ def without(items: Sequence[Item], names_file: Path) -> list[Item]:
     """
     try:
         # File names that are no UTF-8 keep their bytes, as in the CSV that `score` writes.
-        lines = names_file.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        lines = names_file.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
     except OSError as error:
         raise DataError(f"cannot read names from {names_file}: {error.strerror or error}") from error
     names = [line for line in lines if line.strip()]

@@ -122,8 +122,12 @@ def _scorer(
     """The model as a scorer, what it was trained on, and what it is: run or bundle."""
     from edge_runtime.items import TrainedOn
 
+    if not model.exists():
+        raise DataError(
+            f"no bundle or run folder at {model}; expected what `edge-aae export` or `edge-aae train` wrote"
+        )
     if (model / "config.json").is_file():
-        torch = require("torch", extra="train", purpose="evaluations of a run folder")
+        torch = require("torch", extra="train", purpose="evaluations of run folders")
         from train.run_scorer import RunScorer
         from train.session import pick_device
 
