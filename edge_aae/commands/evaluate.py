@@ -110,10 +110,14 @@ def evaluate(
     )
     evaluation = score_with_progress(scorer, items, heatmaps, tally.add if tally else None)
     report = report_of(evaluation, circumstances, tally)
-    for line in report.lines():
-        click.echo(line)
-    if out:
-        _write(out, report, plots_missing)
+    try:
+        # First the files: a reader of our output that goes away, such as head, must not cost them.
+        written = _write(out, report, plots_missing) if out else []
+    finally:
+        for line in report.lines():
+            click.echo(line)
+    if written:
+        click.echo(f"wrote {out}: {', '.join(written)}")
 
 
 def _scorer(
@@ -155,7 +159,8 @@ def _plots_missing() -> str | None:
     return None
 
 
-def _write(out: Path, report: Report, plots_missing: str | None) -> None:
+def _write(out: Path, report: Report, plots_missing: str | None) -> list[str]:
+    """Write the report's files into the folder; returns their names."""
     from edge_runtime.evaluation import write_csv
 
     plots: list[str] = []
@@ -168,4 +173,4 @@ def _write(out: Path, report: Report, plots_missing: str | None) -> None:
     report.write_json(out / "report.json")
     report.write_markdown(out / "report.md", plots)
     write_csv(out / "scores.csv", report.evaluation)
-    click.echo(f"wrote {out}: {', '.join(['report.md', 'report.json', 'scores.csv', *plots])}")
+    return ["report.md", "report.json", "scores.csv", *plots]

@@ -130,3 +130,12 @@ def test_a_mask_of_another_size_is_named_with_both(cli: Cli, workplace: Path, ma
     cv2.imwrite(str(tmp_path / "masks/scratch/3_mask.png"), np.full((20, 24), 255, np.uint8))
     done = cli("evaluate", "model.aae", masked / "test", "--masks", tmp_path / "masks", cwd=workplace)
     assert_fails(done, 1, "3_mask.png is 20x24, its image is 40x48")
+
+
+def test_a_folder_that_cannot_be_written_costs_no_figures(
+    cli: Cli, workplace: Path, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = cli("evaluate", "model.aae", photos / "test", "--out", tmp_path / "file", cwd=workplace)
+    assert_fails(done, 1, "cannot write", "file")
+    assert "AUROC" in done.stdout
