@@ -8,6 +8,7 @@ import sys
 import click
 
 from edge_aae.commands.demo import demo
+from edge_aae.commands.evaluate import evaluate
 from edge_aae.commands.export import export, info, verify
 from edge_aae.commands.run import run
 from edge_aae.commands.score import score
@@ -44,7 +45,7 @@ def cli(verbose: bool, quiet: bool) -> None:
         logging.getLogger(package).setLevel(level)
 
 
-for command in (train, export, verify, info, run, score, demo):
+for command in (train, evaluate, export, verify, info, run, score, demo):
     cli.add_command(command)
 
 

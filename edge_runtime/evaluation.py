@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,11 +23,14 @@ from edge_runtime.images import write_image
 from edge_runtime.items import Item
 from edge_runtime.metrics import auroc, average_precision, balanced_accuracy
 from edge_runtime.preprocess import Frame
-from edge_runtime.score import CRITERIA, Decision
+from edge_runtime.score import Decision
 
 __all__ = [
     "ALL",
     "NORMAL",
+    "OBSERVED",
+    "SUBSETS",
+    "UNOBSERVED",
     "BundleScorer",
     "Evaluation",
     "ImageScorer",
@@ -36,6 +39,7 @@ __all__ = [
     "ScoredImage",
     "evaluate",
     "heatmap_of",
+    "peak_of",
     "score_items",
     "write_csv",
     "write_json",
@@ -65,7 +69,7 @@ class ScoredImage:
 
 
 class ImageScorer(Protocol):
-    """A model that scores one image at a time: a bundle's detector, or a run in PyTorch (train/evaluation.py)."""
+    """A model that scores one image at a time: a bundle's detector, or a run in PyTorch (train/run_scorer.py)."""
 
     @property
     def digest(self) -> str:
@@ -102,7 +106,7 @@ class BundleScorer:
     @property
     def map_peak(self) -> float:
         """p99 of the training images' brightest pixels, so that the normal stay dim."""
-        return float(self.detector.bundle.manifest["calibration"].get("anomaly_map_peak", {}).get("0.99", 1.0))
+        return peak_of(self.detector.bundle.manifest["calibration"])
 
     def score(self, frame: Frame) -> ScoredImage:
         """Score one frame."""
@@ -258,14 +262,20 @@ def heatmap_of(detector: Detector, frame: Frame, result: Result) -> Frame:
     return _colours(frame, detector.heatmap(result, frame.shape), BundleScorer(detector).map_peak)
 
 
+def peak_of(calibration: Mapping[str, Any]) -> float:
+    """p99 of the training images' brightest map pixels, from a run's or bundle's calibration; 1 where it has none."""
+    return float(calibration.get("anomaly_map_peak", {}).get("0.99", 1.0))
+
+
 def write_csv(path: Path, evaluation: Evaluation) -> None:
     """Write one line an image: name, group, label, score, is_anomaly and the criteria. Raises DataError."""
+    criteria = list(evaluation.rows[0].criteria) if evaluation.rows else []
     rows = []
     for row in evaluation.rows:
         label = "" if row.item.anomalous is None else int(row.item.anomalous)
-        values = [repr(row.criteria[name]) for name in CRITERIA]
+        values = [repr(row.criteria[name]) for name in criteria]
         rows.append([row.item.name, row.item.group or "", label, repr(row.score), int(row.is_anomaly), *values])
-    header = ["name", "group", "anomalous", "score", "is_anomaly", *CRITERIA]
+    header = ["name", "group", "anomalous", "score", "is_anomaly", *criteria]
     write_file(path, csv_bytes(header, rows))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from edge_runtime.images import is_image, list_images, read_image
 from edge_runtime.labelled import is_labelled_set, read_labelled
 from edge_runtime.preprocess import Frame
 
-__all__ = ["Item", "TrainedOn", "load_items"]
+__all__ = ["Item", "TrainedOn", "load_items", "without"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,25 @@ def load_items(
     return _with_labels(items, labels_file) if labels_file else items
 
 
+def without(items: Sequence[Item], names_file: Path) -> list[Item]:
+    """The items but those the file names, one name a line, matched as labels are; an empty file names none.
+
+    Raises DataError where the file cannot be read, names none of the items or is ambiguous, or leaves none.
+    """
+    try:
+        # File names that are no UTF-8 keep their bytes, as in the CSV that `score` writes.
+        lines = names_file.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+    except OSError as error:
+        raise DataError(f"cannot read names from {names_file}: {error.strerror or error}") from error
+    names = [line for line in lines if line.strip()]
+    if not names:
+        return list(items)
+    kept = [item for item, key in zip(items, _named_by(items, names, names_file), strict=True) if key is None]
+    if not kept:
+        raise DataError(f"{names_file} names every one of {len(items)} images; none is left")
+    return kept
+
+
 def _items_of(path: Path, trained_on: TrainedOn, classes: Sequence[int]) -> list[Item]:
     if not path.exists():
         raise DataError(f"no such file or folder: {path}")
@@ -148,34 +167,36 @@ def _file_item(file: Path, name: str, group: str | None, anomalous: bool | None)
 
 
 def _with_labels(items: Sequence[Item], labels_file: Path) -> list[Item]:
-    """The items, labelled by the longest end of their path that the file names."""
     labels = _read_labels(labels_file)
-    keys = [next((key for key in _path_ends(item.name) if key in labels), None) for item in items]
+    keys = _named_by(items, labels, labels_file)
+    return [
+        item if key is None else replace(item, anomalous=labels[key]) for item, key in zip(items, keys, strict=True)
+    ]
+
+
+def _named_by(items: Sequence[Item], names: Collection[str], file: Path) -> list[str | None]:
+    """For each item the longest end of its path that is among the names, None where there is none."""
+    known = frozenset(names)
+    keys = [next((key for key in _path_ends(item.name) if key in known), None) for item in items]
     names_of_key: dict[str, set[str]] = {}
     for item, key in zip(items, keys, strict=True):
         if key is not None:
             names_of_key.setdefault(key, set()).add(item.name)
     if not names_of_key:
         raise DataError(
-            f"{labels_file} names none of the images, such as {items[0].name}; names are paths below the folder scored"
+            f"{file} names none of the images, such as {items[0].name}; names are paths below the folder scored"
         )
-    for key, names in names_of_key.items():
-        if len(names) > 1:
+    for key, matched in names_of_key.items():
+        if len(matched) > 1:
             raise DataError(
-                f"{labels_file}: {key} could be any of {len(names)} images; write its path, such as {min(names)}"
+                f"{file}: {key} could be any of {len(matched)} images; write its path, such as {min(matched)}"
             )
-    strangers = [key for key in labels if key not in names_of_key]
+    strangers = [name for name in names if name not in names_of_key]
     if strangers:
         logger.warning(
-            "%s: %d of %d names are of no image scored, such as %s",
-            labels_file,
-            len(strangers),
-            len(labels),
-            strangers[0],
+            "%s: %d of %d names are of no image scored, such as %s", file, len(strangers), len(names), strangers[0]
         )
-    return [
-        item if key is None else replace(item, anomalous=labels[key]) for item, key in zip(items, keys, strict=True)
-    ]
+    return keys
 
 
 def _path_ends(name: str) -> list[str]:

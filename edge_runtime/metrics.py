@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,11 @@ __all__ = [
     "counts_at_thresholds",
     "fpr_at_tpr",
     "rank_correlation",
+    "wilson_interval",
 ]
+
+FPR_AT_TPR = 0.95
+"""Share of the anomalous images that must be found where a false positive rate is quoted as FPR@95TPR."""
 
 RESAMPLED_AT_ONCE = 1_000_000
 """Images drawn in one piece of the bootstrap: a few tens of megabytes, however many images and resamples there are."""
@@ -91,7 +97,7 @@ def counts_at_thresholds(scores: NDArray[Any], anomalous: NDArray[np.bool_]) -> 
     )
 
 
-def fpr_at_tpr(scores: NDArray[Any], anomalous: NDArray[np.bool_], tpr: float = 0.95) -> float:
+def fpr_at_tpr(scores: NDArray[Any], anomalous: NDArray[np.bool_], tpr: float = FPR_AT_TPR) -> float:
     """The lowest false positive rate at which at least `tpr` of the anomalous images are found, no interpolation.
 
     scores: (N,), anomalous: (N,) bool. NaN where one class is empty.
@@ -99,9 +105,7 @@ def fpr_at_tpr(scores: NDArray[Any], anomalous: NDArray[np.bool_], tpr: float = 
     if anomalous.all() or not anomalous.any():
         return float("nan")
     counts = counts_at_thresholds(scores, anomalous)
-    # Whole numbers of images: 0.95 * 20 is 19, whatever floating point makes of it.
-    wanted = int(np.ceil(tpr * anomalous.sum() - 1e-9))
-    first = int(np.searchsorted(counts.true_positives, wanted))
+    first = int(np.searchsorted(counts.true_positives, _n_wanted(tpr, int(anomalous.sum()))))
     return float(counts.false_positives[first] / (~anomalous).sum())
 
 
@@ -153,7 +157,9 @@ def bootstrap(
     rng: np.random.Generator,
     level: float = 0.95,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of auroc, average_precision and balanced_accuracy (Efron 1979), stratified by label.
+    """Percentile intervals of auroc, average_precision, balanced_accuracy and fpr_at_95_tpr, stratified by label.
+
+    The percentile bootstrap: Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
 
     Each resample draws as many normal and as many anomalous images as there are, with replacement, so the share of
     anomalous images, which average precision depends on, stays. Training's own variance is not in the intervals.
@@ -164,7 +170,8 @@ def bootstrap(
         return {}
     thresholds, codes = _descending_codes(scores)
     n_positive, n_negative = int(anomalous.sum()), int((~anomalous).sum())
-    areas, precisions = [], []
+    wanted = _n_wanted(FPR_AT_TPR, n_positive)
+    areas, precisions, rates = [], [], []
     per_piece = max(1, RESAMPLED_AT_ONCE // len(codes))
     for start in range(0, n_resamples, per_piece):
         n = min(per_piece, n_resamples - start)
@@ -172,6 +179,8 @@ def bootstrap(
         negatives = _resampled_counts(codes[~anomalous], n, len(thresholds), rng)
         areas.append(auroc_of_counts(positives, negatives))
         precisions.append(average_precision_of_counts(positives, negatives))
+        first = (np.cumsum(positives, axis=1) >= wanted).argmax(axis=1)
+        rates.append(np.take_along_axis(np.cumsum(negatives, axis=1), first[:, None], axis=1)[:, 0] / n_negative)
     # Flagged images among n draws with replacement are binomial: no need to draw the images.
     tpr = rng.binomial(n_positive, flagged[anomalous].mean(), n_resamples) / n_positive
     tnr = rng.binomial(n_negative, (~flagged[~anomalous]).mean(), n_resamples) / n_negative
@@ -179,9 +188,25 @@ def bootstrap(
         "auroc": np.concatenate(areas),
         "average_precision": np.concatenate(precisions),
         "balanced_accuracy": (tpr + tnr) / 2,
+        "fpr_at_95_tpr": np.concatenate(rates),
     }
     tails = ((1.0 - level) / 2, (1.0 + level) / 2)
     return {name: _interval(values, tails) for name, values in drawn.items()}
+
+
+def wilson_interval(n_flagged: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """The score interval of a rate, n_flagged of n images: Wilson 1927, J. Am. Stat. Assoc. 22, 209-212.
+
+    Unlike the bootstrap's it has a width where none or all are flagged. NaN twice for no images.
+    """
+    if n == 0:
+        return float("nan"), float("nan")
+    z = NormalDist().inv_cdf((1.0 + level) / 2)
+    rate = n_flagged / n
+    center = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    # At the ends the formula gives 0 and 1 up to rounding.
+    return max(0.0, center - half) if n_flagged else 0.0, min(1.0, center + half) if n_flagged < n else 1.0
 
 
 def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
@@ -190,6 +215,11 @@ def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
     if np.ptp(ranks_a) == 0 or np.ptp(ranks_b) == 0:
         return 1.0 if np.array_equal(ranks_a, ranks_b) else 0.0
     return float(np.corrcoef(ranks_a, ranks_b)[0, 1])
+
+
+def _n_wanted(tpr: float, n_positive: int) -> int:
+    """How many anomalous images make the rate: whole numbers, 0.95 * 20 is 19 whatever floating point makes of it."""
+    return math.ceil(tpr * n_positive - 1e-9)
 
 
 def _mean_ranks(values: NDArray[Any]) -> NDArray[np.float64]:

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import BackendError, DataError
+from edge_runtime.evaluation import Row, ScoredImage
 from edge_runtime.images import list_images, read_image
 from edge_runtime.items import Item
 from edge_runtime.metrics import auroc_of_counts, average_precision_of_counts
 
-__all__ = ["AUPRO_FPR_LIMIT", "Masks", "PixelCounts", "PixelMetrics", "find_masks", "read_mask"]
+__all__ = ["AUPRO_FPR_LIMIT", "Masks", "PixelCounts", "PixelMetrics", "PixelTally", "find_masks", "read_mask"]
 
 logger = logging.getLogger(__name__)
 
@@ -148,46 +149,92 @@ class PixelCounts:
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """The masks of a folder of images."""
+    """The masks of the images that are evaluated."""
 
-    folder: Path
+    folders: tuple[Path, ...]
     of_image: dict[str, Path]
     """By the item's name"""
     missing: list[str]
-    """Names of anomalous images that have none"""
+    """Names of anomalous images below a folder with masks that have none"""
 
 
-def find_masks(items: Sequence[Item], data: Path, folder: Path | None = None) -> Masks | None:
-    """The masks of the items below `data`: DEFECT/NAME_mask.png or DEFECT/NAME.png for the image DEFECT/NAME.jpg.
+class PixelTally:
+    """Pixel counts by group while images are scored; `add` is what score_items calls for each."""
 
-    folder: where masks are looked for; None takes the folder `ground_truth` beside `data`, if there is one.
-    Raises DataError for a named folder that is missing, or that holds no mask of any anomalous image.
+    def __init__(self, masks: Masks) -> None:
+        self.masks = masks
+        self._normal = PixelCounts()
+        self._of_group: dict[str | None, PixelCounts] = {}
+
+    def add(self, row: Row, scored: ScoredImage) -> None:
+        """Count a normal image, or an anomalous one that has a mask; others say nothing about pixels.
+
+        Raises DataError for a mask that cannot be read or has another size than its image.
+        """
+        if row.item.anomalous is False:
+            heat = scored.heatmap()
+            self._normal.add(heat, np.zeros(heat.shape, dtype=bool))
+        elif row.item.anomalous and row.item.name in self.masks.of_image:
+            heat = scored.heatmap()
+            counts = self._of_group.setdefault(row.item.group, PixelCounts())
+            counts.add(heat, read_mask(self.masks.of_image[row.item.name], heat.shape))
+
+    def metrics_of(self, rows: Sequence[Row]) -> PixelMetrics | None:
+        """Of all normal images with the groups of the anomalous rows; None where none of these groups has a mask."""
+        groups = {row.item.group for row in rows if row.item.anomalous} & set(self._of_group)
+        if not groups:
+            return None
+        counts = self._normal
+        for group in groups:
+            counts = counts.joined(self._of_group[group])
+        return counts.metrics()
+
+
+def find_masks(items: Sequence[Item], paths: Sequence[Path], folder: Path | None = None) -> Masks | None:
+    """The masks of the items: DEFECT/NAME_mask.png or DEFECT/NAME.png for the image DEFECT/NAME.jpg.
+
+    paths: what was named to be evaluated; each folder among them is looked up in the folder `ground_truth` beside it,
+    where there is one. folder: where the masks of the one folder among the paths are looked for instead.
+    Raises DataError for a named folder that is missing or holds no mask of any anomalous image, and where it could
+    belong to several folders or none.
     """
     named = folder is not None
-    if folder is None:
-        folder = Path(os.path.abspath(data)).parent / GROUND_TRUTH
-        if not folder.is_dir() or not data.is_dir() or all(item.file is None for item in items):
-            return None
-    if not folder.is_dir():
+    of_folder = [
+        (path, own)
+        for path in dict.fromkeys(paths)
+        if (own := [(item, item.file) for item in items if item.file and item.file.is_relative_to(path)])
+        and path.is_dir()
+    ]
+    if folder is not None and not folder.is_dir():
         raise DataError(f"no folder of masks at {folder}")
-    if not data.is_dir() or all(item.file is None for item in items):
-        raise DataError(f"{data} is no folder of images; masks belong to image files")
-    # Reversed, so that of two masks with one name the first in natural order stays.
-    masks = {file.relative_to(folder).with_suffix(""): file for file in reversed(list_images(folder))}
-    of_image, missing = {}, []
-    for item in items:
-        if item.file is None:
+    if folder is not None and len(of_folder) != 1:
+        raise DataError(
+            f"masks in {folder} belong to the images of one folder, came {len(of_folder)}: "
+            f"{', '.join(map(str, paths))}; evaluate one at a time"
+        )
+    searched: list[Path] = []
+    of_image: dict[str, Path] = {}
+    missing: list[str] = []
+    for path, own in of_folder:
+        masks_folder = folder or Path(os.path.abspath(path)).parent / GROUND_TRUTH
+        if not masks_folder.is_dir():
             continue
-        stem = item.file.relative_to(data).with_suffix("")
-        mask = masks.get(stem.with_name(f"{stem.name}_mask"), masks.get(stem))
-        if mask is not None:
-            of_image[item.name] = mask
-        elif item.anomalous:
-            missing.append(item.name)
+        searched.append(masks_folder)
+        # Reversed, so that of two masks with one name the first in natural order stays.
+        masks = {file.relative_to(masks_folder).with_suffix(""): file for file in reversed(list_images(masks_folder))}
+        for item, file in own:
+            stem = file.relative_to(path).with_suffix("")
+            mask = masks.get(stem.with_name(f"{stem.name}_mask"), masks.get(stem))
+            if mask is not None:
+                of_image[item.name] = mask
+            elif item.anomalous:
+                missing.append(item.name)
     if any(item.anomalous and item.name in of_image for item in items):
-        return Masks(folder, of_image, missing)
+        return Masks(tuple(searched), of_image, missing)
+    if not searched:
+        return None
     expected = Path(missing[0]).with_suffix(".png") if missing else Path("DEFECT/NAME.png")
-    reason = f"{folder} has no mask of any anomalous image, such as {expected}"
+    reason = f"{', '.join(map(str, searched))} has no mask of any anomalous image, such as {expected}"
     if named:
         raise DataError(reason)
     logger.warning("no pixel metrics: %s", reason)

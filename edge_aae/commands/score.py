@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_aae.commands.options import CLASSES, model_option, resolve_model
 from edge_runtime.errors import DataError
 
-__all__ = ["score"]
+if TYPE_CHECKING:
+    from edge_runtime.evaluation import Evaluation, ImageScorer, Row, ScoredImage
+    from edge_runtime.items import Item
+
+__all__ = ["score", "score_with_progress"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,18 +55,31 @@ def score(
     labels it prints AUROC, AP (average precision) and BAcc (balanced accuracy at the bundle's threshold).
     """
     from edge_runtime.detector import Detector
-    from edge_runtime.evaluation import evaluate, write_csv, write_json
+    from edge_runtime.evaluation import BundleScorer, write_csv, write_json
     from edge_runtime.items import load_items
 
     detector = Detector.load(resolve_model(model), threads=threads, threshold=threshold)
     items = load_items(paths, detector.bundle, labels, classes)
-    with click.progressbar(items, label="scoring", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        evaluation = evaluate(detector, bar, heatmaps)
-    if not evaluation.rows:
-        raise DataError(f"none of {len(items)} images could be scored; see above")
+    evaluation = score_with_progress(BundleScorer(detector), items, heatmaps)
     for line in evaluation.lines(top):
         click.echo(line)
     if csv_file:
         write_csv(csv_file, evaluation)
     if json_file:
         write_json(json_file, evaluation)
+
+
+def score_with_progress(
+    scorer: ImageScorer,
+    items: Sequence[Item],
+    heatmaps: Path | None,
+    on_scored: Callable[[Row, ScoredImage], None] | None = None,
+) -> Evaluation:
+    """score_items behind a progress bar on a terminal. Raises DataError where none of the images can be scored."""
+    from edge_runtime.evaluation import score_items
+
+    with click.progressbar(items, label="scoring", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        evaluation = score_items(scorer, bar, heatmaps, on_scored)
+    if not evaluation.rows:
+        raise DataError(f"none of {len(items)} images could be scored; see above")
+    return evaluation

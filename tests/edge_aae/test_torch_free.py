@@ -64,7 +64,7 @@ def test_the_environment_really_has_no_torch(bare_site: Path, tmp_path: Path) ->
         assert "ModuleNotFoundError" in done.stderr, module
 
 
-@pytest.mark.parametrize("command", ["run", "score", "verify", "info", "train", "export", "demo"])
+@pytest.mark.parametrize("command", ["run", "score", "evaluate", "verify", "info", "train", "export", "demo"])
 def test_every_command_shows_its_help(bare_site: Path, tmp_path: Path, command: str) -> None:
     done = bare_python(bare_site, "-m", "edge_aae.cli", command, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -87,6 +87,25 @@ def test_a_full_run_verify_and_score_work(bare_site: Path, workplace: Path, phot
     )  # fmt: skip
     assert score.returncode == 0, score.stderr
     assert "AUROC" in score.stdout
+
+
+def test_a_bundle_is_evaluated_and_missing_plots_name_the_extra(
+    bare_site: Path, workplace: Path, photos: Path, tmp_path: Path
+) -> None:
+    done = bare_python(
+        bare_site, "-m", "edge_aae.cli", "evaluate", str(workplace / "model.aae"), str(photos / "test"),
+        "--bootstrap", "50", "--out", "figures", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "AUROC" in done.stdout
+    assert 'no plots: plots need matplotlib: pip install "edge-aae[train]"' in done.stderr
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"report.json", "report.md", "scores.csv"}
+    run = bare_python(
+        bare_site, "-m", "edge_aae.cli", "evaluate", str(workplace / "runs/latest"), str(photos / "test"), cwd=tmp_path
+    )
+    assert run.returncode == 1
+    assert 'evaluations of run folders need torch: pip install "edge-aae[train]"' in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.parametrize("arguments", [["train", "x"], ["export"], ["demo"]])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import DataError
 from edge_runtime.images import write_image
-from edge_runtime.items import Item, load_items
+from edge_runtime.items import Item, load_items, without
 
 FLAT = np.full((8, 8), 128, dtype=np.uint8)
 
@@ -375,3 +375,57 @@ def test_labels_of_images_that_are_not_there_are_counted(
     folder = folder_of(tmp_path / "set", "a.png")
     load_items([folder], bundle, labels_csv(tmp_path, "name,label\na.png,1\nb.png,0\nc.png,0\n"))
     assert "2 of 3 names are of no image scored, such as b.png" in caplog.text
+
+
+# Names to leave out
+
+
+def names_file(folder: Path, content: str | bytes) -> Path:
+    path = folder / "names.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def kept_of(bundle: Bundle, tmp_path: Path, content: str | bytes) -> list[str]:
+    folder = folder_of(tmp_path / "test", "good/1.png", "good/2.png", "dent/1.png", "dent/3.png")
+    return [item.name for item in without(load_items([folder], bundle), names_file(tmp_path, content))]
+
+
+def test_named_images_are_left_out_by_path_and_by_file_name(bundle: Bundle, tmp_path: Path) -> None:
+    assert kept_of(bundle, tmp_path, "dent/1.png\n3.png\n") == ["good/1.png", "good/2.png"]
+
+
+@pytest.mark.parametrize("content", ["\ufeffdent/1.png", "\n\ndent/1.png\r\n\n", "dent/1.png\ndent/1.png"])
+def test_marks_of_order_empty_lines_and_repeats_are_no_names(bundle: Bundle, tmp_path: Path, content: str) -> None:
+    assert kept_of(bundle, tmp_path, content) == ["dent/3.png", "good/1.png", "good/2.png"]
+
+
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_a_file_without_names_leaves_out_nothing(bundle: Bundle, tmp_path: Path, content: str) -> None:
+    assert len(kept_of(bundle, tmp_path, content)) == 4
+
+
+def test_a_name_that_could_be_of_two_images_leaves_out_neither(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"names.txt: 1\.png could be any of 2 images; write its path"):
+        kept_of(bundle, tmp_path, "1.png")
+
+
+def test_names_of_no_image_are_refused_and_of_some_counted(
+    bundle: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(DataError, match=r"names\.txt names none of the images, such as dent/1\.png"):
+        kept_of(bundle, tmp_path, "other.png")
+    assert len(kept_of(bundle, tmp_path, "other.png\n3.png")) == 3
+    assert "1 of 2 names are of no image scored, such as other.png" in caplog.text
+
+
+def test_leaving_out_every_image_or_an_unreadable_file_is_an_error(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="names every one of 4 images"):
+        kept_of(bundle, tmp_path, "2.png\n3.png\ngood/1.png\ndent/1.png")
+    with pytest.raises(DataError, match=r"cannot read names from .*nowhere\.txt: No such file"):
+        without([Item("1.png", lambda: FLAT)], tmp_path / "nowhere.txt")
+
+
+def test_images_of_a_labelled_set_are_left_out_by_their_number(bundle: Bundle, tmp_path: Path) -> None:
+    items = load_items([idx_folder(tmp_path / "mnist")], trained_on(bundle, classes=[0]))
+    assert [item.name for item in without(items, names_file(tmp_path, "mnist/1\n3"))] == ["mnist/0", "mnist/2"]

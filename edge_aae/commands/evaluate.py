@@ -1,0 +1,176 @@
+"""`edge-aae evaluate`: every figure of a run or bundle on labelled images, with intervals and plots."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_aae.commands.options import CLASSES
+from edge_aae.commands.score import score_with_progress
+from edge_runtime.errors import DataError, MissingExtraError
+from edge_runtime.extras import require
+
+if TYPE_CHECKING:
+    from edge_runtime.evaluation import ImageScorer
+    from edge_runtime.items import TrainedOn
+    from train.evaluation import Report
+
+__all__ = ["evaluate"]
+
+logger = logging.getLogger(__name__)
+
+
+@click.command(short_help="Judge a run or bundle on labelled images: metrics, intervals, plots.")
+@click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path))
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json, report.md, scores.csv and plots.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="CSV with columns name,label; label 0 or good is normal.",
+)
+@click.option("--classes", type=CLASSES, default=(), help="Normal classes of an IDX set.  [default: the model's]")
+@click.option(
+    "--exclude",
+    type=click.Path(path_type=Path),
+    help="Names of images to leave out, one a line, such as those that training saw.",
+)
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path),
+    help="Folder of masks, DEFECT/NAME_mask.png or DEFECT/NAME.png.  [default: ground_truth beside DATA]",
+)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    help="Resamples behind the intervals; 0 gives none.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
+@click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
+@click.option("--device", help="For a run: auto, cpu, cuda or cuda:N.  [default: auto]")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    help="For inference; 0 uses every core.  [default: 0 for a bundle, 1 for a run]",
+)
+def evaluate(
+    model: Path,
+    data: tuple[Path, ...],
+    out: Path | None,
+    labels: Path | None,
+    classes: tuple[int, ...],
+    exclude: Path | None,
+    masks: Path | None,
+    bootstrap: int,
+    seed: int,
+    threshold: float | None,
+    heatmaps: Path | None,
+    device: str | None,
+    threads: int | None,
+) -> None:
+    """Judge a run folder (scored in PyTorch) or a bundle (needs none) on DATA: folders, an IDX set or an .npz file.
+
+    Where a folder has a `good` subfolder beside others, the others are anomalous; --labels says it for any files.
+    AUROC, AP and FPR@95TPR need no threshold; BAcc, TPR and FPR are at the deployed one. Where there are masks it adds
+    pixel AUROC, AP and AUPRO. docs/evaluation.md says what each figure means.
+
+    \b
+    edge-aae evaluate runs/latest tile/test --out evaluation/
+    edge-aae evaluate model.aae fashion-mnist/
+    """
+    from edge_runtime.items import load_items, without
+    from train.evaluation import Circumstances, report_of
+    from train.pixel_metrics import PixelTally, find_masks
+
+    plots_missing = _plots_missing() if out else None
+    scorer, trained_on, kind = _scorer(model, threshold, device, threads)
+    loaded = load_items(data, trained_on, labels, classes)
+    items = without(loaded, exclude) if exclude else loaded
+    if all(item.anomalous is None for item in items):
+        raise DataError(
+            f"none of {len(items)} images has a label; put the normal ones in a folder good/ beside others, or name "
+            "--labels FILE; `edge-aae score` scores images without"
+        )
+    found = find_masks(items, data, masks)
+    tally = PixelTally(found) if found else None
+    circumstances = Circumstances(
+        model=str(model),
+        kind=kind,
+        data=[str(path) for path in data],
+        decision=scorer.decision,
+        n_excluded=len(loaded) - len(items),
+        n_resamples=bootstrap,
+        seed=seed,
+    )
+    evaluation = score_with_progress(scorer, items, heatmaps, tally.add if tally else None)
+    report = report_of(evaluation, circumstances, tally)
+    try:
+        # First the files: a reader of our output that goes away, such as head, must not cost them.
+        written = _write(out, report, plots_missing) if out else []
+    finally:
+        for line in report.lines():
+            click.echo(line)
+    if written:
+        click.echo(f"wrote {out}: {', '.join(written)}")
+
+
+def _scorer(
+    model: Path, threshold: float | None, device: str | None, threads: int | None
+) -> tuple[ImageScorer, TrainedOn, str]:
+    """The model as a scorer, what it was trained on, and what it is: run or bundle."""
+    from edge_runtime.items import TrainedOn
+
+    if not model.exists():
+        raise DataError(
+            f"no bundle or run folder at {model}; expected what `edge-aae export` or `edge-aae train` wrote"
+        )
+    if (model / "config.json").is_file():
+        torch = require("torch", extra="train", purpose="evaluations of run folders")
+        from train.run_scorer import RunScorer
+        from train.session import pick_device
+
+        # One image at a time gains little from more threads, and loses a lot where others use the cores.
+        if threads != 0:
+            torch.set_num_threads(threads or 1)
+        of_run = RunScorer(model, threshold=threshold, device=pick_device(device or "auto"))
+        return of_run, TrainedOn.of(of_run.run.config.data.to_json(), called="run"), "run"
+    from edge_runtime.detector import Detector
+    from edge_runtime.evaluation import BundleScorer
+
+    if device is not None:
+        raise click.UsageError(f"--device is for run folders; {model} is none, and bundles run on the CPU")
+    detector = Detector.load(model, threads=threads or 0, threshold=threshold)
+    training: dict[str, Any] = detector.bundle.manifest["training"]
+    return BundleScorer(detector), TrainedOn.of(training.get("data", {}), called="bundle"), "bundle"
+
+
+def _plots_missing() -> str | None:
+    """Why there will be no plots, asked for before images are scored; None where there will."""
+    try:
+        require("matplotlib", extra="train", purpose="plots")
+    except MissingExtraError as error:
+        return str(error)
+    return None
+
+
+def _write(out: Path, report: Report, plots_missing: str | None) -> list[str]:
+    """Write the report's files into the folder; returns their names."""
+    from edge_runtime.evaluation import write_csv
+
+    plots: list[str] = []
+    if plots_missing is None:
+        from train.evaluation_plots import plot_report
+
+        plots = plot_report(out, report)
+    else:
+        logger.warning("no plots: %s", plots_missing)
+    report.write_json(out / "report.json")
+    report.write_markdown(out / "report.md", plots)
+    write_csv(out / "scores.csv", report.evaluation)
+    return ["report.md", "report.json", "scores.csv", *plots]
