@@ -147,8 +147,8 @@ class Bundle:
             raise BundleError(f"{self.path} lacks {', '.join(missing)}; export the bundle again")
         if self.criteria[: len(CRITERIA)] != CRITERIA or len(set(self.criteria)) < len(self.criteria):
             raise BundleError(
-                f"{self.path} has criteria {list(self.criteria)}, expected {list(CRITERIA)} and after them each other one "
-                "once; update edge-aae"
+                f"{self.path} has criteria {list(self.criteria)}, expected {list(CRITERIA)} and after them others, "
+                "each once; update edge-aae"
             )
         # Read now, so that a bad part is refused at start, before a camera opens.
         _ = self.preprocess, self.decision, self.prior

@@ -55,9 +55,7 @@ class StandardNormal:
 
     def to_npz(self) -> bytes:
         """The prior as the bytes of prior.npz: kind, dim; the same prior gives the same bytes."""
-        return npz_bytes(
-            {"kind": np.array(self.kind), "dim": np.array(self.dim, dtype=np.int64)}, compressed=False
-        )
+        return npz_bytes({"kind": np.array(self.kind), "dim": np.array(self.dim, dtype=np.int64)}, compressed=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +139,7 @@ class NormalMixture:
     @property
     def dim(self) -> int:
         """Latent dimensions D."""
-        return self.means.shape[1]
+        return int(self.means.shape[1])
 
     @property
     def floor(self) -> float:
@@ -223,8 +221,8 @@ def prior_from_npz(content: bytes, *, name: str = "prior.npz") -> Prior:
 
 def like(array: NDArray[np.float32], example: Array) -> Array:
     """The array as the example's kind: itself beside an ndarray, a constant of its dtype and device beside a Tensor."""
-    converted: Array = array if isinstance(example, np.ndarray) else example.new_tensor(array.tolist())
-    return converted
+    converted: Any = array if isinstance(example, np.ndarray) else example.new_tensor(array.tolist())
+    return converted  # type: ignore[no-any-return]
 
 
 def _check_normal(mean: NDArray[Any], whitening: NDArray[Any]) -> None:
@@ -244,10 +242,10 @@ def _normal_floor(whitening: NDArray[Any]) -> float:
 
 
 def _exp(values: Array) -> Array:
-    result: Array = np.exp(values) if isinstance(values, np.ndarray) else values.exp()
-    return result
+    result: Any = np.exp(values) if isinstance(values, np.ndarray) else values.exp()
+    return result  # type: ignore[no-any-return]
 
 
 def _log(values: Array) -> Array:
-    result: Array = np.log(values) if isinstance(values, np.ndarray) else values.log()
-    return result
+    result: Any = np.log(values) if isinstance(values, np.ndarray) else values.log()
+    return result  # type: ignore[no-any-return]

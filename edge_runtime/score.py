@@ -227,14 +227,10 @@ class FusedRule(Decision):
         }
 
 
-def sum_of_terms(
-    criteria: NDArray[Any], names: Sequence[str], terms: Mapping[str, Term]
-) -> NDArray[np.float64]:
+def sum_of_terms(criteria: NDArray[Any], names: Sequence[str], terms: Mapping[str, Term]) -> NDArray[np.float64]:
     """Sum of the terms of criteria (B, K), whose columns have these names: (B,) float64."""
     values = np.asarray(criteria, dtype=np.float64)
-    total: NDArray[np.float64] = np.sum(
-        [term(values[:, names.index(name)]) for name, term in terms.items()], axis=0
-    )
+    total: NDArray[np.float64] = np.sum([term(values[:, names.index(name)]) for name, term in terms.items()], axis=0)
     return total
 
 

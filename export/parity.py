@@ -64,7 +64,9 @@ def gate(
     reference = torch_outputs(run, inputs, torch.float32)
     actual = run_graphs(files, inputs, reference.latent)
     return [
-        compare_outputs(outputs, actual, run.autoencoder.criteria, decision, backend="onnxruntime-cpu", against=f"PyTorch {name}")
+        compare_outputs(
+            outputs, actual, run.autoencoder.criteria, decision, backend="onnxruntime-cpu", against=f"PyTorch {name}"
+        )
         for name, outputs in (("float32", reference), ("float64", torch_outputs(run, inputs, torch.float64)))
     ]
 

@@ -21,7 +21,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.prior import StandardNormal
-from edge_runtime.score import CRITERIA, Limit, UnionRule
+from edge_runtime.score import CRITERIA, Decision, Limit, UnionRule
 from edge_runtime.sources import CameraSource
 
 OPSET = 18

@@ -123,5 +123,8 @@ def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 
 def draw_prior(dim: int, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """(n, dim) float32 draws from N(0, I), which the adversary holds codes to, from the run's own generator (on the CPU, the same on every device)."""
+    """(n, dim) float32 draws from N(0, I), which the adversary holds codes to.
+
+    generator: the run's own, on the CPU: the same draws on every device.
+    """
     return torch.randn(n, dim, generator=generator).to(device)

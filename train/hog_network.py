@@ -6,6 +6,7 @@ from image to criteria is one graph.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -45,8 +46,8 @@ def check_hog_size(height: int, width: int) -> None:
         if not HOG_MIN_SIDE <= side <= MAX_SIDE or _cells_of(side) is None:
             near = max(HOG_MIN_SIDE, min(MAX_SIDE, 8 * round(side / 8)))
             raise ConfigError(
-                f"--imgsz {height}x{width}: network hog takes sides from {HOG_MIN_SIDE} to {MAX_SIDE} that are multiples "
-                f"of 8 or 28 and can be averaged to at most {PIXEL_SIDE} pixels; try --imgsz {near}"
+                f"--imgsz {height}x{width}: network hog takes sides from {HOG_MIN_SIDE} to {MAX_SIDE} that are "
+                f"multiples of 8 or 28 and can be averaged to at most {PIXEL_SIDE} pixels; try --imgsz {near}"
             )
 
 
@@ -68,9 +69,7 @@ class HogNetwork(Autoencoder):
         check_hog_size(height, width)
         blocks = HogBlocks(channels, height, width)
         units = [max(8, round(hidden * n)) for n in HIDDEN]
-        super().__init__(
-            HogEncoder(blocks, latent_dim, units), HogDecoder(blocks, latent_dim, units), latent_dim
-        )
+        super().__init__(HogEncoder(blocks, latent_dim, units), HogDecoder(blocks, latent_dim, units), latent_dim)
         self.statistics = ResidualStatistics(blocks.sizes[1])
         self.sizes = blocks.sizes
 
@@ -251,7 +250,7 @@ class ResidualStatistics(nn.Module):
 
 def _layers(units: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for index, (n_in, n_out) in enumerate(zip(units, units[1:], strict=False)):
+    for index, (n_in, n_out) in enumerate(itertools.pairwise(units)):
         layers.append(nn.Linear(n_in, n_out))
         if index < len(units) - 2:
             layers.append(nn.LeakyReLU(SLOPE))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.images import write_image
 from edge_runtime.preprocess import Frame
-from edge_runtime.score import CRITERIA, Decision
+from edge_runtime.score import Decision, UnionRule
 from train.trainer import EpochRow
 
 __all__ = ["contact_sheet", "plot_losses", "plot_scores", "tile"]
@@ -96,17 +96,31 @@ def plot_losses(path: Path, rows: Sequence[EpochRow]) -> None:
 
 
 def plot_scores(path: Path, criteria: NDArray[np.float32], decision: Decision, rejected: NDArray[np.bool_]) -> None:
-    """Write a PNG with a histogram of each criterion over the training images and its threshold.
+    """Write a PNG with a histogram of each criterion over the training images and its threshold; the fused score first.
 
-    criteria: (N, K); rejected: (N,) bool.
+    criteria: (N, K); rejected: (N,) bool. The union rule has no panel for the score, which only says which limit is
+    nearest.
     """
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    for axes, name, values in zip(figure.subplots(1, len(CRITERIA)), CRITERIA, criteria.T, strict=True):
+    limits = decision.limits if isinstance(decision, UnionRule) else {}
+    panels = [
+        (
+            AXIS_LABELS.get(name, name.replace("_", " ")),
+            decision.column(criteria, name),
+            getattr(limits.get(name), "threshold", None),
+        )
+        for name in decision.criteria
+    ]
+    if not limits:
+        panels.insert(0, ("fused score", decision.score(criteria), decision.threshold))
+    n_columns = min(4, len(panels))
+    n_rows = -(-len(panels) // n_columns)
+    figure = Figure(figsize=(4.5 * n_columns, 4 * n_rows), layout="constrained")
+    for index, (label, values, threshold) in enumerate(panels):
+        axes = figure.add_subplot(n_rows, n_columns, index + 1)
         _histogram(axes, values, rejected)
-        if name in decision.limits:
-            threshold = decision.limits[name].threshold
+        if threshold is not None:
             axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:.3g}")
-        axes.set(xlabel=AXIS_LABELS[name], ylabel="training images")
+        axes.set(xlabel=label, ylabel="training images")
         axes.legend()
     figure.savefig(path, dpi=110)
 

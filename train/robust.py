@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_runtime.prior import FullNormal
 from edge_runtime.score import Term, sum_of_terms
 from train.aae import StepLosses, draw_prior
 from train.density import fit_normal
 from train.exposure import fit_exposure
-from train.robust_settings import KEEP, REJECT, RobustSettings
 from train.hog_network import HogNetwork
 from train.networks import EXPOSURE, Discriminator
 from train.refine import NEVER, Verdict
+from train.robust_settings import KEEP, REJECT, RobustSettings
 from train.scoring import CHUNK
 from train.settings import TrainSettings
 from train.snapshot import Snapshot
@@ -58,7 +57,9 @@ class RobustRefinement:
     """(N, K) out-of-fold criteria; NaN until the fold is scored"""
 
     @classmethod
-    def fresh(cls, settings: RobustSettings, guidance: NDArray[np.int8], n_criteria: int, seed: int) -> RobustRefinement:
+    def fresh(
+        cls, settings: RobustSettings, guidance: NDArray[np.int8], n_criteria: int, seed: int
+    ) -> RobustRefinement:
         """Nothing scored yet; folds of equal size, drawn by the seed."""
         n_images = len(guidance)
         fold = np.random.default_rng(seed).permutation(n_images).astype(np.int32) % settings.folds
@@ -174,8 +175,8 @@ class RobustTrainer(Trainer):
             Phase("final", schedule.train),
         ]
 
-    def _discriminator(self) -> Discriminator:
-        return Discriminator(self.settings.latent_dim, self.settings.robust.discriminator_units)
+    def _discriminator(self, latent_dim: int) -> Discriminator:
+        return Discriminator(latent_dim, self.settings.robust.discriminator_units)
 
     def _prepare(self) -> Tensor:
         """What every network reads, (N, ...) float32, computed once: it holds no learnt weights."""
@@ -190,7 +191,8 @@ class RobustTrainer(Trainer):
 
     def _start_network(self, phase: Phase) -> None:
         number = next(index for index, other in enumerate(self.phases) if other == phase)
-        self.learner = self._fresh_learner(self.settings.seed * len(self.phases) + number)
+        latent_dim = self.settings.robust.screen_latent if phase.name == "screen" else self.settings.latent_dim
+        self.learner = self._fresh_learner(self.settings.seed * len(self.phases) + number, latent_dim)
         if self._standardisation is not None:
             autoencoder = self.autoencoder
             assert isinstance(autoencoder, HogNetwork), "only it standardises"
@@ -218,8 +220,9 @@ class RobustTrainer(Trainer):
             if stopped():
                 return None
             weights = torch.ones(len(batch), device=self.device)
-            noise = draw_prior(settings.latent_dim, len(batch), self.generator, self.device)
-            draws = draw_prior(settings.latent_dim, len(batch), self.generator, self.device)
+            dim = self.autoencoder.latent_dim
+            noise = draw_prior(dim, len(batch), self.generator, self.device)
+            draws = draw_prior(dim, len(batch), self.generator, self.device)
             steps.append(
                 self.learner.step(
                     self._prepared[batch.to(self.device)],

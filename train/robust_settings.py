@@ -20,12 +20,14 @@ class RobustSettings:
     """Parts of the training set; every image is judged by a network that trained on the others."""
     screen_keep: float = 0.6
     """Share of its images that a screening network trains on, the best-fitting ones of the epoch before."""
+    screen_latent: int = 16
+    """Latent dimensions of the screening networks: little capacity goes to what most images share."""
     reject_share: float = 0.1
     """Share of images, highest screening scores first, that the later networks do not train on. Clean data lose
     nothing measurable by it; a contamination beyond it leaves a remainder."""
     code_noise: float = 0.05
     """Standard deviation of the noise on codes in training, in units of the prior's: neighbours decode alike."""
-    exposure_spreads: float = 3.0
+    exposure_spreads: float = 1.5
     """What an image that looks wholly like the rejected ones gets on top of its score, in spreads (median minus 16 %
     quantile) of the scores: bounded, so that a wrong rejection costs little."""
     discriminator_units: int = 96
@@ -33,12 +35,16 @@ class RobustSettings:
 
     def __post_init__(self) -> None:
         if self.folds < 2:
-            raise ConfigError(f"folds are {self.folds}, expected at least 2: an image is judged by what has not seen it")
+            raise ConfigError(
+                f"folds are {self.folds}, expected at least 2: an image is judged by what has not seen it"
+            )
         for name, share, least in (("screen keep", self.screen_keep, 0.1), ("reject share", self.reject_share, 0.0)):
             if not least <= share <= 1.0 or (name == "reject share" and share >= 0.5):
                 raise ConfigError(f"{name} is {share}, expected a share: {least} or more, and at most half rejected")
         for name, value in (("code noise", self.code_noise), ("exposure spreads", self.exposure_spreads)):
             if not (math.isfinite(value) and value >= 0.0):
                 raise ConfigError(f"{name} is {value}, expected 0 or more")
+        if self.screen_latent < 1:
+            raise ConfigError(f"screening latent dimensions are {self.screen_latent}, expected at least 1")
         if self.discriminator_units < 1:
             raise ConfigError(f"discriminator units are {self.discriminator_units}, expected at least 1")

@@ -17,8 +17,8 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.files import csv_bytes, write_atomically
 from edge_runtime.npz import npz_bytes, read_npz
 from edge_runtime.preprocess import Frame, Preprocess
-from edge_runtime.prior import StandardNormal
-from edge_runtime.score import Decision
+from edge_runtime.prior import Prior, prior_from_npz
+from edge_runtime.score import Decision, decision_from_json
 from train.data import DataSettings
 from train.networks import Autoencoder, build_autoencoder
 from train.settings import TrainSettings
@@ -89,7 +89,7 @@ class TrainedRun:
     path: Path
     config: RunConfig
     autoencoder: Autoencoder
-    prior: StandardNormal
+    prior: Prior
     calibration: dict[str, Any]
     decision: Decision
     sample_inputs: NDArray[np.uint8]
@@ -125,6 +125,11 @@ class RunFolder:
         return self.path / "calibration.json"
 
     @property
+    def prior(self) -> Path:
+        """Density of the codes."""
+        return self.path / "prior.npz"
+
+    @property
     def samples(self) -> Path:
         """Images for the bundle's golden samples."""
         return self.path / "samples.npz"
@@ -148,7 +153,7 @@ class RunFolder:
 
     def write_weights(self, snapshot: Snapshot) -> None:
         """Write the weights of a snapshot, without optimiser state."""
-        names = ("encoder.", "decoder.", "discriminator.")
+        names = ("encoder.", "decoder.", "discriminator.", "statistics.", "exposure.")
         weights = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in snapshot.tensors.items()
@@ -161,9 +166,14 @@ class RunFolder:
         header = [field.name for field in fields(EpochRow)]
         write_csv(self.path / "training.csv", header, [list(asdict(row).values()) for row in rows])
 
+    def write_prior(self, prior: Prior) -> None:
+        """Write prior.npz, the density that likelihoods are taken under."""
+        write_atomically(self.prior, prior.to_npz())
+
     def write_calibration(self, calibration: dict[str, Any], decision: Decision) -> None:
         """Write calibration.json."""
-        write_atomically(self.calibration, _json_bytes({"calibration": calibration, "decision": decision.to_json()}))
+        values = {"criteria": list(decision.criteria), "calibration": calibration, "decision": decision.to_json()}
+        write_atomically(self.calibration, _json_bytes(values))
 
     def write_samples(self, inputs: NDArray[np.uint8], raw_frames: Sequence[Frame]) -> None:
         """Write samples.npz: network inputs and a few unprocessed frames."""
@@ -173,7 +183,7 @@ class RunFolder:
     def load(self) -> TrainedRun:
         """The run as export needs it; raises DataError for a folder that is incomplete or damaged."""
         config = self.read_config()
-        for file in (self.weights, self.calibration, self.samples):
+        for file in (self.weights, self.calibration, self.prior, self.samples):
             if not file.is_file():
                 raise DataError(
                     f"{self.path} lacks {file.name}: training has not got that far; "
@@ -187,10 +197,13 @@ class RunFolder:
             latent_dim=config.train.latent_dim,
             batch_norm=config.train.method == "aae",
         )
-        load_weights(self.weights, {"encoder": autoencoder.encoder, "decoder": autoencoder.decoder})
+        if config.train.refine == "robust":
+            autoencoder.attach_exposure()
+        load_weights(self.weights, autoencoder.parts())
         try:
             numbers = json.loads(self.calibration.read_text())
-            calibration, decision = numbers["calibration"], Decision.from_json(numbers["decision"])
+            calibration = numbers["calibration"]
+            decision = decision_from_json(numbers["decision"], numbers["criteria"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{self.calibration} cannot be used: {error}; train again") from error
         samples = read_npz(self.samples.read_bytes(), name=str(self.samples), error=DataError)
@@ -200,7 +213,7 @@ class RunFolder:
             path=self.path,
             config=config,
             autoencoder=autoencoder.eval(),
-            prior=StandardNormal(config.train.latent_dim),
+            prior=prior_from_npz(self.prior.read_bytes(), name=str(self.prior)),
             calibration=calibration,
             decision=decision,
             sample_inputs=samples["inputs"],

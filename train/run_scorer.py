@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from edge_runtime.errors import BackendError
 from edge_runtime.evaluation import ScoredImage, peak_of
 from edge_runtime.preprocess import Frame
-from edge_runtime.score import Decision, anomaly_map
+from edge_runtime.score import Decision
 from train.run_folder import RunFolder
-from train.scoring import criteria_of
 
 __all__ = ["RunScorer"]
 
@@ -71,10 +70,10 @@ class RunScorer:
         """Criteria (1, K) and anomaly map (h, w) of one (H, W, C) uint8 input: what the exported graph computes."""
         images = torch.from_numpy(network_input.transpose(2, 0, 1)[None]).to(self._device)  # (1, C, H, W)
         x = images.float() / 255.0
-        z, x_hat = self.run.autoencoder(x)
-        criteria = criteria_of(x, x_hat, z, self.run.prior).cpu().numpy()
+        measured = self.run.autoencoder.measure(x, self.run.prior)
+        criteria = measured.criteria.cpu().numpy()
         if not np.isfinite(criteria).all():
             raise BackendError(
                 f"{self.run.path} gives criteria {criteria[0].tolist()}, expected finite numbers; train again"
             )
-        return criteria, anomaly_map(x, x_hat)[0].cpu().numpy()
+        return criteria, measured.anomaly_map[0].cpu().numpy()

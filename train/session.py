@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from edge_runtime import __version__
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.score import CRITERIA, Decision
+from edge_runtime.score import Decision
 from edge_runtime.stopping import stop_requests
-from train.calibrate import calibrate
+from train.calibrate import calibrate_fused, calibrate_union
 from train.data import DataSettings, TrainingSet, load_training_set
 from train.progress import TrainingProgress
 from train.report import contact_sheet, plot_losses, plot_scores
+from train.robust import RobustTrainer
 from train.run_folder import RunConfig, RunFolder, point_latest_at, write_csv
 from train.scoring import map_peaks
 from train.settings import TrainSettings
@@ -70,7 +71,7 @@ def train(
         raise ConfigError(f"{out} exists and is not empty; name another --out, or go on with it through --resume")
     torch_device = pick_device(device)
     images = load_training_set(data, settings.network)
-    trainer = Trainer(settings, images.images, torch_device)
+    trainer = _trainer(settings, images, torch_device)
     config = RunConfig(
         edge_aae=__version__,
         torch=torch.__version__,
@@ -110,7 +111,7 @@ def resume(out: Path, *, device: str = "auto") -> TrainingOutcome:
             f"the images in {config.data.path} are not those {out} was trained on "
             f"({len(images.images)} now, {config.n_images} then, or other pixels); train a new run"
         )
-    trainer = Trainer(config.train, images.images, pick_device(device))
+    trainer = _trainer(config.train, images, pick_device(device))
     if folder.checkpoint.exists():
         trainer.restore(Snapshot.read(folder.checkpoint))
     logger.info("resuming %s after %d of %d epochs", out, len(trainer.rows), trainer.total_epochs)
@@ -131,6 +132,10 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"--device {name}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+def _trainer(settings: TrainSettings, images: TrainingSet, device: torch.device) -> Trainer:
+    return (RobustTrainer if settings.refine == "robust" else Trainer)(settings, images.images, device)
 
 
 def _run(folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet) -> TrainingOutcome:
@@ -171,10 +176,17 @@ def _run(folder: RunFolder, config: RunConfig, trainer: Trainer, images: Trainin
 
 def _write_findings(folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet) -> float:
     """Calibrate and write logs, sheets and plots. Returns the share of training images above the threshold."""
-    criteria, _ = trainer.criteria_and_codes()
-    calibration, decision = calibrate(criteria, config.train.method)
-    peaks = map_peaks(trainer.autoencoder, trainer.images)
+    criteria = trainer.calibration_criteria()
+    names = trainer.autoencoder.criteria
+    if config.train.rule == "fused":
+        calibration, decision = calibrate_fused(
+            criteria, names, trainer.terms(), config.train.target_fpr, config.train.seed
+        )
+    else:
+        calibration, decision = calibrate_union(criteria, config.train.method, names)
+    peaks = map_peaks(trainer.autoencoder, trainer.prior, trainer.images)
     calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
+    folder.write_prior(trainer.prior)
     folder.write_calibration(calibration, decision)
     folder.write_training_log(trainer.rows)
     scores = decision.score(criteria)
@@ -197,7 +209,7 @@ def _write_refinement(
         "index",
         "name",
         "label",
-        *CRITERIA,
+        *decision.criteria,
         "score",
         "above_threshold",
         "kept",

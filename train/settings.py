@@ -88,7 +88,7 @@ def default_latent_dim(network: NetworkName, method: MethodName) -> int:
 
 
 def default_batch_size(network: NetworkName) -> int:
-    """Images a step where the user names none: 128 for `mlp` and `hog`; 32 for `conv`, whose maps then stay in the cache."""
+    """Images a step where the user names none: 128; 32 for `conv`, whose maps then stay in the cache."""
     return 32 if network == "conv" else 128
 
 

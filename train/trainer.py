@@ -14,6 +14,7 @@ from torch import Tensor
 
 from edge_runtime.errors import DataError
 from edge_runtime.prior import Prior, StandardNormal
+from edge_runtime.score import Term
 from train.aae import Learner, StepLosses, draw_prior
 from train.networks import Autoencoder, Discriminator, build_autoencoder
 from train.refine import Refinement
@@ -165,6 +166,10 @@ class Trainer:
         """Raw criteria (N, K) of all training images, from which thresholds come: here under the final weights."""
         return self.criteria_and_codes()[0]
 
+    def terms(self) -> dict[str, Term]:
+        """How criteria add up in the fused score."""
+        return self.autoencoder.terms(self.prior)
+
     def criteria_and_codes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Raw criteria (N, K) and codes (N, D) of all training images under the present weights."""
         return raw_criteria(self.autoencoder, self.prior, self.images)
@@ -175,9 +180,10 @@ class Trainer:
     def _phases(self) -> list[Phase]:
         return phases_of(self.settings)
 
-    def _fresh_learner(self, seed: int) -> Learner:
-        """Networks with weights drawn by the seed, and their optimisers."""
+    def _fresh_learner(self, seed: int, latent_dim: int | None = None) -> Learner:
+        """Networks with weights drawn by the seed, and their optimisers. latent_dim: None takes the settings'."""
         settings = self.settings
+        latent_dim = latent_dim or settings.latent_dim
         channels, height, width = self.input_size
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -186,10 +192,10 @@ class Trainer:
                 channels=channels,
                 height=height,
                 width=width,
-                latent_dim=settings.latent_dim,
+                latent_dim=latent_dim,
                 batch_norm=settings.method == "aae",
             )
-            discriminator = self._discriminator() if settings.method == "aae" else None
+            discriminator = self._discriminator(latent_dim) if settings.method == "aae" else None
         return Learner(
             # Channels last is 1.5 to 2.5 times faster for these convolutions on a CPU.
             autoencoder.to(self.device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
@@ -198,8 +204,8 @@ class Trainer:
             adversarial_weight=settings.adversarial_weight,
         )
 
-    def _discriminator(self) -> Discriminator:
-        return Discriminator(self.settings.latent_dim)
+    def _discriminator(self, latent_dim: int) -> Discriminator:
+        return Discriminator(latent_dim)
 
     def _close_phase(self, phase: Phase) -> None:
         """What follows the last epoch of a phase; here nothing."""

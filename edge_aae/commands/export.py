@@ -11,6 +11,7 @@ import click
 from edge_aae.commands.options import DEFAULT_MODEL, resolve_model
 from edge_runtime.errors import GateError
 from edge_runtime.extras import require
+from edge_runtime.score import Decision, FusedRule, UnionRule
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
@@ -136,10 +137,7 @@ def _describe(bundle: Bundle) -> list[str]:
         f"prior       {manifest['prior'].get('kind')}, {manifest['prior'].get('dim')} dimensions",
         f"decision    {manifest['decision']['rule']}, anomalous above score {bundle.decision.threshold:g}",
     ]
-    lines += [
-        f"  {name:<22} threshold {limit.threshold:.6g}, median {limit.center:.6g}"
-        for name, limit in bundle.decision.limits.items()
-    ]
+    lines += _describe_rule(bundle.decision, manifest["calibration"])
     lines += [
         f"training    {training.get('n_images')} images from {data.get('path')}, {training.get('epochs')} of "
         f"{training.get('epochs_planned')} epochs, {training.get('status')}, on {training.get('device')}",
@@ -157,4 +155,29 @@ def _describe(bundle: Bundle) -> list[str]:
                 f"{'passed' if report['passed'] else 'FAILED'}, {report['decision_flips']} flips, "
                 f"{report['n_frames']} frames"
             )
+    return lines
+
+
+def _describe_rule(decision: Decision, calibration: dict[str, Any]) -> list[str]:
+    if isinstance(decision, UnionRule):
+        return [
+            f"  {name:<22} threshold {limit.threshold:.6g}, median {limit.center:.6g}"
+            for name, limit in decision.limits.items()
+        ]
+    assert isinstance(decision, FusedRule), "there are two rules"
+    lines = [
+        f"  {name:<22} {term.weight:.4g} x {term.transform} of what lies above {term.floor:.4g}"
+        for name, term in decision.terms.items()
+    ]
+    found, share = calibration.get("limit", {}), calibration.get("contamination", {})
+    if found:
+        lines.append(
+            f"  asked false-alarm rate {found['target_fpr']:.3g} from {found['n']} out-of-fold scores"
+            + (", extrapolated" if found["extrapolated"] else "")
+        )
+    if share:
+        lines.append(
+            f"  training images that look anomalous {share['share']:.1%}, between {share['low']:.1%} "
+            f"and {share['high']:.1%}"
+        )
     return lines

@@ -11,6 +11,7 @@ import pytest
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.score import (
     CRITERIA,
+    Decision,
     Limit,
     UnionRule,
     anomaly_map,
@@ -171,8 +172,8 @@ def test_the_rule_survives_json(decision: Decision) -> None:
 
 
 def test_an_unknown_rule_is_refused_naming_the_known_one() -> None:
-    with pytest.raises(BundleError, match="decision rule is 'fused', this release knows 'union'; update edge-aae"):
-        decision_from_json({**UNION.to_json(), "rule": "fused"})
+    with pytest.raises(BundleError, match="decision rule is 'vote', this release knows 'union' and 'fused'; up"):
+        decision_from_json({**UNION.to_json(), "rule": "vote"})
 
 
 @pytest.mark.parametrize(

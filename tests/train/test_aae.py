@@ -218,7 +218,7 @@ def test_without_weight_the_adversary_leaves_the_autoencoder_alone() -> None:
 def test_draws_from_the_prior_are_standard_normal_and_follow_the_generator() -> None:
     def draw(seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return draw_prior(StandardNormal(3), 4000, generator, torch.device("cpu"))
+        return draw_prior(3, 4000, generator, torch.device("cpu"))
 
     draws = draw(0)
     assert draws.shape == (4000, 3)
@@ -264,7 +264,7 @@ def test_twenty_steps_give_the_golden_losses() -> None:
     generator = torch.Generator().manual_seed(2)
     for step, golden in enumerate(GOLDEN_CURVE):
         half = x[:16] if step % 2 else x[16:]
-        draws = draw_prior(StandardNormal(2), 16, generator, torch.device("cpu"))
+        draws = draw_prior(2, 16, generator, torch.device("cpu"))
         losses = learner.step(half, weights, draws, error_cap=2.2)
         measured = (losses.reconstruction.item(), losses.encoder.item(), losses.discriminator.item())
         assert measured == pytest.approx(golden, rel=GOLDEN_TOLERANCE), f"step {step}"
