@@ -119,7 +119,9 @@ def settings_named(names: str) -> list[Setting]:
         found = [s for s in every if s.pair.name == pair and (not alpha or f"{s.alpha:.3g}" == alpha)]
         if not found:
             known = ", ".join(s.name for s in PAIRS)
-            raise DataError(f"no setting {name!r}; expected all, or PAIR or PAIR:ALPHA of {known} and 0.05, 0.01, 0.001")
+            raise DataError(
+                f"no setting {name!r}; expected all, or PAIR or PAIR:ALPHA of {known} and 0.05, 0.01, 0.001"
+            )
         chosen += found
     return chosen
 
