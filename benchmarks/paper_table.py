@@ -1,7 +1,7 @@
 """The paper's table beside ours and baselines: 3 settings x 3 alphas x observed and unobserved, methods, seeds.
 
     python benchmarks/paper_table.py --device cuda                                   # the published schedule
-    python benchmarks/paper_table.py --epochs-scale 0.008 --max-epochs 8 --seeds 2   # a short one, for a CPU
+    python benchmarks/paper_table.py --epochs-scale 0.006 --max-epochs 6 --seeds 2   # a short one, for a CPU
 
 Every finished (setting, alpha, method, seed) leaves a JSON file in --work and is not done again unless its schedule or
 its recipe changed, so that an interrupted call goes on where it was. Results go to paper.json and paper.md in --out;

@@ -27,7 +27,12 @@ class StackedSequential:
         self.layers = _dense_layers(networks[0])
         states = [network.state_dict() for network in networks]
         trained = {name for name, _ in networks[0].named_parameters()}
-        stacked = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        # Dense weights lie as (in, out): gradients then come with the same strides, which a fused Adam relies on.
+        self._dense = {f"{name}.weight" for name, layer in self.layers if isinstance(layer, nn.Linear)}
+        stacked = {
+            name: torch.stack([state[name].T if name in self._dense else state[name] for state in states])
+            for name in states[0]
+        }
         self.parameters = {name: value.requires_grad_() for name, value in stacked.items() if name in trained}
         self.buffers = {name: value for name, value in stacked.items() if name not in trained}
 
@@ -35,8 +40,8 @@ class StackedSequential:
         """Output of each network on its own batch. Batch normalisation moves its running statistics."""
         for name, layer in self.layers:
             if isinstance(layer, nn.Linear):
-                weight = self.parameters[f"{name}.weight"]  # (M, out, in)
-                x = torch.baddbmm(self.parameters[f"{name}.bias"].unsqueeze(1), x, weight.transpose(1, 2))
+                weight = self.parameters[f"{name}.weight"]  # (M, in, out)
+                x = torch.baddbmm(self.parameters[f"{name}.bias"].unsqueeze(1), x, weight)
             elif isinstance(layer, nn.BatchNorm1d):
                 x = self._normalised(name, layer, x)
             else:
@@ -45,9 +50,8 @@ class StackedSequential:
 
     def write_back(self, member: int, network: nn.Module) -> None:
         """Copy one member's weights and statistics into its own network."""
-        network.load_state_dict(
-            {name: value[member].detach() for name, value in {**self.parameters, **self.buffers}.items()}
-        )
+        state = {name: value[member].detach() for name, value in {**self.parameters, **self.buffers}.items()}
+        network.load_state_dict({name: value.T if name in self._dense else value for name, value in state.items()})
 
     def keep(self, members: Tensor) -> None:
         """Go on with these members alone. members: (K,) indices."""
@@ -135,9 +139,7 @@ class StackedLearner:
         return new
 
     def _adam(self, parameters: list[Tensor]) -> torch.optim.Adam:
-        return torch.optim.Adam(
-            parameters, lr=self._learning_rate, fused=self._captured or None, capturable=self._captured
-        )
+        return torch.optim.Adam(parameters, lr=self._learning_rate, fused=True, capturable=self._captured)
 
     def _logits(self, z: Tensor) -> Tensor:
         assert self.discriminator is not None, "asked for with a discriminator alone"
@@ -151,7 +153,7 @@ class StackedLearner:
         parameters = optimizer.param_groups[0]["params"]
         # Members share no weight, so the gradient of the sum holds each member's own.
         for parameter, gradient in zip(parameters, torch.autograd.grad(losses.sum(), parameters), strict=True):
-            parameter.grad = gradient
+            parameter.grad = gradient.contiguous()  # no copy where strides are as they should be
         optimizer.step()
 
 
