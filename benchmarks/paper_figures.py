@@ -182,9 +182,8 @@ def _figure_3(runs: _Runs, path: Path, note: str) -> list[str]:
     plot_union(path, criteria, anomalous, limits, dict(zip(names, figures, strict=True)), note)
     return [
         "The two criteria of an AAE trained on clean T-shirts, for test T-shirts and Pullovers, with the limits p90 of",
-        "the error and p10 of the likelihood from training. BAcc, in brackets the paper's: "
-        + ", ".join(f"{n} {v:.2f} [{p}]" for n, v, p in zip(names, figures, (0.72, 0.73, "0.80"), strict=True))
-        + ".",
+        "the error and p10 of the likelihood from training. BAcc, in brackets the paper's:",
+        ", ".join(f"{n} {v:.2f} [{p}]" for n, v, p in zip(names, figures, (0.72, 0.73, "0.80"), strict=True)) + ".",
     ]
 
 
@@ -196,9 +195,9 @@ def _figure_4(runs: _Runs, path: Path, note: str) -> list[str]:
     found = int((last.candidates & last.anomalous).sum())
     return [
         "Codes of all training images (T-shirts, 5 % boots) at the end of pretraining, of rounds of refinement and of",
-        "re-training; candidates of the one-class SVM ringed. The circle holds 90 % of the prior. At the end "
-        f"{found} of {int(last.anomalous.sum())}",
-        f"boots are among {int(last.candidates.sum())} candidates.",
+        "re-training; candidates of the one-class SVM ringed, axes differ from panel to panel. The dashed circle holds",
+        f"90 % of the prior. At the end {found} of {int(last.anomalous.sum())} boots are among",
+        f"{int(last.candidates.sum())} candidates.",
     ]
 
 

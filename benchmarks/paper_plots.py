@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter, ScalarFormatter
 from numpy.typing import NDArray
 
 from benchmarks.paper_protocol import Setting
@@ -95,6 +96,9 @@ def plot_error_distributions(path: Path, history: Sequence[ErrorEpoch], shown: S
     wide.plot(epochs, [entry.tnr for entry in history], color=NORMAL, marker=".", label="TNR at T")
     wide.plot(epochs, [entry.tpr for entry in history], color=ANOMALOUS, marker=".", label="TPR at T")
     wide.set_xscale("log")
+    wide.xaxis.set_major_formatter(ScalarFormatter())
+    wide.xaxis.set_minor_formatter(NullFormatter())
+    wide.set_ylim(0, 1.02)
     wide.set_xlabel("epoch")
     wide.set_ylabel("share of training images")
     other = wide.twinx()
@@ -123,22 +127,23 @@ def plot_union(
     plt.xlim(criteria[:, 1].min(), float(np.quantile(criteria[:, 1], 0.995)))
     plt.xlabel("-log p(z), nats")
     plt.ylabel("reconstruction error")
-    plt.legend(title=", ".join(f"{name} {value:.2f}" for name, value in figures.items()))
-    _save(path, f"Clean T-shirts, test images; {note}")
+    plt.legend(loc="upper right", markerscale=3, fontsize="small")
+    plt.title("BAcc: " + ", ".join(f"{name} {value:.2f}" for name, value in figures.items()), fontsize="medium")
+    _save(path, f"AAE trained on clean T-shirts, test images\n{note}")
 
 
 def plot_latent_stages(path: Path, stages: Sequence[RefinementStage], title: str) -> None:
     """The latent plane at each stage."""
     figure, axes = plt.subplots(1, len(stages), figsize=(3.1 * len(stages), 3.6), layout="constrained")
-    span = float(np.quantile(np.abs(np.concatenate([stage.codes for stage in stages])), 0.998)) * 1.05
     # P(|z| < r) = 1 - exp(-r^2 / 2) in two dimensions.
     circle = math.sqrt(-2.0 * math.log(1.0 - LIMIT_QUANTILE))
     for axis, stage in zip(axes, stages, strict=True):
         for mask, colour, label in ((~stage.anomalous, NORMAL, "normal"), (stage.anomalous, ANOMALOUS, "anomalous")):
             axis.scatter(*stage.codes[mask].T, s=4, color=colour, alpha=0.5, linewidths=0, label=label)
         rings = stage.codes[stage.candidates]
-        axis.scatter(*rings.T, s=16, facecolors="none", edgecolors=LIMIT, linewidths=0.4, label="candidates")
+        axis.scatter(*rings.T, s=14, facecolors="none", edgecolors=LIMIT, linewidths=0.3, alpha=0.6, label="candidates")
         axis.add_patch(plt.Circle((0, 0), circle, fill=False, color="#888888", linestyle="--"))
+        span = max(1.5 * circle, float(np.quantile(np.abs(stage.codes), 0.995)) * 1.05)
         axis.set_xlim(-span, span)
         axis.set_ylim(-span, span)
         axis.set_aspect("equal")
@@ -158,6 +163,7 @@ def plot_bars_and_boxes(
     _, axes = plt.subplots(2, len(settings), figsize=(4 * len(settings), 7), layout="constrained")
     for axis, setting in zip(axes[0], settings, strict=True):
         _bars(axis, setting, bars)
+    axes[0, 0].legend(loc="lower left", fontsize="small", ncols=2)
     for axis, setting in zip(axes[1], settings, strict=True):
         before, after = boxes[setting.name]
         groups = [stage.errors[stage.anomalous == which] for which in (False, True) for stage in (before, after)]
@@ -190,7 +196,6 @@ def _bars(axis: Axes, setting: Setting, bars: dict[tuple[str, str, str], list[fl
     axis.set_ylim(0.4, 1.0)
     axis.set_ylabel("BAcc")
     axis.set_title(setting.pair.title)
-    axis.legend(fontsize="small", ncols=2)
 
 
 def _save(path: Path, title: str) -> None:
