@@ -31,7 +31,7 @@ from benchmarks.paper_protocol import PAIRS, Setting, default_data
 from benchmarks.paper_schedule import paper_settings
 from edge_runtime.errors import ConfigError, EdgeAaeError
 from edge_runtime.metrics import balanced_accuracy
-from train.calibrate import calibrate
+from train.calibrate import calibrate_union
 from train.data import DataSettings, load_training_set
 from train.scoring import raw_criteria
 from train.session import pick_device
@@ -167,7 +167,7 @@ def _figure_3(runs: _Runs, path: Path, note: str) -> list[str]:
     trainer = Trainer(runs.settings(PULLOVER, "aae"), load_training_set(clean, "mlp").images, runs.device)
     trainer.run()
     training, _ = trainer.criteria_and_codes()
-    _, decision = calibrate(training, "aae")
+    _, decision = calibrate_union(training, "aae")
     limits = [decision.limits[name].threshold for name in ("reconstruction_error", "neg_log_prior")]
     test = PULLOVER.test_set(runs.data)
     assert test.labels is not None, "the original sets have labels"

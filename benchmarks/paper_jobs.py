@@ -20,7 +20,7 @@ from benchmarks.paper_protocol import Setting, evaluate
 from benchmarks.paper_schedule import PAPER_METHODS, paper_settings, robust_settings
 from edge_runtime import __version__
 from edge_runtime.labelled import LabelledImages
-from train.calibrate import calibrate
+from train.calibrate import calibrate_union
 from train.refine import REFINEMENTS
 from train.run_folder import RunFolder
 from train.scoring import raw_criteria
@@ -151,7 +151,7 @@ def _side_by_side(jobs: list[Job], device: torch.device, data: Path) -> Iterator
     for job in jobs:
         trainer = trainers[job.name]
         criteria, _ = trainer.criteria_and_codes()
-        _, decision = calibrate(criteria, trainer.settings.method)
+        _, decision = calibrate_union(criteria, trainer.settings.method)
         test = _test_set(job.setting, data)
         inputs = torch.tensor(test.images).unsqueeze(1).to(device)  # (n, 1, H, W)
         scores = decision.score(raw_criteria(trainer.autoencoder, trainer.prior, inputs)[0])
@@ -233,10 +233,17 @@ def _result(
         "key": job.key,
         "cells": cells,
         "seconds": round(seconds, 1),
-        "device": torch.cuda.get_device_name(device) if device is not None and device.type == "cuda" else "cpu",
+        "device": _device_name(device),
         "threads": torch.get_num_threads(),
         "versions": {"edge-aae": __version__, **_versions("torch", "numpy", "scikit-learn", "pyod")},
     }
+
+
+def _device_name(device: torch.device | None) -> str:
+    if device is None or device.type == "cpu":
+        return "cpu"
+    precision = "TF32" if torch.get_float32_matmul_precision() == "high" else "float32"
+    return f"{torch.cuda.get_device_name(device)}, products in {precision}"
 
 
 def _versions(*packages: str) -> dict[str, str]:

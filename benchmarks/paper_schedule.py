@@ -49,9 +49,16 @@ def paper_settings(setting: Setting, method: str, seed: int, *, scale: float, ca
 
 
 def robust_settings(seed: int) -> TrainSettings:
-    """The product's own refinement with its defaults; its schedule is not scaled."""
-    refine: RefineName = "robust"  # type: ignore[assignment]
-    return _mlp_settings("aae", refine, default_schedule("mlp", "aae", refine), seed)
+    """The product's own refinement on its own network, with its defaults; the schedule is not scaled."""
+    return TrainSettings(
+        network="hog",
+        method="aae",
+        refine="robust",
+        latent_dim=default_latent_dim("hog", "aae"),
+        schedule=default_schedule("hog", "aae", "robust"),
+        batch_size=default_batch_size("hog"),
+        seed=seed,
+    )
 
 
 def _mlp_settings(method: MethodName, refine: RefineName, schedule: Schedule, seed: int) -> TrainSettings:

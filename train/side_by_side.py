@@ -7,6 +7,7 @@ Phases, refinement and networks are those of each run's own `Trainer`, which hol
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +76,10 @@ class SideBySide:
 
         on_progress is told at most every CHUNK steps; on_finished gets a trainer as soon as it is done.
         """
+        with torch.cuda.device(self.device) if self.captured else nullcontext():
+            self._run(on_progress, on_finished)
+
+    def _run(self, on_progress: Callable[[Progress], None], on_finished: Callable[[Trainer], None]) -> None:
         while self._open_phases(on_finished):
             n = min(CHUNK, *(member.steps_left for member in self.members))
             batches, draws = zip(*(member.draw(n) for member in self.members), strict=True)
