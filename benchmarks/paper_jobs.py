@@ -76,9 +76,9 @@ def job_of(setting: Setting, method: str, seed: int, *, scale: float, cap: int |
         settings = paper_settings(setting, method, seed, scale=scale, cap=cap)
         # Named one by one, so that a setting which other methods gain does not undo hours of training.
         chosen = {
-            name: getattr(settings, name)
-            for name in ("method", "refine", "latent_dim", "batch_size", "learning_rate", "adversarial_weight")
+            name: getattr(settings, name) for name in ("method", "refine", "latent_dim", "batch_size", "learning_rate")
         }
+        chosen["adversarial_weight"] = settings.adversary_pull
         chosen["schedule"] = asdict(settings.schedule)
         if settings.refine == "itsr":
             names = ("nu", "rounds", "retrain_percentile", "negative_weight", "error_cap")

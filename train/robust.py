@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_runtime.prior import StandardNormal
 from edge_runtime.score import Term, sum_of_terms
 from train.aae import StepLosses, draw_prior
 from train.density import fit_normal
@@ -193,6 +194,7 @@ class RobustTrainer(Trainer):
         number = next(index for index, other in enumerate(self.phases) if other == phase)
         latent_dim = self.settings.robust.screen_latent if phase.name == "screen" else self.settings.latent_dim
         self.learner = self._fresh_learner(self.settings.seed * len(self.phases) + number, latent_dim)
+        self.prior = StandardNormal(latent_dim)
         if self._standardisation is not None:
             autoencoder = self.autoencoder
             assert isinstance(autoencoder, HogNetwork), "only it standardises"

@@ -211,7 +211,7 @@ def _check(trainers: Sequence[Trainer]) -> None:
             "latent_dim": settings.latent_dim,
             "batch_size": settings.batch_size,
             "learning_rate": settings.learning_rate,
-            "adversarial_weight": settings.adversarial_weight,
+            "adversarial_weight": settings.adversary_pull,
             "image shape": tuple(trainer.images.shape[1:]),
             "device": trainer.device,
         }

@@ -201,7 +201,7 @@ class Trainer:
             autoencoder.to(self.device).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             discriminator.to(self.device) if discriminator is not None else None,
             learning_rate=settings.learning_rate,
-            adversarial_weight=settings.adversarial_weight,
+            adversarial_weight=settings.adversary_pull,
         )
 
     def _discriminator(self, latent_dim: int) -> Discriminator:

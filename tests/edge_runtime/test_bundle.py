@@ -255,7 +255,9 @@ def test_a_manifest_value_of_another_type_is_refused(small: Bundle, tmp_path: Pa
 def test_criteria_of_another_release_are_refused(small: Bundle, tmp_path: Path) -> None:
     manifest, files = parts(small)
     (tmp_path / "x.aae").write_bytes(packed({**manifest, "criteria": ["gradient_error"]}, files))
-    with pytest.raises(BundleError, match=r"has criteria \['gradient_error'\], expected \['reconstruction_error', 'neg_"):
+    with pytest.raises(
+        BundleError, match=r"has criteria \['gradient_error'\], expected \['reconstruction_error', 'neg_"
+    ):
         Bundle.open(tmp_path / "x.aae")
 
 

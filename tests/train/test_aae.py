@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from edge_runtime.prior import StandardNormal
 from train.aae import ADVERSARIAL_CAP, Learner, draw_prior, weighted_mean
 from train.networks import Autoencoder, Discriminator, build_autoencoder
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from edge_runtime.prior import StandardNormal
 from train.networks import Autoencoder, build_autoencoder
-from train.scoring import CHUNK, criteria_of, map_peaks, raw_criteria
+from train.scoring import CHUNK, map_peaks, raw_criteria
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -21,7 +21,7 @@ def two_pixel_network() -> Autoencoder:
     with torch.no_grad():
         encoder.weight.copy_(torch.tensor([[3.0, 0, 0, 0], [0, 0, 0, 4.0]]))
         decoder.weight.zero_()
-    return Autoencoder(nn.Sequential(nn.Flatten(), encoder), nn.Sequential(decoder, nn.Unflatten(1, (1, 2, 2))))
+    return Autoencoder(nn.Sequential(nn.Flatten(), encoder), nn.Sequential(decoder, nn.Unflatten(1, (1, 2, 2))), 2)
 
 
 def random_images(n: int) -> torch.Tensor:
@@ -34,11 +34,11 @@ def conv_network() -> Autoencoder:
 
 
 def test_the_criteria_are_euclidean_error_and_negative_log_density_in_nats() -> None:
-    x = torch.zeros(2, 1, 2, 2)
-    x_hat = torch.tensor([[[[0.6, 0.0], [0.0, 0.8]]], [[[0.0, 0.0], [0.0, 0.0]]]])
-    criteria = criteria_of(x, x_hat, torch.tensor([[3.0, 4.0], [0.0, 0.0]]), StandardNormal(2))
-    # sqrt(0.36 + 0.64), 25 / 2 + log(2 pi); 0, log(2 pi)
-    assert criteria.flatten().tolist() == pytest.approx([1.0, 12.5 + LOG_2PI, 0.0, LOG_2PI], rel=1e-6)
+    x = torch.tensor([[[[0.6, 0.0], [0.0, 0.8]]], [[[0.0, 0.0], [0.0, 0.0]]]])
+    measured = two_pixel_network().measure(x, StandardNormal(2))
+    # sqrt(0.36 + 0.64), (1.8^2 + 3.2^2) / 2 + log(2 pi); 0, log(2 pi)
+    assert measured.criteria.flatten().tolist() == pytest.approx([1.0, 6.74 + LOG_2PI, 0.0, LOG_2PI], rel=1e-6)
+    assert measured.anomaly_map[0].flatten().tolist() == pytest.approx([0.36, 0.0, 0.0, 0.64])
 
 
 def test_raw_criteria_scale_uint8_images_to_0_to_1() -> None:
@@ -84,20 +84,22 @@ def test_raw_criteria_of_one_image_do_not_depend_on_the_others() -> None:
 
 def test_the_peak_of_a_map_is_its_worst_pixel_s_squared_error_averaged_over_channels() -> None:
     images = torch.tensor([[[[255, 0], [0, 51]]], [[[0, 51], [0, 0]]]], dtype=torch.uint8)
-    peaks = map_peaks(two_pixel_network(), images)  # reconstructs everything as black
+    peaks = map_peaks(two_pixel_network(), StandardNormal(2), images)  # reconstructs everything as black
     assert peaks.tolist() == pytest.approx([1.0, 0.04])
     black = nn.Linear(6, 6, bias=False)
     nn.init.zeros_(black.weight)
-    network = Autoencoder(nn.Flatten(), nn.Sequential(black, nn.Unflatten(1, (3, 1, 2))))
+    network = Autoencoder(nn.Flatten(), nn.Sequential(black, nn.Unflatten(1, (3, 1, 2))), 6)
     colour = torch.tensor([[[[255, 0]], [[0, 0]], [[0, 51]]]], dtype=torch.uint8)
-    assert map_peaks(network, colour).tolist() == pytest.approx([1.0 / 3.0])
+    assert map_peaks(network, StandardNormal(6), colour).tolist() == pytest.approx([1.0 / 3.0])
 
 
 def test_peaks_of_many_images_keep_their_order_and_leave_the_network_as_it_was() -> None:
     images = random_images(CHUNK + 3)
     network = conv_network().train()
-    peaks = map_peaks(network, images)
+    peaks = map_peaks(network, StandardNormal(3), images)
     assert peaks.shape == (CHUNK + 3,)
     assert network.training
     for index in (0, CHUNK, CHUNK + 2):
-        np.testing.assert_allclose(peaks[index], map_peaks(network, images[index : index + 1])[0], rtol=1e-4)
+        np.testing.assert_allclose(
+            peaks[index], map_peaks(network, StandardNormal(3), images[index : index + 1])[0], rtol=1e-4
+        )
