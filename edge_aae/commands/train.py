@@ -19,6 +19,8 @@ RESUME_KEEPS = {"out", "resume", "device"}
 
 INTERRUPTED = 130
 
+FILE = click.Path(path_type=Path)
+
 
 @click.command(short_help="Train a detector on unsorted images.")
 @click.argument("data", required=False)
@@ -58,6 +60,9 @@ INTERRUPTED = 130
     default=(),
     help="Mix in unmarked anomalies: 2:0.05 makes 5 % of the training set class 2.",
 )
+@click.option("--keep", type=FILE, help="Images that are normal: names, one a line, or a CSV with a column `name`.")
+@click.option("--reject", type=FILE, help="Images that are anomalous, named likewise.")
+@click.option("--labels", type=FILE, help="A few known images: CSV name,label; 0 or good is normal, else a defect.")
 @click.option("--max-bad", type=PERCENT, default="1%", show_default=True, help="Unreadable images tolerated.")
 @click.option("--latent", type=int, help="Latent dimensions.  [default: mlp 2 (ae 32), conv 32]")
 @click.option("--epochs", type=int, help="Epochs of training (itsr: of pretraining).")
@@ -97,6 +102,7 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """DataSettings and TrainSettings from the options; defaults that depend on data and network are filled in."""
     from edge_runtime.labelled import is_labelled_set
     from train.data import DataSettings
+    from train.guidance import GuidanceFiles
     from train.settings import (
         NetworkName,
         Schedule,
@@ -125,6 +131,7 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         fit=options["fit"],
         roi=options["roi"],
         max_bad=options["max_bad"],
+        guidance=GuidanceFiles.of(keep=options["keep"], reject=options["reject"], labels=options["labels"]),
         seed=options["seed"],
     )
     train_settings = TrainSettings(
