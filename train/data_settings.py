@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
 from train.guidance import GuidanceFiles
+from train.image_store import CacheName
 
 __all__ = ["DataSettings"]
 
@@ -29,6 +31,12 @@ class DataSettings:
     roi: tuple[int, int, int, int] | None = None
     max_bad: float = 0.01
     """Share of images that may be unreadable."""
+    sample_fps: float = 2.0
+    """Frames a second taken from a video: a part that passes within a second is seen about twice."""
+    drop_duplicates: bool | None = None
+    """Near-duplicates are left out; None: of videos alone, where they say how long nothing moved."""
+    cache: CacheName = "auto"
+    """Where the images are held; auto: in memory, or on disk where they would take half of what is free."""
     guidance: GuidanceFiles = field(default_factory=GuidanceFiles)
     """A person's corrections and labels."""
     seed: int = 0
@@ -37,6 +45,10 @@ class DataSettings:
     def __post_init__(self) -> None:
         if not 0.0 <= self.max_bad <= 1.0:
             raise ConfigError(f"--max-bad is {self.max_bad:.2%}, expected between 0% and 100%")
+        if not (math.isfinite(self.sample_fps) and self.sample_fps > 0.0):
+            raise ConfigError(f"--sample-fps is {self.sample_fps}, expected frames a second, above 0")
+        if self.cache not in ("auto", "memory", "disk"):
+            raise ConfigError(f"--cache is {self.cache!r}, expected auto, memory or disk")
         for label, share in self.contaminate:
             if not 0.0 < share < 1.0:
                 raise ConfigError(f"--contaminate {label}:{share}, expected a share between 0 and 1, such as 2:0.05")

@@ -7,16 +7,16 @@ import logging
 import math
 from pathlib import Path
 
-import numpy as np
-
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.images import list_images, read_image
 from edge_runtime.preprocess import Frame
 from train.data_settings import DataSettings
+from train.image_store import ImageWriter
+from train.near_duplicates import without_duplicates
 from train.networks import NetworkName, smallest_side
-from train.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, check_memory, preprocess_for, spread
+from train.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
 
-__all__ = ["load_folder"]
+__all__ = ["is_grey", "load_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,10 @@ PROBED_FILES = 64
 """Files looked at, evenly spread, to settle channels and fit where the user names none."""
 
 
-def load_folder(settings: DataSettings, folder: Path, network: NetworkName) -> TrainingSet:
+def load_folder(
+    settings: DataSettings, folder: Path, network: NetworkName, cache_folder: Path | None = None
+) -> TrainingSet:
+    """The images of a folder; raises DataError and ConfigError as load_training_set does."""
     files = list_images(folder)
     if not files:
         raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image, at any depth")
@@ -39,8 +42,10 @@ def load_folder(settings: DataSettings, folder: Path, network: NetworkName) -> T
         native=(PHOTO_SIDE, PHOTO_SIDE),
         same_aspect=max(aspects) - min(aspects) <= SAME_ASPECT,
     )
-    check_memory(len(files), preprocess)
-    images, names, bad = [], [], []
+    writer = ImageWriter(preprocess.input_shape, len(files), settings.cache, cache_folder)
+    names: list[str] = []
+    bad: list[tuple[str, str]] = []
+    duplicates: list[tuple[str, str]] = []
     raw_names = {str(file) for file in spread(files)}
     raw_frames = []
     for file in files:
@@ -48,7 +53,7 @@ def load_folder(settings: DataSettings, folder: Path, network: NetworkName) -> T
         frame, reason = _try_read(file, minimum=smallest_side(network))
         if frame is not None:
             try:
-                images.append(preprocess(frame))
+                writer.append(preprocess(frame))
             except FrameError as error:
                 reason = str(error)
             else:
@@ -58,7 +63,11 @@ def load_folder(settings: DataSettings, folder: Path, network: NetworkName) -> T
                 continue
         bad.append((name, reason))
     _check_bad(settings, folder, bad, len(files))
-    return TrainingSet(np.stack(images), names, None, preprocess, raw_frames, bad)
+    store = writer.store()
+    if settings.drop_duplicates:
+        store, kept, duplicates = without_duplicates(store, names)
+        names = [names[index] for index in kept]
+    return TrainingSet(store, names, None, preprocess, raw_frames, bad, duplicates)
 
 
 def _probe(folder: Path, files: list[Path]) -> tuple[bool, list[float]]:
@@ -72,7 +81,7 @@ def _probe(folder: Path, files: list[Path]) -> tuple[bool, list[float]]:
         if frame is None:
             logger.debug("not probed: %s", reason)
             continue
-        grey = grey and _is_grey(frame)
+        grey = grey and is_grey(frame)
         aspects.append(math.log(frame.shape[1] / frame.shape[0]))
     if not aspects:
         raise DataError(f"none of {len(files)} images in {folder} can be read; the first: {_try_read(files[0])[1]}")
@@ -107,7 +116,8 @@ def _check_bad(settings: DataSettings, folder: Path, bad: list[tuple[str, str]],
     logger.warning("skipped %d of %d images", len(bad), n_files)
 
 
-def _is_grey(frame: Frame) -> bool:
+def is_grey(frame: Frame, *, tolerance: int = 0) -> bool:
+    """Whether a frame has no colour: channels that nowhere differ by more than so many grey levels."""
     if frame.ndim == 2:
         return True
-    return bool((frame[:, :, 0] == frame[:, :, 1]).all() and (frame[:, :, 1] == frame[:, :, 2]).all())
+    return bool((frame.max(axis=2) - frame.min(axis=2) <= tolerance).all())

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
 from edge_runtime.labelled import LabelledImages
 from train.data_settings import DataSettings
+from train.image_store import ImageWriter
+from train.near_duplicates import without_duplicates
 from train.networks import NetworkName, smallest_side
-from train.training_set import TrainingSet, check_memory, preprocess_for, spread
+from train.training_set import TrainingSet, preprocess_for, spread
 
 __all__ = ["load_labelled"]
 
 
-def load_labelled(settings: DataSettings, data: LabelledImages, network: NetworkName) -> TrainingSet:
+def load_labelled(
+    settings: DataSettings, data: LabelledImages, network: NetworkName, cache_folder: Path | None = None
+) -> TrainingSet:
+    """The training images of a labelled set; raises DataError and ConfigError as load_training_set does."""
     chosen = _choose(settings, data)
     frames = data.images[chosen]
     height, width = frames.shape[1:3]
@@ -30,11 +37,17 @@ def load_labelled(settings: DataSettings, data: LabelledImages, network: Network
         native=(height, width),
         same_aspect=True,
     )
-    check_memory(len(frames), preprocess)
-    images = np.stack([preprocess(frame) for frame in frames])
-    names = [str(index) for index in chosen]
+    writer = ImageWriter(preprocess.input_shape, len(frames), settings.cache, cache_folder)
+    for frame in frames:
+        writer.append(preprocess(frame))
+    store, names = writer.store(), [str(index) for index in chosen]
     labels = data.labels[chosen] if data.labels is not None else None
-    return TrainingSet(images, names, labels, preprocess, list(spread(frames)))
+    duplicates: list[tuple[str, str]] = []
+    if settings.drop_duplicates:
+        store, kept, duplicates = without_duplicates(store, names)
+        names = [names[index] for index in kept]
+        labels = labels[kept] if labels is not None else None
+    return TrainingSet(store, names, labels, preprocess, list(spread(frames)), duplicates=duplicates)
 
 
 def _choose(settings: DataSettings, data: LabelledImages) -> NDArray[np.int64]:

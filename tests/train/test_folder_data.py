@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import train.folder_data
-import train.training_set
+import train.image_store
 from edge_runtime.errors import ConfigError, DataError
 from train.data import DataSettings, TrainingSet, load_training_set
 
@@ -228,7 +228,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no data at .*nowhere; expected a folder of images, an IDX folder or an"):
+    with pytest.raises(DataError, match=r"no data at .*nowhere; expected a folder of images, a video, an IDX folder"):
         load(tmp_path / "nowhere")
 
 
@@ -257,6 +257,7 @@ def test_frames_of_more_than_two_megabytes_are_not_kept(photos: Path, monkeypatc
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="free memory is read from /proc/meminfo")
 def test_images_that_do_not_fit_the_memory_are_refused(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train.training_set, "MEMORY_SHARE", 1e-9)
-    with pytest.raises(DataError, match=r"10 images of \(128, 128, 1\) need 0\.0 GiB, \d+\.\d GiB are free; use fewer"):
-        load(photos)
+    monkeypatch.setattr(train.image_store, "MEMORY_SHARE", 1e-9)
+    with pytest.raises(DataError, match=r"10 images of \(128, 128, 1\) need 0\.0 GiB, .* free; use --cache disk"):
+        load(photos, cache="memory")
+    assert isinstance(load(photos).store, train.image_store.DiskStore)
