@@ -70,7 +70,7 @@ def train(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is not empty; name another --out, or go on with it through --resume")
     torch_device = pick_device(device)
-    images = load_training_set(data, settings.network)
+    images = load_training_set(data, settings.network, out)
     trainer = _trainer(settings, images, torch_device)
     config = RunConfig(
         edge_aae=__version__,
@@ -105,7 +105,7 @@ def resume(out: Path, *, device: str = "auto") -> TrainingOutcome:
     config = folder.read_config()
     if config.status == "complete":
         raise ConfigError(f"{out} is complete ({config.epochs_done} epochs); there is nothing to resume")
-    images = load_training_set(config.data, config.train.network)
+    images = load_training_set(config.data, config.train.network, out)
     if images.sha256() != config.images_sha256:
         raise DataError(
             f"the images in {config.data.path} are not those {out} was trained on "

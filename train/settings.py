@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
+from train.augment import AugmentSettings
 from train.networks import NETWORKS, NetworkName
 from train.refine import REFINEMENTS, ItsrSettings, RefineName
 from train.robust_settings import RobustSettings
@@ -110,6 +111,8 @@ class TrainSettings:
     """Weight of the encoder's adversarial loss (nats) against the reconstruction error (Euclidean). With 4 the codes
     reach the prior within short schedules: 2000 T-shirts with 5 % boots, 40 epochs, seeds 0 and 1, ITSR's candidates
     held 104 and 105 of 105 boots, with 1 they held 74 and 74."""
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    """How training images are changed in every batch; the defaults change nothing."""
     seed: int = 0
     itsr: ItsrSettings = field(default_factory=ItsrSettings)
     robust: RobustSettings = field(default_factory=RobustSettings)
@@ -165,6 +168,7 @@ class TrainSettings:
                 **{
                     **values,
                     "schedule": Schedule(**values["schedule"]),
+                    "augment": AugmentSettings(**values["augment"]),
                     "itsr": ItsrSettings(**values["itsr"]),
                     "robust": RobustSettings(**values["robust"]),
                 }
