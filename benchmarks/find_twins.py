@@ -2,8 +2,8 @@
 
     python benchmarks/find_twins.py TRAIN TEST --out FILE
 
-Writes three files: FILE, the pairs as CSV; FILE with .txt, the names of both sides, one a line, to be left out of
-benchmarks; FILE with .png, a contact sheet of pairs, training image above test image, from the least alike to the most.
+Writes three files: FILE, the pairs as CSV; FILE with .txt, the names of both sides and of their twins in training, one
+a line, to be left out of benchmarks; FILE with .png, a contact sheet of pairs, training image above test image, from the least alike to the most.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 
 from edge_runtime.files import csv_bytes, write_atomically
 from edge_runtime.images import list_images, read_image
+from edge_runtime.preprocess import Frame
 from train.report import contact_sheet
 from train.twins import LEAST_CORRELATION, Twin, TwinFinder
 
@@ -36,7 +37,8 @@ def main(train: Path, test: Path, out: Path, least: float) -> None:
     train_files, test_files = list_images(train), list_images(test)
     known, looked_up = [read_image(file) for file in train_files], [read_image(file) for file in test_files]
     side = max(max(frame.shape[:2]) for frame in known + looked_up)
-    tried = list(TwinFinder(known, largest_side=side).pairs(looked_up, least=least))
+    finder = TwinFinder(known, largest_side=side)
+    tried = list(finder.pairs(looked_up, least=least))
     twins = sorted((twin for twin in tried if twin.correlation >= least), key=lambda twin: twin.correlation)
     below = [twin.correlation for twin in tried if twin.correlation < least]
 
@@ -49,6 +51,11 @@ def main(train: Path, test: Path, out: Path, least: float) -> None:
     of_normal = {twin.of for twin in twins if folder_of[twin.index] == "good"}
     print(f"\n{len(of_train)} of {len(train_files)} training images have a twin in the test set", end="")
     print(f", {len(of_normal)} of them a twin in good/" if "good" in n_all else "")
+    # A photograph that is no match for the test image itself can be one for another photograph of the same object.
+    siblings = _siblings(finder, known, of_train, least)
+    print(
+        f"{len(siblings)} more are twins of those; {len(train_files) - len(of_train | siblings)} are left without them all"
+    )
     if twins and below:
         print(f"correlations: twins from {twins[0].correlation:.3f}, others up to {max(below):.3f}")
 
@@ -58,10 +65,16 @@ def main(train: Path, test: Path, out: Path, least: float) -> None:
             ["test", "train", "correlation"], [_row(twin, test, test_files, train, train_files) for twin in twins]
         ),
     )
-    names = {f"train/{train_files[index].relative_to(train).as_posix()}" for index in of_train}
+    names = {f"train/{train_files[index].relative_to(train).as_posix()}" for index in of_train | siblings}
     names |= {f"test/{test_files[twin.index].relative_to(test).as_posix()}" for twin in twins}
     write_atomically(out.with_suffix(".txt"), "".join(f"{name}\n" for name in sorted(names)).encode())
     _write_sheet(out.with_suffix(".png"), twins, known, looked_up, test_files)
+
+
+def _siblings(finder: TwinFinder, known: list[Frame], of_train: set[int], least: float) -> set[int]:
+    """Known images that are twins of some of them, and not among those."""
+    pairs = finder.pairs([known[index] for index in sorted(of_train)], least=least)
+    return {twin.of for twin in pairs if twin.correlation >= least} - of_train
 
 
 def _row(twin: Twin, test: Path, test_files: list[Path], train: Path, train_files: list[Path]) -> tuple[str, str, str]:
@@ -69,7 +82,9 @@ def _row(twin: Twin, test: Path, test_files: list[Path], train: Path, train_file
     return tested.as_posix(), trained.as_posix(), f"{twin.correlation:.3f}"
 
 
-def _write_sheet(path: Path, twins: list[Twin], known: list, looked_up: list, test_files: list[Path]) -> None:
+def _write_sheet(
+    path: Path, twins: list[Twin], known: list[Frame], looked_up: list[Frame], test_files: list[Path]
+) -> None:
     """The least alike pairs and a spread of the rest: ten pairs a double row."""
     least = twins[: SHEET_COLUMNS // 2]
     rest = twins[SHEET_COLUMNS // 2 :]
