@@ -3,7 +3,8 @@
     python benchmarks/find_twins.py TRAIN TEST --out FILE
 
 Writes three files: FILE, the pairs as CSV; FILE with .txt, the names of both sides and of their twins in training, one
-a line, to be left out of benchmarks; FILE with .png, a contact sheet of pairs, training image above test image, from the least alike to the most.
+a line, to be left out of benchmarks; FILE with .png, a contact sheet of pairs, training image above test image, the
+least alike first.
 """
 
 from __future__ import annotations
@@ -53,9 +54,8 @@ def main(train: Path, test: Path, out: Path, least: float) -> None:
     print(f", {len(of_normal)} of them a twin in good/" if "good" in n_all else "")
     # A photograph that is no match for the test image itself can be one for another photograph of the same object.
     siblings = _siblings(finder, known, of_train, least)
-    print(
-        f"{len(siblings)} more are twins of those; {len(train_files) - len(of_train | siblings)} are left without them all"
-    )
+    n_left = len(train_files) - len(of_train | siblings)
+    print(f"{len(siblings)} more are twins of those; without them all {n_left} are left")
     if twins and below:
         print(f"correlations: twins from {twins[0].correlation:.3f}, others up to {max(below):.3f}")
 
