@@ -30,7 +30,7 @@ BATCHES = 200
 
 
 @click.command()
-@click.option("--images", default="1000,4000,16000,64000", show_default=True, help="Numbers of images.")
+@click.option("--images", default="1000,4000,16000,32000", show_default=True, help="Numbers of images.")
 @click.option("--out", type=click.Path(path_type=Path), help="Markdown file; standard output if not named.")
 @click.option("--measure", nargs=2, hidden=True, help="FOLDER CACHE: what each process runs.")
 def main(images: str, out: Path | None, measure: tuple[str, str] | None) -> None:
@@ -130,18 +130,15 @@ def _report(rows: list) -> str:
             f"| {n_images:,} | {n_images * SIDE * SIDE / 2**20:.0f} MiB | {memory['peak_mib']:.0f} MiB | "
             f"{disk['peak_mib']:.0f} MiB | {memory['batch_ms']:.2f} | {disk['batch_ms']:.2f} |"
         )
-    (first, first_memory, first_disk), (last, last_memory, last_disk) = rows[0], rows[-1]
+    (first, first_memory, _), (last, last_memory, _) = rows[0], rows[-1]
+    on_disk = [disk["peak_mib"] for _, _, disk in rows]
     if last > first:
-        slopes = [
-            1024 * (after["peak_mib"] - before["peak_mib"]) / (last - first)
-            for before, after in ((first_memory, last_memory), (first_disk, last_disk))
-        ]
+        slope = 1024 * (last_memory["peak_mib"] - first_memory["peak_mib"]) / (last - first)
         lines += [
             "",
-            f"From the first row to the last an image adds {slopes[0]:.1f} KiB in memory, {slopes[1]:.2f} KiB on disk;",
-            f"its pixels are {SIDE * SIDE / 1024:.0f} KiB. At that rate a million images take",
-            f"{(last_memory['peak_mib'] + slopes[0] * (1e6 - last) / 1024) / 1024:.1f} GiB in memory and "
-            f"{(last_disk['peak_mib'] + slopes[1] * (1e6 - last) / 1024) / 1024:.1f} GiB on disk (extrapolated).",
+            f"In memory an image adds {slope:.1f} KiB from the first row to the last; its pixels are",
+            f"{SIDE * SIDE / 1024:.0f} KiB. On disk the peak lies between {min(on_disk):.0f} and {max(on_disk):.0f}",
+            "MiB, whatever the number. The file still lay in the system's cache: a disk's own delay is not in the times.",
         ]
     return "\n".join(lines) + "\n"
 
