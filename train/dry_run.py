@@ -13,7 +13,7 @@ import torch
 
 from train.data import DataSettings, TrainingSet, load_training_set
 from train.image_store import DiskStore
-from train.session import pick_device
+from train.session import pick_device, trainer_for
 from train.settings import TrainSettings
 from train.trainer import Trainer
 
@@ -90,7 +90,7 @@ def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto"
     started_s = time.perf_counter()
     images = load_training_set(data, settings.network, out)
     reading_s = time.perf_counter() - started_s
-    trainer = Trainer(settings, images.store, torch_device)
+    trainer = trainer_for(settings, images, torch_device)
     pass_s = _timed_pass(trainer)
     step_s = _timed_steps(trainer)
     adversary = trainer.learner.discriminator

@@ -27,7 +27,7 @@ from train.settings import TrainSettings
 from train.snapshot import Snapshot
 from train.trainer import Trainer
 
-__all__ = ["TrainingOutcome", "pick_device", "resume", "train"]
+__all__ = ["TrainingOutcome", "pick_device", "resume", "train", "trainer_for"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def train(
         raise ConfigError(f"{out} exists and is not empty; name another --out, or go on with it through --resume")
     torch_device = pick_device(device)
     images = load_training_set(data, settings.network, out)
-    trainer = _trainer(settings, images, torch_device)
+    trainer = trainer_for(settings, images, torch_device)
     config = RunConfig(
         edge_aae=__version__,
         torch=torch.__version__,
@@ -111,7 +111,7 @@ def resume(out: Path, *, device: str = "auto") -> TrainingOutcome:
             f"the images in {config.data.path} are not those {out} was trained on "
             f"({len(images.images)} now, {config.n_images} then, or other pixels); train a new run"
         )
-    trainer = _trainer(config.train, images, pick_device(device))
+    trainer = trainer_for(config.train, images, pick_device(device))
     if folder.checkpoint.exists():
         trainer.restore(Snapshot.read(folder.checkpoint))
     logger.info("resuming %s after %d of %d epochs", out, len(trainer.rows), trainer.total_epochs)
@@ -134,8 +134,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _trainer(settings: TrainSettings, images: TrainingSet, device: torch.device) -> Trainer:
-    return (RobustTrainer if settings.refine == "robust" else Trainer)(settings, images.images, device)
+def trainer_for(settings: TrainSettings, images: TrainingSet, device: torch.device) -> Trainer:
+    """The trainer of a run's settings, before its first step."""
+    if settings.refine == "robust":
+        return RobustTrainer(settings, images.store, device, images.guidance.verdicts)
+    return Trainer(settings, images.store, device)
 
 
 def _run(folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet) -> TrainingOutcome:
