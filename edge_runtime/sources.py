@@ -6,6 +6,7 @@ grab is apart from retrieve, so that a frame that is not wanted costs no decodin
 from __future__ import annotations
 
 import glob
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -187,6 +188,17 @@ class VideoSource(_CaptureSource):
                 f"cannot open source {self.source_id}: OpenCV finds no video in it; "
                 "expected a video file, an image or a folder of images"
             )
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second as the file says; 0 where it does not. For an open source."""
+        rate = float(self._capture.get(_quiet_cv2().CAP_PROP_FPS))
+        return rate if math.isfinite(rate) and rate > 0 else 0.0
+
+    @property
+    def n_frames(self) -> int:
+        """Frames in the file as its header says, which can be wrong; 0 where it does not. For an open source."""
+        return max(0, int(self._capture.get(_quiet_cv2().CAP_PROP_FRAME_COUNT)))
 
 
 class CameraSource(_CaptureSource):

@@ -26,6 +26,7 @@ from train.aae import StepLosses, draw_prior
 from train.density import fit_normal
 from train.exposure import fit_exposure
 from train.hog_network import HogNetwork
+from train.image_store import ImageStore
 from train.networks import EXPOSURE, Discriminator
 from train.refine import NEVER, Verdict
 from train.robust_settings import KEEP, REJECT, RobustSettings
@@ -125,7 +126,7 @@ class RobustTrainer(Trainer):
     def __init__(
         self,
         settings: TrainSettings,
-        images: NDArray[np.uint8],
+        images: NDArray[np.uint8] | ImageStore,
         device: torch.device,
         guidance: NDArray[np.int8] | None = None,
     ) -> None:
@@ -183,12 +184,12 @@ class RobustTrainer(Trainer):
         """What every network reads, (N, ...) float32, computed once: it holds no learnt weights."""
         autoencoder = self.autoencoder
         if isinstance(autoencoder, HogNetwork):
-            autoencoder.fit_blocks(self.images)
+            autoencoder.fit_blocks(next(self.images.chunks(len(self.images))))
             self._standardisation = {
                 name: value.clone() for name, value in autoencoder.encoder.blocks.state_dict().items()
             }
         with torch.inference_mode():
-            return torch.cat([autoencoder.prepare(part.float() / 255.0) for part in self.images.split(CHUNK)])
+            return torch.cat([autoencoder.prepare(part.float() / 255.0) for part in self.images.chunks(CHUNK)])
 
     def _start_network(self, phase: Phase) -> None:
         number = next(index for index, other in enumerate(self.phases) if other == phase)

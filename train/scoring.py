@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.prior import Prior
+from train.image_store import ImageStore, image_chunks
 from train.networks import Autoencoder, Measured
 
 __all__ = ["map_peaks", "raw_criteria"]
@@ -19,7 +20,7 @@ CHUNK = 512
 
 
 def raw_criteria(
-    autoencoder: Autoencoder, prior: Prior, images: Tensor
+    autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStore
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Criteria (N, K) and codes (N, D) of uint8 images (N, C, H, W), in evaluation mode."""
     measured = list(_measured(autoencoder, prior, images))
@@ -29,16 +30,16 @@ def raw_criteria(
     )
 
 
-def map_peaks(autoencoder: Autoencoder, prior: Prior, images: Tensor) -> NDArray[np.float32]:
+def map_peaks(autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStore) -> NDArray[np.float32]:
     """The largest value of each image's anomaly map, (N,), for uint8 images (N, C, H, W), in evaluation mode."""
     chunks = _measured(autoencoder, prior, images)
     return np.concatenate([chunk.anomaly_map.amax(dim=(1, 2)).cpu().numpy() for chunk in chunks])
 
 
 @torch.inference_mode()
-def _measured(autoencoder: Autoencoder, prior: Prior, images: Tensor) -> Iterator[Measured]:
+def _measured(autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStore) -> Iterator[Measured]:
     was_training = autoencoder.training
     autoencoder.eval()
-    for chunk in images.split(CHUNK):
+    for chunk in image_chunks(images, CHUNK):
         yield autoencoder.measure(chunk.float() / 255.0, prior)
     autoencoder.train(was_training)

@@ -27,7 +27,7 @@ from train.settings import TrainSettings
 from train.snapshot import Snapshot
 from train.trainer import Trainer
 
-__all__ = ["TrainingOutcome", "pick_device", "resume", "train"]
+__all__ = ["TrainingOutcome", "pick_device", "resume", "train", "trainer_for"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +70,8 @@ def train(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is not empty; name another --out, or go on with it through --resume")
     torch_device = pick_device(device)
-    images = load_training_set(data, settings.network)
-    trainer = _trainer(settings, images, torch_device)
+    images = load_training_set(data, settings.network, out)
+    trainer = trainer_for(settings, images, torch_device)
     config = RunConfig(
         edge_aae=__version__,
         torch=torch.__version__,
@@ -105,13 +105,13 @@ def resume(out: Path, *, device: str = "auto") -> TrainingOutcome:
     config = folder.read_config()
     if config.status == "complete":
         raise ConfigError(f"{out} is complete ({config.epochs_done} epochs); there is nothing to resume")
-    images = load_training_set(config.data, config.train.network)
+    images = load_training_set(config.data, config.train.network, out)
     if images.sha256() != config.images_sha256:
         raise DataError(
             f"the images in {config.data.path} are not those {out} was trained on "
             f"({len(images.images)} now, {config.n_images} then, or other pixels); train a new run"
         )
-    trainer = _trainer(config.train, images, pick_device(device))
+    trainer = trainer_for(config.train, images, pick_device(device))
     if folder.checkpoint.exists():
         trainer.restore(Snapshot.read(folder.checkpoint))
     logger.info("resuming %s after %d of %d epochs", out, len(trainer.rows), trainer.total_epochs)
@@ -134,8 +134,11 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _trainer(settings: TrainSettings, images: TrainingSet, device: torch.device) -> Trainer:
-    return (RobustTrainer if settings.refine == "robust" else Trainer)(settings, images.images, device)
+def trainer_for(settings: TrainSettings, images: TrainingSet, device: torch.device) -> Trainer:
+    """The trainer of a run's settings, before its first step."""
+    if settings.refine == "robust":
+        return RobustTrainer(settings, images.store, device, images.guidance.verdicts)
+    return Trainer(settings, images.store, device)
 
 
 def _run(folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet) -> TrainingOutcome:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
+from train.augment import AugmentSettings
 from train.networks import NETWORKS, NetworkName
 from train.refine import REFINEMENTS, ItsrSettings, RefineName
 from train.robust_settings import RobustSettings
@@ -118,6 +119,8 @@ class TrainSettings:
     """Adam's default, for autoencoder and discriminator."""
     adversarial_weight: float | None = None
     """Of the encoder's adversarial loss (nats) against the reconstruction's; None: default_adversarial_weight."""
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    """How training images are changed in every batch; the defaults change nothing."""
     seed: int = 0
     itsr: ItsrSettings = field(default_factory=ItsrSettings)
     robust: RobustSettings = field(default_factory=RobustSettings)
@@ -180,6 +183,7 @@ class TrainSettings:
                 **{
                     **values,
                     "schedule": Schedule(**values["schedule"]),
+                    "augment": AugmentSettings(**values["augment"]),
                     "itsr": ItsrSettings(**values["itsr"]),
                     "robust": RobustSettings(**values["robust"]),
                 }

@@ -16,6 +16,8 @@ from edge_runtime.errors import DataError
 from edge_runtime.prior import Prior, StandardNormal
 from edge_runtime.score import Term
 from train.aae import Learner, StepLosses, draw_prior
+from train.augment import augment
+from train.image_store import ImageStore, MemoryStore
 from train.networks import Autoencoder, Discriminator, build_autoencoder
 from train.refine import Refinement
 from train.scoring import raw_criteria
@@ -74,15 +76,16 @@ def phases_of(settings: TrainSettings) -> list[Phase]:
 class Trainer:
     """Trains one autoencoder; one seed gives the same weights again on the same machine."""
 
-    def __init__(self, settings: TrainSettings, images: NDArray[np.uint8], device: torch.device) -> None:
+    def __init__(self, settings: TrainSettings, images: NDArray[np.uint8] | ImageStore, device: torch.device) -> None:
         """images: (N, H, W, C) uint8 network inputs. Raises DataError where there are too few."""
-        n_images, height, width, channels = images.shape
+        store = MemoryStore(images) if isinstance(images, np.ndarray) else images
+        n_images, height, width, channels = store.array.shape
         if n_images < MIN_IMAGES:
             raise DataError(f"{n_images} images to train on, expected at least {MIN_IMAGES}")
         self.settings = settings
         self.device = device
         self.prior: Prior = StandardNormal(settings.latent_dim)
-        self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)  # (N, C, H, W) uint8
+        self.images = store.on(device)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.refinement = Refinement.fresh(n_images, settings.itsr)
         self.phases = self._phases()
@@ -228,8 +231,9 @@ class Trainer:
         for batch in self._batches(used):
             if stopped():
                 return None
+            x = self.images.batch(batch).to(torch.float32, memory_format=torch.channels_last) / 255.0  # (B, C, H, W)
+            x = augment(x, self.generator, self.settings.augment)
             batch = batch.to(self.device)
-            x = self.images[batch].to(torch.float32, memory_format=torch.channels_last) / 255.0  # (B, C, H, W)
             draws = draw_prior(self.settings.latent_dim, len(batch), self.generator, self.device)
             prepared = self.autoencoder.prepare(x)
             steps.append(self.learner.step(prepared, weights[batch], draws, error_cap=error_cap))

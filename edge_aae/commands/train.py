@@ -19,6 +19,8 @@ RESUME_KEEPS = {"out", "resume", "device"}
 
 INTERRUPTED = 130
 
+FILE = click.Path(path_type=Path)
+
 
 @click.command(short_help="Train a detector on unsorted images.")
 @click.argument("data", required=False)
@@ -58,6 +60,29 @@ INTERRUPTED = 130
     default=(),
     help="Mix in unmarked anomalies: 2:0.05 makes 5 % of the training set class 2.",
 )
+@click.option("--sample-fps", type=float, default=2.0, show_default=True, help="Frames a second taken from a video.")
+@click.option(
+    "--drop-duplicates/--keep-duplicates",
+    default=None,
+    help="Leave out images that look like an earlier one.  [default: drop for videos, keep else]",
+)
+@click.option(
+    "--cache",
+    type=click.Choice(["auto", "memory", "disk"]),
+    default="auto",
+    show_default=True,
+    help="Where preprocessed images are held; auto: on disk where memory is short.",
+)
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "light"]),
+    default="none",
+    show_default=True,
+    help="light: each step shifts images by up to 2 pixels and changes their light by up to 10 %.",
+)
+@click.option("--keep", type=FILE, help="Images that are normal: names, one a line, or a CSV with a column `name`.")
+@click.option("--reject", type=FILE, help="Images that are anomalous, named likewise.")
+@click.option("--labels", type=FILE, help="A few known images: CSV name,label; 0 or good is normal, else a defect.")
 @click.option("--max-bad", type=PERCENT, default="1%", show_default=True, help="Unreadable images tolerated.")
 @click.option("--latent", type=int, help="Latent dimensions.  [default: mlp 2 (ae 32), conv 32]")
 @click.option("--epochs", type=int, help="Epochs of training (itsr: of pretraining).")
@@ -67,9 +92,11 @@ INTERRUPTED = 130
 @click.option("--batch", type=int, help="Images a step.  [default: mlp 128, conv 32]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Repeats a run on one machine.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen, with time and memory; write nothing.")
 @click.pass_context
-def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, **options: Any) -> None:
-    """Train a detector on DATA: a folder of unsorted images, an IDX (MNIST format) folder or an .npz file.
+def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, dry_run: bool, **options: Any) -> None:
+    """Train a detector on DATA: a folder of unsorted images, a video, an IDX (MNIST format) folder or
+    an .npz file.
 
     Ctrl-C ends training at the last whole epoch and leaves a run folder that export can use and --resume goes on with.
 
@@ -89,14 +116,27 @@ def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, 
         if data is None:
             raise click.UsageError("name the images to train on: edge-aae train DATA (or --resume)")
         settings = _settings(data, options)
+        if dry_run:
+            _rehearse(settings, out or default_run_path(data), options["device"])
+            return
         outcome = session.train(*settings, out or default_run_path(data), device=options["device"])
     _report(outcome, ctx)
+
+
+def _rehearse(settings: tuple[Any, Any], out: Path, device: str) -> None:
+    from train.dry_run import dry_run
+
+    for line in dry_run(*settings, device=device, out=out).lines():
+        click.echo(line)
+    click.echo(f"run folder:  {out}, not made: this was a dry run")
 
 
 def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """DataSettings and TrainSettings from the options; defaults that depend on data and network are filled in."""
     from edge_runtime.labelled import is_labelled_set
+    from train.augment import AUGMENTATIONS
     from train.data import DataSettings
+    from train.guidance import GuidanceFiles
     from train.settings import (
         NetworkName,
         Schedule,
@@ -125,6 +165,10 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         fit=options["fit"],
         roi=options["roi"],
         max_bad=options["max_bad"],
+        sample_fps=options["sample_fps"],
+        drop_duplicates=options["drop_duplicates"],
+        cache=options["cache"],
+        guidance=GuidanceFiles.of(keep=options["keep"], reject=options["reject"], labels=options["labels"]),
         seed=options["seed"],
     )
     train_settings = TrainSettings(
@@ -134,6 +178,7 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         latent_dim=_either(options["latent"], default_latent_dim(network, method)),
         schedule=schedule,
         batch_size=_either(options["batch"], default_batch_size(network)),
+        augment=AUGMENTATIONS[options["augment"]],
         seed=options["seed"],
     )
     return data_settings, train_settings

@@ -127,7 +127,7 @@ def test_the_loss_of_a_row_is_in_the_unit_of_the_criterion(make_trainer: MakeTra
     trainer = make_trainer(learning_rate=1e-12, method="ae", schedule=Schedule(train=1), batch_size=40)
     trainer.autoencoder.train()
     with torch.no_grad():
-        x = trainer.images.float() / 255.0
+        x = next(trainer.images.chunks(40)).float() / 255.0
         error = (x - trainer.autoencoder(x)[1]).flatten(1).norm(dim=1).mean().item()
     trainer.run()
     assert trainer.rows[0].reconstruction_loss == pytest.approx(error, rel=1e-4)
@@ -311,9 +311,9 @@ def test_criteria_are_of_all_images_in_their_order(make_trainer: MakeTrainer) ->
     criteria, codes = trainer.criteria_and_codes()
     assert criteria.shape == (40, 2)
     with torch.no_grad():
-        z, x_hat = trainer.autoencoder.eval()(trainer.images[7:8].float() / 255.0)
+        z, x_hat = trainer.autoencoder.eval()(trainer.images.batch(torch.tensor([7])).float() / 255.0)
     np.testing.assert_allclose(codes[7], z[0].numpy(), atol=1e-5)
-    error = (trainer.images[7] / 255.0 - x_hat[0]).norm().item()
+    error = (trainer.images.batch(torch.tensor([7]))[0] / 255.0 - x_hat[0]).norm().item()
     assert criteria[7, 0] == pytest.approx(error, rel=1e-4)
 
 

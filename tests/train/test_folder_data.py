@@ -1,11 +1,6 @@
 from __future__ import annotations
 
-import gzip
-import json
 import logging
-import pickle
-import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import train.data
+import train.folder_data
+import train.image_store
 from edge_runtime.errors import ConfigError, DataError
 from train.data import DataSettings, TrainingSet, load_training_set
 
-Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 UINT16_PER_GREY = 257
 
 
@@ -46,24 +41,6 @@ def photos(tmp_path: Path) -> Path:
     for index in range(1, 11):
         write(folder / f"{index}.png", grey(10 * index))
     return folder
-
-
-@pytest.fixture
-def digits(tmp_path: Path) -> Path:
-    """An .npz of 16x16 images: 95 of class 0, 30 of class 1, 40 of class 2, mixed; every image is another one."""
-    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [95, 30, 40]))
-    images = np.zeros((165, 16, 16), dtype=np.uint8)
-    images[:, 0, 0] = np.arange(165)
-    np.savez(tmp_path / "digits.npz", images=images, labels=labels)
-    return tmp_path / "digits.npz"
-
-
-def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
-    content = bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-
-
-# Folders of images.
 
 
 def test_a_folder_of_mixed_formats_depths_and_channels_loads(tmp_path: Path) -> None:
@@ -176,7 +153,7 @@ def test_unreadable_and_empty_files_are_skipped_listed_and_counted(
     (photos / "3.png").write_bytes(b"")
     (photos / "5.png").write_bytes(b"no image at all")
     (photos / "7.png").write_bytes((photos / "7.png").read_bytes()[:50])
-    with caplog.at_level(logging.WARNING, logger="train.data"):
+    with caplog.at_level(logging.WARNING, logger="train.folder_data"):
         data = load(photos, max_bad=0.3)
     assert data.names == [f"{index}.png" for index in (1, 2, 4, 6, 8, 9, 10)]
     assert data.images[:, 0, 0, 0].tolist() == [10, 20, 40, 60, 80, 90, 100]
@@ -251,7 +228,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no data at .*nowhere; expected a folder of images, an IDX folder or an"):
+    with pytest.raises(DataError, match=r"no data at .*nowhere; expected a folder of images, a video, an IDX folder"):
         load(tmp_path / "nowhere")
 
 
@@ -273,201 +250,14 @@ def test_a_few_unprocessed_frames_are_kept(photos: Path) -> None:
 
 
 def test_frames_of_more_than_two_megabytes_are_not_kept(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train.data, "RAW_SAMPLE_BYTES", 40 * 40)
+    monkeypatch.setattr(train.folder_data, "RAW_SAMPLE_BYTES", 40 * 40)
     write(photos / "1.png", grey(10, 41, 40))
     assert [int(frame[0, 0]) for frame in load(photos).raw_frames] == [40, 70, 100]
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="free memory is read from /proc/meminfo")
 def test_images_that_do_not_fit_the_memory_are_refused(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train.data, "MEMORY_SHARE", 1e-9)
-    with pytest.raises(DataError, match=r"10 images of \(128, 128, 1\) need 0\.0 GiB, \d+\.\d GiB are free; use fewer"):
-        load(photos)
-
-
-# Labelled sets.
-
-
-def test_all_images_of_a_labelled_set_are_taken_where_no_class_is_named(digits: Path) -> None:
-    data = load(digits)
-    assert data.images.shape == (165, 16, 16, 1)
-    assert data.names == [str(index) for index in range(165)]
-    assert data.labels is not None
-    assert np.bincount(data.labels).tolist() == [95, 30, 40]
-    assert data.images[:, 0, 0, 0].tolist() == list(range(165))
-    assert len(data.raw_frames) == 4
-
-
-def test_classes_choose_their_images_alone(digits: Path) -> None:
-    data = load(digits, classes=(0, 2))
-    assert data.labels is not None
-    assert np.bincount(data.labels).tolist() == [95, 0, 40]
-
-
-def test_a_contaminating_class_makes_exactly_its_share_of_the_whole_set(digits: Path) -> None:
-    data = load(digits, classes=(0,), contaminate=((2, 0.05),))
-    # 95 normal ones are 95 % of 100.
-    assert data.labels is not None
-    assert np.bincount(data.labels).tolist() == [95, 0, 5]
-
-
-def test_several_contaminating_classes_are_shares_of_one_whole(digits: Path) -> None:
-    data = load(digits, classes=(0,), contaminate=((1, 0.1), (2, 0.15)))
-    # 95 normal ones are 75 %: 126.7 in all, of which 12.7 and 19.
-    assert data.labels is not None
-    assert np.bincount(data.labels).tolist() == [95, 13, 19]
-
-
-def test_a_share_below_one_image_still_brings_one(digits: Path) -> None:
-    data = load(digits, classes=(0,), contaminate=((2, 0.001),))
-    assert data.labels is not None
-    assert np.bincount(data.labels).tolist() == [95, 0, 1]
-
-
-def test_names_and_labels_go_with_the_images_of_a_contaminated_set(digits: Path) -> None:
-    data = load(digits, classes=(0,), contaminate=((2, 0.2),))
-    with np.load(digits) as arrays:
-        of_all = arrays["labels"]
-    assert data.labels is not None
-    for name, label, image in zip(data.names, data.labels, data.images, strict=True):
-        assert of_all[int(name)] == label
-        assert image[0, 0, 0] == int(name)
-    assert len(set(data.names)) == len(data.names), "no image comes twice"
-
-
-def test_the_seed_decides_which_images_contaminate(digits: Path) -> None:
-    def drawn(seed: int) -> list[str]:
-        return load(digits, classes=(0,), contaminate=((2, 0.1),), seed=seed).names
-
-    assert drawn(3) == drawn(3)
-    assert drawn(3) != drawn(4)
-
-
-def test_a_share_that_wants_more_images_than_there_are_is_refused(digits: Path) -> None:
-    with pytest.raises(DataError, match=r"--contaminate 2:0\.5 wants 95 images of class 2, there are 40"):
-        load(digits, classes=(0,), contaminate=((2, 0.5),))
-
-
-@pytest.mark.parametrize("settings", [{"classes": (7,)}, {"classes": (0,), "contaminate": ((7, 0.05),)}])
-def test_a_class_that_is_not_there_is_refused_with_those_that_are(digits: Path, settings: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"digits\.npz has no class 7; it has \[0, 1, 2\]"):
-        load(digits, **settings)
-
-
-def test_classes_on_a_set_without_labels_are_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "plain.npz", images=np.zeros((20, 16, 16), dtype=np.uint8))
-    assert load(tmp_path / "plain.npz").labels is None
-    with pytest.raises(DataError, match=r"--classes needs labels; .*plain\.npz has none beside its images"):
-        load(tmp_path / "plain.npz", classes=(0,))
-
-
-def test_labelled_images_below_the_network_s_smallest_side_are_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "tiny.npz", images=np.zeros((20, 8, 8), dtype=np.uint8))
-    with pytest.raises(DataError, match=r"images are 8x8, network conv needs at least 16x16; use another network"):
-        load(tmp_path / "tiny.npz")
-    assert load_training_set(DataSettings(path=str(tmp_path / "tiny.npz")), "mlp").images.shape == (20, 8, 8, 1)
-
-
-def test_the_training_split_of_an_npz_in_keras_manner_is_taken(tmp_path: Path) -> None:
-    np.savez(
-        tmp_path / "set.npz",
-        x_train=np.full((20, 16, 16, 3), 5, dtype=np.uint8),
-        y_train=np.zeros(20, dtype=np.uint8),
-        x_test=np.full((9, 16, 16, 3), 9, dtype=np.uint8),
-        y_test=np.zeros(9, dtype=np.uint8),
-    )
-    data = load(tmp_path / "set.npz")
-    assert data.images.shape == (20, 16, 16, 3)
-    assert (data.images == 5).all()
-
-
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_an_idx_folder_gives_its_training_split(tmp_path: Path, suffix: str) -> None:
-    for prefix, n in (("train", 20), ("t10k", 5)):
-        write_idx(tmp_path / f"{prefix}-images-idx3-ubyte{suffix}", np.full((n, 16, 20), n, dtype=np.uint8))
-        write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte{suffix}", (np.arange(n) % 2).astype(np.uint8))
-    data = load(tmp_path, classes=(1,))
-    assert data.images.shape == (10, 16, 20, 1)
-    assert (data.images == 20).all()
-    assert data.names == [str(index) for index in range(1, 20, 2)]
-
-
-def test_an_npz_that_is_a_pickle_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "set.npz").write_bytes(pickle.dumps({"images": np.zeros((20, 16, 16), dtype=np.uint8)}))
-    with pytest.raises(DataError, match=r"set\.npz is a Python pickle, which can run code and is not read"):
-        load(tmp_path / "set.npz")
-
-
-def test_an_npz_of_python_objects_is_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "set.npz", images=np.array([{}, {}], dtype=object))
-    with pytest.raises(DataError, match=r"set\.npz is not read: .*expected plain numpy arrays"):
-        load(tmp_path / "set.npz")
-
-
-# Settings.
-
-
-def test_contaminating_without_normal_classes_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--contaminate needs --classes, the normal ones"):
-        DataSettings(path="x", contaminate=((2, 0.05),))
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 5.0, float("nan")])
-def test_a_contaminating_share_outside_0_to_1_is_refused(share: float) -> None:
-    with pytest.raises(ConfigError, match=r"--contaminate 2:.*, expected a share between 0 and 1, such as 2:0\.05"):
-        DataSettings(path="x", classes=(0,), contaminate=((2, share),))
-
-
-def test_shares_that_leave_no_room_for_normal_images_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"--contaminate shares add up to 1 or more"):
-        DataSettings(path="x", classes=(0,), contaminate=((1, 0.5), (2, 0.5)))
-
-
-def test_a_class_that_is_normal_cannot_contaminate() -> None:
-    with pytest.raises(ConfigError, match=r"--contaminate 2: that class is among the normal --classes"):
-        DataSettings(path="x", classes=(0, 2), contaminate=((2, 0.05),))
-
-
-def test_a_class_cannot_contaminate_twice() -> None:
-    with pytest.raises(ConfigError, match=r"--contaminate 2"):
-        DataSettings(path="x", classes=(0,), contaminate=((2, 0.05), (2, 0.1)))
-
-
-@pytest.mark.parametrize("max_bad", [-0.01, 1.01, float("nan")])
-def test_a_share_of_bad_images_outside_0_to_1_is_refused(max_bad: float) -> None:
-    with pytest.raises(ConfigError, match=r"--max-bad is .*, expected between 0% and 100%"):
-        DataSettings(path="x", max_bad=max_bad)
-
-
-def test_data_settings_survive_json() -> None:
-    settings = DataSettings(
-        path="x",
-        classes=(0, 1),
-        contaminate=((2, 0.05), (3, 0.01)),
-        imgsz=(32, 48),
-        channels=3,
-        fit="letterbox",
-        roi=(1, 2, 3, 4),
-        max_bad=0.2,
-        seed=9,
-    )
-    assert DataSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
-    plain = DataSettings(path="x")
-    assert DataSettings.from_json(json.loads(json.dumps(plain.to_json()))) == plain
-
-
-def test_data_settings_of_another_release_are_refused() -> None:
-    values = DataSettings(path="x").to_json()
-    with pytest.raises(ConfigError, match=r"data settings are of another release: .*augment.*; train again"):
-        DataSettings.from_json({**values, "augment": True})
-    del values["roi"]
-    with pytest.raises(ConfigError, match=r"data settings are of another release: .*roi.*; train again"):
-        DataSettings.from_json(values)
-
-
-def test_the_fingerprint_follows_the_pixels(shapes: Shapes, digits: Path) -> None:
-    data = load(digits)
-    again = load(digits)
-    assert data.sha256() == again.sha256()
-    again.images[3, 5, 5, 0] ^= 1
-    assert data.sha256() != again.sha256()
+    monkeypatch.setattr(train.image_store, "MEMORY_SHARE", 1e-9)
+    with pytest.raises(DataError, match=r"10 images of \(128, 128, 1\) need 0\.0 GiB, .* free; use --cache disk"):
+        load(photos, cache="memory")
+    assert isinstance(load(photos).store, train.image_store.DiskStore)

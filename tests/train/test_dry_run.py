@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edge_aae.commands.train import train as train_command
+from edge_runtime.errors import ConfigError
+from train.data import DataSettings
+from train.dry_run import dry_run
+from train.settings import Schedule, TrainSettings
+
+Quick = Callable[..., TrainSettings]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """40 grey images, one of them twice, and an empty file."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for index in range(40):
+        image = np.random.default_rng(max(1, index)).integers(0, 256, (16, 16), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"photos/{index}.png"), image)
+    (tmp_path / "photos/40.png").write_bytes(b"")
+    return tmp_path / "photos"
+
+
+def settings_of(photos: Path, **changes: Any) -> DataSettings:
+    return DataSettings(path=str(photos), imgsz=(16, 16), max_bad=0.1, **changes)
+
+
+def test_a_dry_run_counts_and_measures(photos: Path, quick: Quick) -> None:
+    found = dry_run(settings_of(photos, drop_duplicates=True), quick(schedule=Schedule(train=7)), device="cpu")
+    assert (len(found.images.names), len(found.images.bad), len(found.images.duplicates)) == (39, 1, 1)
+    assert (found.epochs, found.steps_per_epoch) == (7, 3)
+    assert found.n_parameters > 0
+    assert found.step_s > 0
+    assert found.seconds > 7 * 3 * found.step_s
+    assert found.peak_bytes > 50 * 2**20
+
+
+def test_the_estimate_has_a_scoring_for_each_refinement_round(photos: Path, quick: Quick) -> None:
+    plain = dry_run(settings_of(photos), quick(), device="cpu")
+    steps = plain.epochs * plain.steps_per_epoch * plain.step_s
+    assert plain.seconds == pytest.approx(plain.reading_s + steps + 2 * plain.pass_s)
+
+
+def test_what_a_run_would_refuse_a_dry_run_refuses(photos: Path, quick: Quick) -> None:
+    with pytest.raises(ConfigError, match="--imgsz 100x100"):
+        dry_run(DataSettings(path=str(photos), imgsz=(100, 100)), quick(), device="cpu")
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_the_command_says_it_all_and_writes_nothing(photos: Path, cache: str) -> None:
+    before = sorted(photos.parent.rglob("*"))
+    options = ["--imgsz", "16", "--max-bad", "10%", "--epochs", "3", "--drop-duplicates", "--device", "cpu"]
+    result = CliRunner().invoke(train_command, [str(photos), "--dry-run", "--cache", cache, *options])
+    assert result.exit_code == 0, result.output
+    lines = dict(line.split(":", 1) for line in result.output.splitlines())
+    assert lines["images"].strip() == "41 found, 1 skipped, 1 near-duplicates left out, 39 to train on"
+    assert lines["skipped"].strip().endswith("40.png is empty")
+    assert lines["input"].strip() == f"16x16, grey, stretch, held {'on disk' if cache == 'disk' else 'in memory'}"
+    assert "conv, method aae, refine none, latent 32;" in lines["network"]
+    assert lines["training"].strip() == "3 epochs of 2 steps of 32 images, on cpu"
+    assert "ms a step" in lines["time"]
+    assert "MiB" in lines["memory"]
+    assert lines["run folder"].strip().startswith("runs/photos-1, not made")
+    assert sorted(photos.parent.rglob("*")) == before

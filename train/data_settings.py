@@ -1,0 +1,85 @@
+"""Which images a run trains on, as settings: written to config.json, read back by --resume."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from edge_runtime.errors import ConfigError
+from train.guidance import GuidanceFiles
+from train.image_store import CacheName
+
+__all__ = ["DataSettings"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSettings:
+    """Which images a run trains on."""
+
+    path: str
+    classes: tuple[int, ...] = ()
+    """Normal classes of a labelled set; empty takes all images."""
+    contaminate: tuple[tuple[int, float], ...] = ()
+    """(class, share) drawn unmarked into the training set; share is n_anomalous / n_all, the paper's alpha."""
+    imgsz: tuple[int, int] | None = None
+    """Rows and columns of the network's input; None: the images' own size for labelled sets, 128x128 for folders."""
+    channels: Literal[1, 3] | None = None
+    """None: 1 if the images looked at (64, evenly spread) are all grey, else 3."""
+    fit: Literal["stretch", "letterbox"] | None = None
+    """None: stretch where the images looked at have one aspect ratio, else letterbox."""
+    roi: tuple[int, int, int, int] | None = None
+    max_bad: float = 0.01
+    """Share of images that may be unreadable."""
+    sample_fps: float = 2.0
+    """Frames a second taken from a video: a part that passes within a second is seen about twice."""
+    drop_duplicates: bool | None = None
+    """Near-duplicates are left out; None: of videos alone, where they say how long nothing moved."""
+    cache: CacheName = "auto"
+    """Where the images are held; auto: in memory, or on disk where they would take half of what is free."""
+    guidance: GuidanceFiles = field(default_factory=GuidanceFiles)
+    """A person's corrections and labels."""
+    seed: int = 0
+    """Draws the contaminating images."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.max_bad <= 1.0:
+            raise ConfigError(f"--max-bad is {self.max_bad:.2%}, expected between 0% and 100%")
+        if not (math.isfinite(self.sample_fps) and self.sample_fps > 0.0):
+            raise ConfigError(f"--sample-fps is {self.sample_fps}, expected frames a second, above 0")
+        if self.cache not in ("auto", "memory", "disk"):
+            raise ConfigError(f"--cache is {self.cache!r}, expected auto, memory or disk")
+        for label, share in self.contaminate:
+            if not 0.0 < share < 1.0:
+                raise ConfigError(f"--contaminate {label}:{share}, expected a share between 0 and 1, such as 2:0.05")
+            if label in self.classes:
+                raise ConfigError(f"--contaminate {label}: that class is among the normal --classes")
+        labels = [label for label, _ in self.contaminate]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ConfigError(f"--contaminate {label} is named {labels.count(label)} times; name each class once")
+        if self.contaminate and not self.classes:
+            raise ConfigError("--contaminate needs --classes, the normal ones")
+        if sum(share for _, share in self.contaminate) >= 1.0:
+            raise ConfigError("--contaminate shares add up to 1 or more; they are parts of the whole training set")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> DataSettings:
+        """The settings read back; raises ConfigError for unknown keys."""
+        try:
+            return cls(
+                **{
+                    **values,
+                    "classes": tuple(values["classes"]),
+                    "contaminate": tuple((label, share) for label, share in values["contaminate"]),
+                    "imgsz": tuple(values["imgsz"]) if values["imgsz"] else None,
+                    "roi": tuple(values["roi"]) if values["roi"] else None,
+                    "guidance": GuidanceFiles.from_json(values["guidance"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"the run's data settings are of another release: {error}; train again") from error

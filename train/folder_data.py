@@ -1,0 +1,123 @@
+"""Training images of a folder of photographs. What cannot be read is listed, skipped and counted; too much of it ends
+the run."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+from edge_runtime.errors import DataError, FrameError
+from edge_runtime.images import list_images, read_image
+from edge_runtime.preprocess import Frame
+from train.data_settings import DataSettings
+from train.image_store import ImageWriter
+from train.near_duplicates import without_duplicates
+from train.networks import NetworkName, smallest_side
+from train.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
+
+__all__ = ["is_grey", "load_folder"]
+
+logger = logging.getLogger(__name__)
+
+SAME_ASPECT = 0.05
+"""Aspect ratios within 5 % of each other are one camera's; such images are stretched, others letterboxed."""
+
+PROBED_FILES = 64
+"""Files looked at, evenly spread, to settle channels and fit where the user names none."""
+
+
+def load_folder(
+    settings: DataSettings, folder: Path, network: NetworkName, cache_folder: Path | None = None
+) -> TrainingSet:
+    """The images of a folder; raises DataError and ConfigError as load_training_set does."""
+    files = list_images(folder)
+    if not files:
+        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image, at any depth")
+    grey, aspects = _probe(folder, files)
+    preprocess = preprocess_for(
+        settings,
+        network,
+        channels=settings.channels or (1 if grey else 3),
+        native=(PHOTO_SIDE, PHOTO_SIDE),
+        same_aspect=max(aspects) - min(aspects) <= SAME_ASPECT,
+    )
+    writer = ImageWriter(preprocess.input_shape, len(files), settings.cache, cache_folder)
+    names: list[str] = []
+    bad: list[tuple[str, str]] = []
+    duplicates: list[tuple[str, str]] = []
+    raw_names = {str(file) for file in spread(files)}
+    raw_frames = []
+    for file in files:
+        name = file.relative_to(folder).as_posix()
+        frame, reason = _try_read(file, minimum=smallest_side(network))
+        if frame is not None:
+            try:
+                writer.append(preprocess(frame))
+            except FrameError as error:
+                reason = str(error)
+            else:
+                names.append(name)
+                if str(file) in raw_names and frame.nbytes <= RAW_SAMPLE_BYTES:
+                    raw_frames.append(frame)
+                continue
+        bad.append((name, reason))
+    _check_bad(settings, folder, bad, len(files))
+    store = writer.store()
+    if settings.drop_duplicates:
+        store, kept, duplicates = without_duplicates(store, names)
+        names = [names[index] for index in kept]
+    return TrainingSet(store, names, None, preprocess, raw_frames, bad, duplicates)
+
+
+def _probe(folder: Path, files: list[Path]) -> tuple[bool, list[float]]:
+    """Whether a spread of files is all grey, and the logarithms of their aspect ratios.
+
+    Settles channels and fit before the pass that reads every file and drops its raw pixels.
+    """
+    grey, aspects = True, []
+    for file in spread(files, PROBED_FILES):
+        frame, reason = _try_read(file)
+        if frame is None:
+            logger.debug("not probed: %s", reason)
+            continue
+        grey = grey and is_grey(frame)
+        aspects.append(math.log(frame.shape[1] / frame.shape[0]))
+    if not aspects:
+        raise DataError(f"none of {len(files)} images in {folder} can be read; the first: {_try_read(files[0])[1]}")
+    return grey, aspects
+
+
+def _try_read(file: Path, *, minimum: int = 1) -> tuple[Frame | None, str]:
+    """The frame of a file, or the reason why there is none."""
+    try:
+        frame = read_image(file)
+    except DataError as error:
+        return None, str(error)
+    if min(frame.shape[:2]) < minimum:
+        return None, (
+            f"{file} is {frame.shape[0]}x{frame.shape[1]}, the network needs images of at least {minimum}x{minimum}"
+        )
+    return frame, ""
+
+
+def _check_bad(settings: DataSettings, folder: Path, bad: list[tuple[str, str]], n_files: int) -> None:
+    for _, reason in bad:
+        logger.warning("skipped: %s", reason)
+    if not bad:
+        return
+    share = len(bad) / n_files
+    if share > settings.max_bad or len(bad) == n_files:
+        first = "; ".join(reason for _, reason in bad[:3])
+        raise DataError(
+            f"{len(bad)} of {n_files} images in {folder} cannot be used ({share:.1%}, --max-bad allows "
+            f"{settings.max_bad:.1%}): {first}{'; ...' if len(bad) > 3 else ''}"
+        )
+    logger.warning("skipped %d of %d images", len(bad), n_files)
+
+
+def is_grey(frame: Frame, *, tolerance: int = 0) -> bool:
+    """Whether a frame has no colour: channels that nowhere differ by more than so many grey levels."""
+    if frame.ndim == 2:
+        return True
+    return bool((frame.max(axis=2) - frame.min(axis=2) <= tolerance).all())

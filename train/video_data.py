@@ -1,0 +1,130 @@
+"""Training images from a video file: frames sampled evenly in time, those left out in which nothing has changed."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from edge_runtime.errors import DataError, FrameError, SourceError
+from edge_runtime.preprocess import Frame
+from edge_runtime.sources import VideoSource
+from train.data_settings import DataSettings
+from train.folder_data import is_grey
+from train.image_store import ImageWriter
+from train.near_duplicates import LARGEST_DIFFERENCE, cell_means, largest_difference
+from train.networks import NetworkName, smallest_side
+from train.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
+
+__all__ = ["load_video"]
+
+logger = logging.getLogger(__name__)
+
+PROBED_FRAMES = 16
+"""Sampled frames looked at to settle channels."""
+
+CODEC_COLOUR = 6
+"""Grey levels by which channels of a grey frame may differ: MJPG and MPEG-4 gave back up to 3."""
+
+USUAL_RATE = 25.0
+"""Frames a second where the file does not say."""
+
+
+def load_video(
+    settings: DataSettings, file: Path, network: NetworkName, cache_folder: Path | None = None
+) -> TrainingSet:
+    """Sampled frames of a video, named `video.mp4#000123` after the frame's number from 0.
+
+    A frame is a near-duplicate of the last one taken, or it is taken: what comes back later is seen again. Raises
+    DataError where OpenCV finds no video, too little of it can be decoded, or its frames are too small.
+    """
+    n_expected, probed = _probe(settings, file)
+    height, width = probed[0].shape[:2]
+    minimum = smallest_side(network)
+    if min(height, width) < minimum:
+        raise DataError(f"frames of {file} are {height}x{width}, network {network} needs at least {minimum}x{minimum}")
+    preprocess = preprocess_for(
+        settings,
+        network,
+        channels=settings.channels or (1 if all(is_grey(frame, tolerance=CODEC_COLOUR) for frame in probed) else 3),
+        native=(PHOTO_SIDE, PHOTO_SIDE),
+        same_aspect=True,
+    )
+    writer = ImageWriter(preprocess.input_shape, n_expected, settings.cache, cache_folder)
+    names: list[str] = []
+    bad: list[tuple[str, str]] = []
+    duplicates: list[tuple[str, str]] = []
+    raw_frames: list[Frame] = []
+    raw_positions = set(spread(range(n_expected)))
+    last = None
+    for position, (name, frame) in enumerate(_sampled(settings, file)):
+        if isinstance(frame, DataError):
+            bad.append((name, str(frame)))
+            continue
+        if position in raw_positions and frame.nbytes <= RAW_SAMPLE_BYTES:
+            raw_frames.append(frame)
+        try:
+            image = preprocess(frame)
+        except FrameError as error:
+            bad.append((name, str(error)))
+            continue
+        if settings.drop_duplicates is not False:
+            means = cell_means(image[None])[0]
+            if last is not None and largest_difference(means, last) <= LARGEST_DIFFERENCE:
+                duplicates.append((name, names[-1]))
+                continue
+            last = means
+        names.append(name)
+        writer.append(image)
+    n_sampled = len(names) + len(bad) + len(duplicates)
+    if len(bad) > settings.max_bad * n_sampled or not names:
+        raise DataError(
+            f"{len(bad)} of {n_sampled} frames of {file} cannot be used (--max-bad allows {settings.max_bad:.1%}): "
+            f"{bad[0][1]}"
+        )
+    logger.info("%s: %d frames sampled, %d near-duplicates left out", file, n_sampled, len(duplicates))
+    return TrainingSet(writer.store(), names, None, preprocess, raw_frames, bad, duplicates)
+
+
+def _probe(settings: DataSettings, file: Path) -> tuple[int, list[Frame]]:
+    """How many frames will be sampled, by the file's header, and the first few of them."""
+    with _opened(file) as source:
+        rate = source.frame_rate or USUAL_RATE
+        n_expected = max(1, math.ceil(source.n_frames * min(1.0, settings.sample_fps / rate)))
+    frames = [frame for _, frame in islice(_sampled(settings, file), PROBED_FRAMES) if not isinstance(frame, DataError)]
+    if not frames:
+        raise DataError(f"no frame of {file} can be decoded; play it to see whether it is damaged")
+    return n_expected, frames
+
+
+def _sampled(settings: DataSettings, file: Path) -> Iterator[tuple[str, Frame | DataError]]:
+    """(name, frame) of every sampled frame, or why it could not be decoded."""
+    with _opened(file) as source:
+        if not source.frame_rate:
+            logger.warning("%s does not say its frame rate; taken for %g a second", file, USUAL_RATE)
+        share = min(1.0, settings.sample_fps / (source.frame_rate or USUAL_RATE))
+        number = 0
+        while source.grab():
+            # Of frames 0, 1, 2, ... the first of each 1 / share; the others are not decoded.
+            if math.floor(number * share) > math.floor((number - 1) * share):
+                name = f"{file.name}#{number:06d}"
+                try:
+                    yield name, source.retrieve().image
+                except DataError as error:
+                    yield name, error
+            number += 1
+
+
+def _opened(file: Path) -> VideoSource:
+    """The video, to be entered; raises DataError where it is none."""
+    source = VideoSource(file)
+    try:
+        source.open()
+    except SourceError as error:
+        raise DataError(
+            f"{file} is no video that OpenCV can read; expected a folder of images, a video, an IDX pair or an .npz"
+        ) from error
+    source.close()
+    return source
