@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
+from train.guidance import KEEP, REJECT, Guidance
 
 __all__ = ["ItsrSettings", "RefineName", "Refinement", "REFINEMENTS", "Verdict"]
 
@@ -29,6 +30,8 @@ SVM_TOLERANCE = 1e-6
 """Of libsvm's optimiser; its default, 1e-3, calls 2.6 % outliers for nu = 0.02 on 6000 codes, this 2.0 %."""
 
 NEVER = -1
+BY_PERSON = 0
+"""Round in which an image joined A that a person rejected."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,11 +88,24 @@ class Refinement:
     retrain_threshold: float = float("inf")
     """T_retrain, infinite before re-training."""
     errors_at_retrain: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    guidance: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, dtype=np.int8))
+    """(N,) KEEP for images that never join A, REJECT for those that a person put there"""
 
     @classmethod
-    def fresh(cls, n_images: int, settings: ItsrSettings) -> Refinement:
-        """All images believed normal, w_i = 1."""
-        return cls(settings, np.ones(n_images, dtype=np.float32), np.full(n_images, NEVER, dtype=np.int32))
+    def fresh(cls, n_images: int, settings: ItsrSettings, guidance: NDArray[np.int8] | None = None) -> Refinement:
+        """All images believed normal, w_i = 1, but for those that a person rejected: in A from the start, w_i = 0.
+
+        guidance: (N,) KEEP, REJECT or UNGUIDED.
+        """
+        if guidance is None:
+            guidance = Guidance.none(n_images).verdicts
+        rejected = guidance == REJECT
+        return cls(
+            settings,
+            np.where(rejected, 0.0, 1.0).astype(np.float32),
+            np.where(rejected, BY_PERSON, NEVER).astype(np.int32),
+            guidance=guidance,
+        )
 
     @property
     def candidates(self) -> NDArray[np.bool_]:
@@ -122,6 +138,7 @@ class Refinement:
             slack = np.zeros(self.weights.size)
             slack[remaining[model.support_]] = model.dual_coef_[0]
             outliers = outliers[np.argsort(-slack[outliers], kind="stable")[:n_most]]
+        outliers = outliers[self.guidance[outliers] != KEEP]
         self.rejected_in[outliers] = round_number
         self.weights[outliers] = 0.0
         return int(outliers.size)
@@ -146,6 +163,8 @@ class Refinement:
         weight = float(self.weights[index])
         if round_number == NEVER:
             return Verdict(True, weight, NEVER, "")
+        if round_number == BY_PERSON:
+            return Verdict(False, weight, BY_PERSON, "rejected by a person")
         reason = f"outlier of the one-class SVM on latent codes in round {round_number}"
         if weight < 0:
             error = float(self.errors_at_retrain[index])
@@ -159,6 +178,7 @@ class Refinement:
             "rejected_in": self.rejected_in,
             "retrain_threshold": np.array([self.retrain_threshold]),
             "errors_at_retrain": self.errors_at_retrain,
+            "guidance": self.guidance,
         }
 
     @classmethod
@@ -170,4 +190,5 @@ class Refinement:
             arrays["rejected_in"].copy(),
             float(arrays["retrain_threshold"][0]),
             arrays["errors_at_retrain"].copy(),
+            arrays["guidance"].copy(),
         )

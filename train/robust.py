@@ -25,11 +25,12 @@ from edge_runtime.score import Term, sum_of_terms
 from train.aae import StepLosses, draw_prior
 from train.density import fit_normal
 from train.exposure import fit_exposure
+from train.guidance import KEEP, REJECT, UNGUIDED
 from train.hog_network import HogNetwork
 from train.image_store import ImageStore
 from train.networks import EXPOSURE, Discriminator
 from train.refine import NEVER, Verdict
-from train.robust_settings import KEEP, REJECT, RobustSettings
+from train.robust_settings import RobustSettings
 from train.scoring import CHUNK
 from train.settings import TrainSettings
 from train.snapshot import Snapshot
@@ -79,7 +80,7 @@ class RobustRefinement:
         by_person = self.guidance == REJECT
         if not self.screened:
             return by_person
-        open_to_doubt = self.guidance == 0
+        open_to_doubt = self.guidance == UNGUIDED
         n_rejected = round(self.settings.reject_share * int(open_to_doubt.sum()))
         ranked = np.argsort(np.where(open_to_doubt, -self.screening, np.inf), kind="stable")
         rejected = by_person.copy()
@@ -131,17 +132,20 @@ class RobustTrainer(Trainer):
         guidance: NDArray[np.int8] | None = None,
     ) -> None:
         """images: (N, H, W, C) uint8 network inputs; guidance: (N,) KEEP, REJECT or UNGUIDED."""
-        super().__init__(settings, images, device)
-        if guidance is None:
-            guidance = np.zeros(len(images), dtype=np.int8)
+        super().__init__(settings, images, device, guidance)
         n_criteria = len(self.autoencoder.own_criteria) + 1
-        self.refinement = RobustRefinement.fresh(settings.robust, guidance, n_criteria, settings.seed)
+        self.refinement = RobustRefinement.fresh(settings.robust, self.guidance, n_criteria, settings.seed)
         self._standardisation: dict[str, Tensor] | None = None
         self._prepared = self._prepare()
         self._seen = np.arange(len(images))
         """Images of the present phase"""
         self._used = self._seen
         """Those of them that the present epoch trains on"""
+
+    @property
+    def can_calibrate(self) -> bool:
+        """Only at the end: before it there is no network that has seen every image which was kept."""
+        return self.finished
 
     def calibration_criteria(self) -> NDArray[np.float32]:
         """(N, K) criteria of every image by a network that has not seen it."""
@@ -163,7 +167,7 @@ class RobustTrainer(Trainer):
             self.autoencoder.attach_exposure()
         super().restore(snapshot)
         if self.finished:
-            self._fit_prior(~self.refinement.candidates)
+            self._fit_prior(np.flatnonzero(~self.refinement.candidates))
 
     def _restored_refinement(self, arrays: dict[str, NDArray[Any]]) -> RobustRefinement:  # type: ignore[override]
         return RobustRefinement.from_arrays(arrays, self.settings.robust)
@@ -267,10 +271,9 @@ class RobustTrainer(Trainer):
             held_out = np.flatnonzero(refinement.fold == phase.fold)
             refinement.criteria[held_out], _ = self._measure(held_out)
 
-    def _fit_prior(self, chosen: NDArray[Any]) -> None:
-        """Fit the codes' density, and what else the criteria need, on the chosen images."""
+    def _fit_prior(self, indices: NDArray[np.int64]) -> None:
+        """Fit the codes' density, and what else the criteria need, on the images of these indices."""
         self.autoencoder.eval()
-        indices = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen
         self.autoencoder.fit_statistics(self._prepared[torch.from_numpy(indices).to(self.device)])
         _, codes = self._measure(indices)
         self.prior = fit_normal(codes)

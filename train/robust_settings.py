@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from edge_runtime.errors import ConfigError
 
-__all__ = ["KEEP", "REJECT", "RobustSettings"]
-
-KEEP, REJECT = 1, -1
+__all__ = ["RobustSettings"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

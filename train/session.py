@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -20,6 +21,7 @@ from train.calibrate import calibrate_fused, calibrate_union
 from train.data import DataSettings, TrainingSet, load_training_set
 from train.progress import TrainingProgress
 from train.report import contact_sheet, plot_losses, plot_scores
+from train.review import group_codes, write_review
 from train.robust import RobustTrainer
 from train.run_folder import RunConfig, RunFolder, point_latest_at, write_csv
 from train.scoring import map_peaks
@@ -52,7 +54,7 @@ class TrainingOutcome:
         """Spent training in this process"""
         self.n_rejected = n_rejected
         self.flagged_share = flagged
-        """Share of the training images above the calibrated threshold"""
+        """Share of the training images above the calibrated threshold; NaN where training did not get so far"""
 
     @property
     def complete(self) -> bool:
@@ -61,9 +63,15 @@ class TrainingOutcome:
 
 
 def train(
-    data: DataSettings, settings: TrainSettings, out: Path, *, device: str = "auto", announce: bool = True
+    data: DataSettings,
+    settings: TrainSettings,
+    out: Path,
+    *,
+    device: str = "auto",
+    announce: bool = True,
+    review: bool = False,
 ) -> TrainingOutcome:
-    """Train a new run into the folder `out`; announce makes runs/latest point at it.
+    """Train a new run into the folder `out`; announce makes runs/latest point at it, review groups what was rejected.
 
     SIGINT and SIGTERM end it at the last whole epoch with a usable folder. Raises DataError, ConfigError.
     """
@@ -92,10 +100,10 @@ def train(
     folder.write_config(config)
     if announce:
         point_latest_at(out)
-    return _run(folder, config, trainer, images)
+    return _run(folder, config, trainer, images, review=review)
 
 
-def resume(out: Path, *, device: str = "auto") -> TrainingOutcome:
+def resume(out: Path, *, device: str = "auto", review: bool = False) -> TrainingOutcome:
     """Go on with an interrupted run, as if nothing had happened; one killed before its first checkpoint starts over.
 
     Raises ConfigError where the run is complete; DataError where the folder is no run folder, its checkpoint is
@@ -116,7 +124,7 @@ def resume(out: Path, *, device: str = "auto") -> TrainingOutcome:
         trainer.restore(Snapshot.read(folder.checkpoint))
     logger.info("resuming %s after %d of %d epochs", out, len(trainer.rows), trainer.total_epochs)
     point_latest_at(out)
-    return _run(folder, config, trainer, images)
+    return _run(folder, config, trainer, images, review=review)
 
 
 def pick_device(name: str) -> torch.device:
@@ -136,12 +144,13 @@ def pick_device(name: str) -> torch.device:
 
 def trainer_for(settings: TrainSettings, images: TrainingSet, device: torch.device) -> Trainer:
     """The trainer of a run's settings, before its first step."""
-    if settings.refine == "robust":
-        return RobustTrainer(settings, images.store, device, images.guidance.verdicts)
-    return Trainer(settings, images.store, device)
+    kind = RobustTrainer if settings.refine == "robust" else Trainer
+    return kind(settings, images.store, device, images.guidance.verdicts)
 
 
-def _run(folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet) -> TrainingOutcome:
+def _run(
+    folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet, *, review: bool
+) -> TrainingOutcome:
     logger.info(
         "training %s (%s, refine %s) on %d images %s, %d epochs, on %s",
         config.train.network,
@@ -168,16 +177,19 @@ def _run(folder: RunFolder, config: RunConfig, trainer: Trainer, images: Trainin
     seconds = time.monotonic() - start
     snapshot = trainer.snapshot()
     snapshot.write(folder.checkpoint)
-    folder.write_weights(snapshot)
+    if trainer.can_calibrate:
+        folder.write_weights(snapshot)
     config = replace(config, status="complete" if complete else "interrupted", epochs_done=len(trainer.rows))
-    flagged = _write_findings(folder, config, trainer, images)
+    flagged = math.nan
+    if trainer.can_calibrate:
+        flagged = _write_findings(folder, config, trainer, images, review)
     folder.write_config(config)
     if complete:  # last, so that a run that ends before here can be resumed
         folder.checkpoint.unlink(missing_ok=True)
     return TrainingOutcome(folder, config, seconds, int(trainer.refinement.candidates.sum()), flagged)
 
 
-def _write_findings(folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet) -> float:
+def _write_findings(folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet, review: bool) -> float:
     """Calibrate and write logs, sheets and plots. Returns the share of training images above the threshold."""
     criteria = trainer.calibration_criteria()
     names = trainer.autoencoder.criteria
@@ -200,6 +212,10 @@ def _write_findings(folder: RunFolder, config: RunConfig, trainer: Trainer, imag
     _write_sheet(folder.path / "rejected.png", images, scores, rejected)
     plot_losses(folder.path / "losses.png", trainer.rows)
     plot_scores(folder.path / "scores.png", criteria, decision, rejected)
+    if review:
+        _, codes = trainer.criteria_and_codes()
+        groups = group_codes(codes, rejected, scores, config.train.seed)
+        write_review(folder.path / "review", groups, images.images, images.names, scores)
     return float(calibration["flagged_share"])
 
 

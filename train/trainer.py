@@ -17,6 +17,7 @@ from edge_runtime.prior import Prior, StandardNormal
 from edge_runtime.score import Term
 from train.aae import Learner, StepLosses, draw_prior
 from train.augment import augment
+from train.guidance import Guidance
 from train.image_store import ImageStore, MemoryStore
 from train.networks import Autoencoder, Discriminator, build_autoencoder
 from train.refine import Refinement
@@ -76,8 +77,17 @@ def phases_of(settings: TrainSettings) -> list[Phase]:
 class Trainer:
     """Trains one autoencoder; one seed gives the same weights again on the same machine."""
 
-    def __init__(self, settings: TrainSettings, images: NDArray[np.uint8] | ImageStore, device: torch.device) -> None:
-        """images: (N, H, W, C) uint8 network inputs. Raises DataError where there are too few."""
+    def __init__(
+        self,
+        settings: TrainSettings,
+        images: NDArray[np.uint8] | ImageStore,
+        device: torch.device,
+        guidance: NDArray[np.int8] | None = None,
+    ) -> None:
+        """images: (N, H, W, C) uint8 network inputs; guidance: (N,) KEEP, REJECT or UNGUIDED, None for no word at all.
+
+        Raises DataError where there are too few images.
+        """
         store = MemoryStore(images) if isinstance(images, np.ndarray) else images
         n_images, height, width, channels = store.array.shape
         if n_images < MIN_IMAGES:
@@ -87,7 +97,8 @@ class Trainer:
         self.prior: Prior = StandardNormal(settings.latent_dim)
         self.images = store.on(device)
         self.generator = torch.Generator().manual_seed(settings.seed)
-        self.refinement = Refinement.fresh(n_images, settings.itsr)
+        self.guidance = Guidance.none(n_images).verdicts if guidance is None else guidance
+        self.refinement = Refinement.fresh(n_images, settings.itsr, self.guidance)
         self.phases = self._phases()
         self.phase_index = 0
         self.epoch_in_phase = 0
@@ -164,6 +175,11 @@ class Trainer:
         self.epoch_in_phase = snapshot.position["epoch_in_phase"]
         self.rows = [EpochRow(**row) for row in snapshot.rows]
         self._logged = list(snapshot.rows)
+
+    @property
+    def can_calibrate(self) -> bool:
+        """Whether training has come far enough for thresholds, and so for a run that export can use."""
+        return True
 
     def calibration_criteria(self) -> NDArray[np.float32]:
         """Raw criteria (N, K) of all training images, from which thresholds come: here under the final weights."""

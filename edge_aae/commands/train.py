@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from edge_runtime.extras import require
 
 __all__ = ["train"]
 
-RESUME_KEEPS = {"out", "resume", "device"}
+RESUME_KEEPS = {"out", "resume", "device", "review"}
 """What may stand beside --resume; every other setting comes from the run folder."""
+
+logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 
@@ -28,8 +32,10 @@ FILE = click.Path(path_type=Path)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run: --out, or runs/latest.")
 @click.option(
     "--network",
-    type=click.Choice(["mlp", "conv"]),
-    help="mlp: the paper's; conv: convolutional.  [default: conv for folders, mlp for IDX and .npz]",
+    type=click.Choice(["auto", "mlp", "conv", "hog"]),
+    default="auto",
+    show_default=True,
+    help="mlp: the paper's; conv: convolutional; hog: pixels and gradients; auto: by the images, and says why.",
 )
 @click.option(
     "--method",
@@ -40,11 +46,24 @@ FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--refine",
-    type=click.Choice(["none", "itsr"]),
-    default="none",
+    type=click.Choice(["robust", "itsr", "none"]),
+    default="robust",
     show_default=True,
-    help="Training set refinement; itsr: the paper's three phases.",
+    help="Against anomalies among the images; robust: cross-fitted; itsr: the paper's three phases.",
 )
+@click.option(
+    "--target-fpr",
+    type=PERCENT,
+    default="1%",
+    show_default=True,
+    help="False alarms to allow on normal images; sets the threshold of the fused rule.",
+)
+@click.option(
+    "--decision",
+    type=click.Choice(["fused", "union"]),
+    help="fused: one score, one threshold; union: the paper's, p90 of each criterion.  [default: fused with robust]",
+)
+@click.option("--review", is_flag=True, help="Write review/: rejected images in groups that look alike.")
 @click.option("--imgsz", type=SIZE, help="Network input, N or ROWSxCOLUMNS pixels.  [default: 128; IDX, .npz: as is]")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Grey or colour.  [default: what the images have]")
 @click.option(
@@ -84,12 +103,16 @@ FILE = click.Path(path_type=Path)
 @click.option("--reject", type=FILE, help="Images that are anomalous, named likewise.")
 @click.option("--labels", type=FILE, help="A few known images: CSV name,label; 0 or good is normal, else a defect.")
 @click.option("--max-bad", type=PERCENT, default="1%", show_default=True, help="Unreadable images tolerated.")
-@click.option("--latent", type=int, help="Latent dimensions.  [default: mlp 2 (ae 32), conv 32]")
-@click.option("--epochs", type=int, help="Epochs of training (itsr: of pretraining).")
-@click.option("--refine-epochs", type=int, help="Epochs after each of the 10 itsr rounds.")
+@click.option("--latent", type=int, help="Latent dimensions.  [default: 32; mlp with aae 2]")
+@click.option(
+    "--epochs", type=int, help="Epochs of training (itsr: of pretraining; robust: of each network that judges)."
+)
+@click.option(
+    "--refine-epochs", type=int, help="Epochs after each of the 10 itsr rounds; of each robust network that screens."
+)
 @click.option("--retrain-epochs", type=int, help="Epochs of itsr's re-training.")
 @click.option("--epochs-scale", type=float, default=1.0, show_default=True, help="Times every phase's epochs.")
-@click.option("--batch", type=int, help="Images a step.  [default: mlp 128, conv 32]")
+@click.option("--batch", type=int, help="Images a step.  [default: 128; conv 32]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Repeats a run on one machine.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, with time and memory; write nothing.")
@@ -111,7 +134,7 @@ def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, 
 
     if resume:
         _refuse_settings(ctx, data)
-        outcome = session.resume(out or latest_run(), device=options["device"])
+        outcome = session.resume(out or latest_run(), device=options["device"], review=options["review"])
     else:
         if data is None:
             raise click.UsageError("name the images to train on: edge-aae train DATA (or --resume)")
@@ -119,7 +142,9 @@ def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, 
         if dry_run:
             _rehearse(settings, out or default_run_path(data), options["device"])
             return
-        outcome = session.train(*settings, out or default_run_path(data), device=options["device"])
+        outcome = session.train(
+            *settings, out or default_run_path(data), device=options["device"], review=options["review"]
+        )
     _report(outcome, ctx)
 
 
@@ -133,10 +158,10 @@ def _rehearse(settings: tuple[Any, Any], out: Path, device: str) -> None:
 
 def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """DataSettings and TrainSettings from the options; defaults that depend on data and network are filled in."""
-    from edge_runtime.labelled import is_labelled_set
     from train.augment import AUGMENTATIONS
     from train.data import DataSettings
     from train.guidance import GuidanceFiles
+    from train.network_choice import choose_network
     from train.settings import (
         NetworkName,
         Schedule,
@@ -146,11 +171,19 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         default_schedule,
     )
 
-    network: NetworkName = options["network"] or ("mlp" if is_labelled_set(Path(data)) else "conv")
+    network: NetworkName
+    if options["network"] == "auto":
+        choice = choose_network(Path(data))
+        network = choice.network
+        logger.info("network %s: %s", network, choice.reason)
+    else:
+        network = options["network"]
     method, refine = options["method"], options["refine"]
     standard = default_schedule(network, method, refine)
     if refine == "none" and (options["refine_epochs"] is not None or options["retrain_epochs"] is not None):
         raise ConfigError("--refine-epochs and --retrain-epochs belong to --refine itsr")
+    if refine == "robust" and options["retrain_epochs"] is not None:
+        raise ConfigError("--retrain-epochs belongs to --refine itsr; robust has --epochs and --refine-epochs")
     schedule = Schedule(
         train=_either(options["epochs"], standard.train),
         refine=_either(options["refine_epochs"], standard.refine),
@@ -179,6 +212,8 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         schedule=schedule,
         batch_size=_either(options["batch"], default_batch_size(network)),
         augment=AUGMENTATIONS[options["augment"]],
+        decision=options["decision"],
+        target_fpr=options["target_fpr"],
         seed=options["seed"],
     )
     return data_settings, train_settings
@@ -203,10 +238,11 @@ def _refuse_settings(ctx: click.Context, data: str | None) -> None:
 def _report(outcome: Any, ctx: click.Context) -> None:
     config = outcome.config
     folder = outcome.folder.path
+    flagged = "" if math.isnan(outcome.flagged_share) else f", {outcome.flagged_share:.1%} above the threshold"
     click.echo(
         f"{'trained' if outcome.complete else 'interrupted'}: {config.epochs_done} of {config.epochs_total} epochs "
         f"in {outcome.seconds:.0f} s, {config.n_images} images, {config.n_skipped} skipped, "
-        f"{outcome.n_rejected} rejected, {outcome.flagged_share:.1%} above the threshold"
+        f"{outcome.n_rejected} rejected{flagged}"
     )
     click.echo(f"run folder: {folder}  (rejected.png, scores.png, losses.png, refinement.csv)")
     if not outcome.complete:

@@ -15,12 +15,12 @@ from edge_runtime.evaluation import Evaluation, Row, ScoredImage
 from edge_runtime.images import write_image
 from edge_runtime.items import Item
 from edge_runtime.metrics import wilson_interval
-from edge_runtime.score import Decision, Limit
+from edge_runtime.score import Limit, UnionRule
 from train.evaluation import Circumstances, Report, report_of
 from train.pixel_metrics import Masks, PixelTally
 
 FLAT = np.full((8, 8), 128, dtype=np.uint8)
-DECISION = Decision(limits={"reconstruction_error": Limit(threshold=2.0, center=1.0)})
+DECISION = UnionRule(limits={"reconstruction_error": Limit(threshold=2.0, center=1.0)})
 HERE = Circumstances(model="m.aae", kind="bundle", data=["tile/test"], decision=DECISION, n_resamples=0)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError
 from edge_runtime.evaluation import Evaluation, Row
 from edge_runtime.items import Item
-from edge_runtime.score import Decision, Limit
+from edge_runtime.score import Limit, UnionRule
 from train.evaluation import Circumstances, report_of
 from train.evaluation_plots import PLOTS, plot_report
 
@@ -20,7 +20,7 @@ HERE = Circumstances(
     model="m.aae",
     kind="bundle",
     data=["tile/test"],
-    decision=Decision(limits={"reconstruction_error": Limit(threshold=2.0, center=1.0)}),
+    decision=UnionRule(limits={"reconstruction_error": Limit(threshold=2.0, center=1.0)}),
     n_resamples=0,
 )
 

@@ -74,9 +74,13 @@ def test_a_schedule_without_training_or_with_negative_epochs_is_refused(epochs: 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": "vgg"}, r"network is 'vgg', expected one of mlp, conv"),
+        ({"network": "vgg"}, r"network is 'vgg', expected one of mlp, conv, hog"),
         ({"method": "vae"}, r"method is 'vae', expected one of aae, ae"),
-        ({"refine": "robust"}, r"refine is 'robust', expected one of none, itsr"),
+        ({"refine": "svm"}, r"refine is 'svm', expected one of none, itsr, robust"),
+        ({"decision": "vote"}, r"decision is 'vote', expected one of union, fused"),
+        ({"decision": "fused"}, r"--decision fused needs out-of-fold scores, which only --refine robust makes"),
+        ({"target_fpr": 0.0}, r"--target-fpr is 0, expected a rate above 0 and below 0\.5"),
+        ({"target_fpr": 0.5}, r"--target-fpr is 0\.5, expected a rate above 0 and below 0\.5"),
         ({"method": "ae", "refine": "itsr"}, r"--method ae has no prior to refine with; use --refine none"),
         ({"latent_dim": 0}, r"--latent is 0, expected 1 or more"),
         ({"batch_size": 1}, r"--batch is 1, expected 2 or more: batch normalisation needs two"),
