@@ -137,7 +137,7 @@ def _report(rows: list) -> str:
         lines += [
             "",
             f"In memory an image adds {slope:.1f} KiB from the first row to the last; its",
-            f"pixels are {SIDE * SIDE / 1024:.0f} KiB. On disk the peak lies between {min(on_disk):.0f} and {max(on_disk):.0f}",
+            f"pixels are {SIDE * SIDE / 1024:.0f} KiB. On disk the peak is {min(on_disk):.0f} to {max(on_disk):.0f}",
             "MiB, whatever the number. The file lay in the system's cache: a disk's own delay is not in the times.",
         ]
     return "\n".join(lines) + "\n"
