@@ -24,8 +24,8 @@ CELL_PX = 4
 """Pixels along a cell's side at the least: the mean of 4x4 keeps a quarter of the sensor's noise."""
 
 LARGEST_DIFFERENCE = 6.0
-"""Grey levels of 255. Noise of 5 grey levels a pixel, strong for a camera, moves the largest of 1024 differences of 4x4
-cells by 1.8 x 3.3 = 6; a defect that a person sees in a cell differs by 10 or more."""
+"""Grey levels of 255. By arithmetic, noise of 5 grey levels a pixel moves the largest of 1024 differences of
+4x4 cells by 1.8 x 3.3 = 6. Tried on synthetic images alone; a defect fainter than this in every cell is a duplicate."""
 
 INDEX_CELLS = 4
 """Cells along each side for the search: their means differ by no more than those of the cells inside them."""

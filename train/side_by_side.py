@@ -58,7 +58,8 @@ class SideBySide:
             learning_rate=first.settings.learning_rate,
             captured=self.captured,
         )
-        self.images = torch.cat([trainer.images.flatten(1) for trainer in trainers])  # (P, F) uint8
+        whole = (next(trainer.images.chunks(len(trainer.images))) for trainer in trainers)
+        self.images = torch.cat([images.flatten(1) for images in whole])  # (P, F) uint8
         offsets = np.cumsum([0, *(len(trainer.images) for trainer in trainers)])
         self.dtype = next(iter(self.learner.encoder.parameters.values())).dtype
         self.weights = torch.ones(len(self.images), dtype=self.dtype, device=self.device)  # (P,)
@@ -212,7 +213,7 @@ def _check(trainers: Sequence[Trainer]) -> None:
             "batch_size": settings.batch_size,
             "learning_rate": settings.learning_rate,
             "adversarial_weight": settings.adversary_pull,
-            "image shape": tuple(trainer.images.shape[1:]),
+            "image shape": trainer.input_size,
             "device": trainer.device,
         }
 

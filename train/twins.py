@@ -33,7 +33,7 @@ LEAST_CORRELATION = 0.7
 and by the number in its name, or at 0.57 or less (docs/results/twins.md)."""
 
 ALWAYS_TRIED = 5
-"""With 2 one of 95 magnetic tiles was not found, whose twins come third and later by the coarse images."""
+"""With 2 instead of 5 the search found twins of 94 of 95 normal magnetic tiles, with 5 of all."""
 
 DETAIL = 0.02
 """Standard deviation of the blur that is taken off, of the longest side: what is coarser is lighting."""
