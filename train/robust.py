@@ -23,6 +23,7 @@ from torch import Tensor
 from edge_runtime.prior import StandardNormal
 from edge_runtime.score import Term, sum_of_terms
 from train.aae import StepLosses, draw_prior
+from train.augment import AugmentSettings, augment
 from train.density import fit_normal
 from train.exposure import fit_exposure
 from train.guidance import KEEP, REJECT, UNGUIDED
@@ -41,6 +42,10 @@ __all__ = ["RobustRefinement", "RobustTrainer"]
 LOWER_QUANTILE = 0.16
 """Of the scores: one standard deviation below the median of normally distributed ones. The lower half is hardly touched
 by contamination, so its spread stands for the whole."""
+MOST_FITTED = 20_000
+"""Images that standardisation and covariances are fitted on, evenly drawn from more."""
+MOST_KEPT_BYTES = 1 << 30
+"""Of prepared images in memory: more are prepared again for every batch."""
 LEAST_RATE = 0.01
 """Share of the learning rate that the cosine schedule of each network ends at."""
 
@@ -136,7 +141,8 @@ class RobustTrainer(Trainer):
         n_criteria = len(self.autoencoder.own_criteria) + 1
         self.refinement = RobustRefinement.fresh(settings.robust, self.guidance, n_criteria, settings.seed)
         self._standardisation: dict[str, Tensor] | None = None
-        self._prepared = self._prepare()
+        self._standardise_inputs()
+        self._prepared = self._prepare_once()
         self._seen = np.arange(len(images))
         """Images of the present phase"""
         self._used = self._seen
@@ -184,16 +190,41 @@ class RobustTrainer(Trainer):
     def _discriminator(self, latent_dim: int) -> Discriminator:
         return Discriminator(latent_dim, self.settings.robust.discriminator_units)
 
-    def _prepare(self) -> Tensor:
-        """What every network reads, (N, ...) float32, computed once: it holds no learnt weights."""
+    def _standardise_inputs(self) -> None:
+        """Fit what every network of the run reads its images through; it holds no learnt weights."""
         autoencoder = self.autoencoder
         if isinstance(autoencoder, HogNetwork):
-            autoencoder.fit_blocks(next(self.images.chunks(len(self.images))))
+            step = -(-len(self.images) // MOST_FITTED)
+            autoencoder.fit_blocks(self.images.batch(torch.arange(0, len(self.images), step)))
             self._standardisation = {
                 name: value.clone() for name, value in autoencoder.encoder.blocks.state_dict().items()
             }
-        with torch.inference_mode():
-            return torch.cat([autoencoder.prepare(part.float() / 255.0) for part in self.images.chunks(CHUNK)])
+
+    def _prepare_once(self) -> Tensor | None:
+        """What every network reads, (N, ...) float32; None where it is too large to keep, or changes in every batch."""
+        if self.settings.augment != AugmentSettings():
+            return None
+        first = self._prepare(torch.arange(1))
+        if len(self.images) * first.nbytes > MOST_KEPT_BYTES:
+            return None
+        return torch.cat([self._prepare(part) for part in torch.arange(len(self.images)).split(CHUNK)])
+
+    @torch.inference_mode()
+    def _prepare(self, indices: Tensor) -> Tensor:
+        """What the networks read for the images of these indices (B,): (B, ...) float32."""
+        x = self.images.batch(indices).to(torch.float32, memory_format=torch.channels_last) / 255.0
+        return self.autoencoder.prepare(x)
+
+    def _inputs(self, indices: Tensor) -> Tensor:
+        return self._prepare(indices) if self._prepared is None else self._prepared[indices.to(self.device)]
+
+    def _training_inputs(self, indices: Tensor) -> Tensor:
+        """As `_inputs`, augmented where that is asked for."""
+        settings = self.settings.augment
+        if settings == AugmentSettings():
+            return self._inputs(indices)
+        x = self.images.batch(indices).to(torch.float32, memory_format=torch.channels_last) / 255.0
+        return self.autoencoder.prepare(augment(x, self.generator, settings))
 
     def _start_network(self, phase: Phase) -> None:
         number = next(index for index, other in enumerate(self.phases) if other == phase)
@@ -232,7 +263,7 @@ class RobustTrainer(Trainer):
             draws = draw_prior(dim, len(batch), self.generator, self.device)
             steps.append(
                 self.learner.step(
-                    self._prepared[batch.to(self.device)],
+                    self._training_inputs(batch),
                     weights,
                     draws,
                     code_noise=settings.robust.code_noise * noise,
@@ -274,7 +305,8 @@ class RobustTrainer(Trainer):
     def _fit_prior(self, indices: NDArray[np.int64]) -> None:
         """Fit the codes' density, and what else the criteria need, on the images of these indices."""
         self.autoencoder.eval()
-        self.autoencoder.fit_statistics(self._prepared[torch.from_numpy(indices).to(self.device)])
+        step = -(-len(indices) // MOST_FITTED)
+        self.autoencoder.fit_statistics(self._inputs(torch.from_numpy(indices[::step])))
         _, codes = self._measure(indices)
         self.prior = fit_normal(codes)
 
@@ -287,8 +319,8 @@ class RobustTrainer(Trainer):
     def _measure(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Criteria (n, K) and codes (n, D) of some images under the present network."""
         self.autoencoder.eval()
-        chunks = torch.from_numpy(indices).to(self.device).split(CHUNK)
-        measured = [self.autoencoder.measure_with_exposure(self._prepared[chunk], self.prior) for chunk in chunks]
+        chunks = torch.from_numpy(indices).split(CHUNK)
+        measured = [self.autoencoder.measure_with_exposure(self._inputs(chunk), self.prior) for chunk in chunks]
         return (
             np.concatenate([part.criteria.cpu().numpy() for part in measured]),
             np.concatenate([part.latent.cpu().numpy() for part in measured]),

@@ -77,7 +77,7 @@ def test_a_config_of_another_version_is_refused_with_both_versions(run: RunFolde
         lambda values: {**values, "colour": "blue"},
         lambda values: {**values, "train": {**values["train"], "dropout": 0.5}},
         lambda values: {**values, "train": {**values["train"], "network": "vgg"}},
-        lambda values: {**values, "preprocess": {**values["preprocess"], "fit": "tile"}},
+        lambda values: {**values, "preprocess": {**values["preprocess"], "fit": "zoom"}},
         lambda values: {**values, "train": None},
     ],
     ids=[
