@@ -1,8 +1,8 @@
-"""Fits the exposure: logistic regression that tells codes of rejected images from those of kept ones.
+"""Fits the exposure: logistic regression that tells codes of images that a person rejected from all others.
 
-Outlier exposure (Hendrycks et al. 2019, arXiv 1812.04606) with the training set's own rejects instead of another data
-set. The output is a probability, so what a wrong reject can do is bounded; latent outlier exposure (Qiu et al. 2022,
-arXiv 2202.08088) retrains with a loss on such images instead.
+Outlier exposure (Hendrycks et al. 2019, arXiv 1812.04606) with anomalies of the training set itself. The output is a
+probability, so what a wrong word can do is bounded; latent outlier exposure (Qiu et al. 2022, arXiv 2202.08088)
+retrains with a loss on such images instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from train.networks import Exposure
 __all__ = ["fit_exposure"]
 
 INVERSE_REGULARISATION = 0.05
-"""scikit-learn's C: strong, because the rejects of a clean set are the tails of the normal images, not a class."""
+"""scikit-learn's C: strong, because a person names few images."""
+
+
+NEVER_LOGIT = -30.0
+"""A probability of 1e-13; minus infinity is no constant that every engine takes."""
 
 
 def fit_exposure(exposure: Exposure, codes: NDArray[Any], rejected: NDArray[np.bool_]) -> None:
@@ -27,7 +31,7 @@ def fit_exposure(exposure: Exposure, codes: NDArray[Any], rejected: NDArray[np.b
     with torch.no_grad():
         if rejected.all() or not rejected.any():
             exposure.linear.weight.zero_()
-            exposure.linear.bias.fill_(float("-inf"))
+            exposure.linear.bias.fill_(NEVER_LOGIT)
             return
         linear_model = require("sklearn.linear_model", extra="train", purpose="exposure to rejected images")
         values = codes.astype(np.float64)

@@ -211,7 +211,7 @@ class Autoencoder(nn.Module):
 
 
 class Exposure(nn.Module):
-    """How much a code looks like those of rejected training images: a probability, so what it adds is bounded.
+    """How much a code looks like those of images that a person rejected: a probability, so what it adds is bounded.
 
     Logistic regression on the codes of a trained encoder; fitted by train/robust.py.
     """

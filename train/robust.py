@@ -1,4 +1,4 @@
-"""Robust training: cross-fitted trimming, bounded exposure to what was rejected, out-of-fold scores for calibration.
+"""Robust training: cross-fitted trimming, exposure to known anomalies, out-of-fold scores for calibration.
 
 Where ITSR (arXiv 1901.06355 section 4.2) judges images by the network that has learnt them, here an image is only ever
 judged by networks that have not: the training set is cut into folds (as Yoon et al. 2022, arXiv 2106.06115, do with
@@ -138,7 +138,9 @@ class RobustTrainer(Trainer):
     ) -> None:
         """images: (N, H, W, C) uint8 network inputs; guidance: (N,) KEEP, REJECT or UNGUIDED."""
         super().__init__(settings, images, device, guidance)
-        n_criteria = len(self.autoencoder.own_criteria) + 1
+        self.exposed = bool((self.guidance == REJECT).any())
+        """Whether a person named anomalies, to whose codes the networks are exposed"""
+        n_criteria = len(self.autoencoder.own_criteria) + self.exposed
         self.refinement = RobustRefinement.fresh(settings.robust, self.guidance, n_criteria, settings.seed)
         self._standardisation: dict[str, Tensor] | None = None
         self._standardise_inputs()
@@ -160,6 +162,8 @@ class RobustTrainer(Trainer):
     def terms(self) -> dict[str, Term]:
         """The fused score: the network's own terms, and the exposure in spreads of their sum."""
         own = self.autoencoder.terms(self.prior)
+        if not self.exposed:
+            return own
         sums = sum_of_terms(self.refinement.criteria, self.autoencoder.criteria, own)
         weight = self.settings.robust.exposure_spreads * _spread(sums)
         return {**own, EXPOSURE: Term(weight=weight, transform="linear")}
@@ -169,7 +173,7 @@ class RobustTrainer(Trainer):
         self.refinement = RobustRefinement.from_arrays(snapshot.refinement, self.settings.robust)
         phase = self.phases[min(snapshot.position["phase_index"], len(self.phases) - 1)]
         self._start_network(phase)
-        if snapshot.position["phase_index"] >= len(self.phases):
+        if snapshot.position["phase_index"] >= len(self.phases) and self.exposed:
             self.autoencoder.attach_exposure()
         super().restore(snapshot)
         if self.finished:
@@ -294,10 +298,13 @@ class RobustTrainer(Trainer):
                 refinement.screening /= _spread(refinement.screening)
             return
         self._fit_prior(self._seen)
-        of_others = np.arange(len(self.images)) if phase.fold is None else np.flatnonzero(refinement.fold != phase.fold)
-        exposure = self.autoencoder.attach_exposure().to(self.device)
-        _, codes = self._measure(of_others)
-        fit_exposure(exposure, codes, refinement.candidates[of_others])
+        if self.exposed:
+            of_others = np.arange(len(self.images))
+            if phase.fold is not None:
+                of_others = np.flatnonzero(refinement.fold != phase.fold)
+            _, codes = self._measure(of_others)
+            exposure = self.autoencoder.attach_exposure().to(self.device)
+            fit_exposure(exposure, codes, (self.guidance == REJECT)[of_others])
         if phase.fold is not None:
             held_out = np.flatnonzero(refinement.fold == phase.fold)
             refinement.criteria[held_out], _ = self._measure(held_out)

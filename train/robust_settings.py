@@ -25,9 +25,10 @@ class RobustSettings:
     nothing measurable by it; a contamination beyond it leaves a remainder."""
     code_noise: float = 0.05
     """Standard deviation of the noise on codes in training, in units of the prior's: neighbours decode alike."""
-    exposure_spreads: float = 1.5
-    """What an image that looks wholly like the rejected ones gets on top of its score, in spreads (median minus 16 %
-    quantile) of the scores: bounded, so that a wrong rejection costs little."""
+    exposure_spreads: float = 3.0
+    """What an image that looks wholly like those that a person rejected gets on top of its score, in spreads (median
+    minus 16 % quantile) of the scores: bounded, so that a wrong word costs little. Exposure to images that only a
+    network rejected costs more than it gains: a clean set's tails fire as strongly as a contaminating class."""
     discriminator_units: int = 96
     """Of both hidden layers."""
 

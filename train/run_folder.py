@@ -20,7 +20,7 @@ from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.prior import Prior, prior_from_npz
 from edge_runtime.score import Decision, decision_from_json
 from train.data import DataSettings
-from train.networks import Autoencoder, build_autoencoder
+from train.networks import EXPOSURE, Autoencoder, build_autoencoder
 from train.settings import TrainSettings
 from train.snapshot import Snapshot, load_weights
 from train.trainer import EpochRow
@@ -197,15 +197,15 @@ class RunFolder:
             latent_dim=config.train.latent_dim,
             batch_norm=config.train.method == "aae",
         )
-        if config.train.refine == "robust":
-            autoencoder.attach_exposure()
-        load_weights(self.weights, autoencoder.parts())
         try:
             numbers = json.loads(self.calibration.read_text())
             calibration = numbers["calibration"]
             decision = decision_from_json(numbers["decision"], numbers["criteria"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{self.calibration} cannot be used: {error}; train again") from error
+        if EXPOSURE in decision.criteria:
+            autoencoder.attach_exposure()
+        load_weights(self.weights, autoencoder.parts())
         samples = read_npz(self.samples.read_bytes(), name=str(self.samples), error=DataError)
         if "inputs" not in samples:
             raise DataError(f"{self.samples} holds {sorted(samples)}, expected 'inputs'; train again")
