@@ -31,8 +31,8 @@ def test_the_demo_leaves_everything_it_names(demo: tuple[Path, str]) -> None:
     assert {file.name for file in out.iterdir()} >= {
         "model.aae", "records.jsonl", "conveyor.avi", "conveyor.csv", "strip.png", "report.html", "runs",
     }  # fmt: skip
-    assert {run.name for run in (out / "runs").iterdir()} == {"ae", "aae", "aae-itsr"}
-    assert Bundle.open(out / "model.aae").manifest["model"]["refine"] == "itsr"
+    assert {run.name for run in (out / "runs").iterdir()} == {"ae", "aae", "aae-itsr", "robust"}
+    assert Bundle.open(out / "model.aae").manifest["model"]["refine"] == "robust"
     assert cv2.imread(str(out / "strip.png")).shape[0] > 300
 
 
@@ -45,7 +45,7 @@ def test_the_demos_table_agrees_with_its_files(demo: tuple[Path, str]) -> None:
     found = sum(record["is_anomaly"] and anomalous for record, anomalous in zip(records, truth, strict=True))
     false_alarms = sum(record["is_anomaly"] and not anomalous for record, anomalous in zip(records, truth, strict=True))
     assert f"video: {found} of 30 anomalous frames found, {false_alarms} of 120 normal frames flagged" in text
-    with (out / "runs/aae-itsr/refinement.csv").open() as stream:
+    with (out / "runs/robust/refinement.csv").open() as stream:
         rejected = [row for row in csv.DictReader(stream) if row["kept"] == "0"]
     contaminants = sum(row["label"] == "9" for row in rejected)
     assert f"{contaminants}/105 in {len(rejected)}" in text
@@ -55,6 +55,6 @@ def test_the_demos_table_agrees_with_its_files(demo: tuple[Path, str]) -> None:
 def test_the_page_is_one_file_with_table_and_pictures(demo: tuple[Path, str]) -> None:
     out, text = demo
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 10
+    assert page.count("data:image/png;base64,") == 13
     assert 'src="runs' not in page
     assert text.splitlines()[0].strip() in page
