@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,14 +47,16 @@ PEAK_QUANTILES = (0.5, 0.99)
 class TrainingOutcome:
     """What a run left behind."""
 
-    def __init__(self, folder: RunFolder, config: RunConfig, seconds: float, n_rejected: int, flagged: float) -> None:
+    def __init__(
+        self, folder: RunFolder, config: RunConfig, seconds: float, n_rejected: int, calibration: dict[str, Any] | None
+    ) -> None:
         self.folder = folder
         self.config = config
         self.seconds = seconds
         """Spent training in this process"""
         self.n_rejected = n_rejected
-        self.flagged_share = flagged
-        """Share of the training images above the calibrated threshold; NaN where training did not get so far"""
+        self.calibration = calibration
+        """Calibration numbers as the manifest holds them; None where training did not get so far"""
 
     @property
     def complete(self) -> bool:
@@ -180,17 +182,19 @@ def _run(
     if trainer.can_calibrate:
         folder.write_weights(snapshot)
     config = replace(config, status="complete" if complete else "interrupted", epochs_done=len(trainer.rows))
-    flagged = math.nan
+    calibration = None
     if trainer.can_calibrate:
-        flagged = _write_findings(folder, config, trainer, images, review)
+        calibration = _write_findings(folder, config, trainer, images, review)
     folder.write_config(config)
     if complete:  # last, so that a run that ends before here can be resumed
         folder.checkpoint.unlink(missing_ok=True)
-    return TrainingOutcome(folder, config, seconds, int(trainer.refinement.candidates.sum()), flagged)
+    return TrainingOutcome(folder, config, seconds, int(trainer.refinement.candidates.sum()), calibration)
 
 
-def _write_findings(folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet, review: bool) -> float:
-    """Calibrate and write logs, sheets and plots. Returns the share of training images above the threshold."""
+def _write_findings(
+    folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet, review: bool
+) -> dict[str, Any]:
+    """Calibrate and write logs, sheets and plots. Returns the calibration numbers."""
     criteria = trainer.calibration_criteria()
     names = trainer.autoencoder.criteria
     if config.train.rule == "fused":
@@ -216,7 +220,7 @@ def _write_findings(folder: RunFolder, config: RunConfig, trainer: Trainer, imag
         _, codes = trainer.criteria_and_codes()
         groups = group_codes(codes, rejected, scores, config.train.seed)
         write_review(folder.path / "review", groups, images.images, images.names, scores)
-    return float(calibration["flagged_share"])
+    return calibration
 
 
 def _write_refinement(

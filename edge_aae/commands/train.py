@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,9 @@ RESUME_KEEPS = {"out", "resume", "device", "review"}
 logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
+
+FEW_IMAGES = 200
+"""Below it the realised false-alarm rate is uncertain by more than a percent."""
 
 FILE = click.Path(path_type=Path)
 
@@ -238,14 +240,41 @@ def _refuse_settings(ctx: click.Context, data: str | None) -> None:
 def _report(outcome: Any, ctx: click.Context) -> None:
     config = outcome.config
     folder = outcome.folder.path
-    flagged = "" if math.isnan(outcome.flagged_share) else f", {outcome.flagged_share:.1%} above the threshold"
+    calibration = outcome.calibration or {}
+    flagged = f", {calibration['flagged_share']:.1%} above the threshold" if calibration else ""
     click.echo(
         f"{'trained' if outcome.complete else 'interrupted'}: {config.epochs_done} of {config.epochs_total} epochs "
         f"in {outcome.seconds:.0f} s, {config.n_images} images, {config.n_skipped} skipped, "
         f"{outcome.n_rejected} rejected{flagged}"
     )
+    for line in _calibration_lines(calibration):
+        click.echo(line)
     click.echo(f"run folder: {folder}  (rejected.png, scores.png, losses.png, refinement.csv)")
     if not outcome.complete:
         click.echo(f"go on with: edge-aae train --resume --out {folder}")
         ctx.exit(INTERRUPTED)
     click.echo("next: edge-aae export")
+
+
+def _calibration_lines(calibration: dict[str, Any]) -> list[str]:
+    """What the threshold rests on, and how far it can be trusted."""
+    found, share = calibration.get("limit"), calibration.get("contamination")
+    if not found or not share:
+        return []
+    n_images = found["n"]
+    lines = [
+        f"estimated anomalies among them: {share['share']:.1%}, between {share['low']:.1%} and {share['high']:.1%}"
+    ]
+    asked = f"false alarms asked for: {found['target_fpr']:.3g} of normal images"
+    if found["extrapolated"]:
+        lines.append(
+            f"{asked}; {n_images} images cannot show so low a rate: extrapolated from the tail of their scores"
+        )
+    else:
+        low, high = found["realised_fpr"]
+        lines.append(
+            f"{asked}; expect {low:.2%} to {high:.2%} (90 %) after {n_images} images, less if some are anomalous"
+        )
+    if n_images < FEW_IMAGES:
+        lines.append(f"only {n_images} images: with {FEW_IMAGES} or more, detector and threshold are more certain")
+    return lines

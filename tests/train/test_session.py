@@ -212,7 +212,7 @@ def test_the_thresholds_are_quantiles_over_all_training_images(finished_run: Any
         assert limit["center"] == pytest.approx(np.quantile(values, 0.5), rel=1e-4)
     flagged = np.mean([row["above_threshold"] == "1" for row in rows])
     assert numbers["calibration"]["flagged_share"] == pytest.approx(flagged)
-    assert finished_run.outcome.flagged_share == pytest.approx(flagged)
+    assert finished_run.outcome.calibration["flagged_share"] == pytest.approx(flagged)
     assert 0.1 <= flagged <= 0.2, "the union of two criteria that flag a tenth each"
 
 
