@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.prior import StandardNormal
-from edge_runtime.score import Term, sum_of_terms
+from edge_runtime.score import CRITERIA, Term, sum_of_terms
 from train.aae import StepLosses, draw_prior
 from train.augment import AugmentSettings, augment
 from train.density import fit_normal
@@ -42,6 +42,7 @@ __all__ = ["RobustRefinement", "RobustTrainer"]
 LOWER_QUANTILE = 0.16
 """Of the scores: one standard deviation below the median of normally distributed ones. The lower half is hardly touched
 by contamination, so its spread stands for the whole."""
+NEG_LOG_PRIOR = CRITERIA.index("neg_log_prior")
 MOST_FITTED = 20_000
 """Images that standardisation and covariances are fitted on, evenly drawn from more."""
 MOST_KEPT_BYTES = 1 << 30
@@ -62,7 +63,7 @@ class RobustRefinement:
     screening: NDArray[np.float64]
     """(N,) out-of-fold score of the screening networks, in spreads above the median; NaN until the fold is scored"""
     criteria: NDArray[np.float32]
-    """(N, K) out-of-fold criteria; NaN until the fold is scored"""
+    """(N, K) out-of-fold criteria, the negative log prior above its network's floor; NaN until the fold is scored"""
 
     @classmethod
     def fresh(
@@ -156,15 +157,20 @@ class RobustTrainer(Trainer):
         return self.finished
 
     def calibration_criteria(self) -> NDArray[np.float32]:
-        """(N, K) criteria of every image by a network that has not seen it."""
-        return self.refinement.criteria
+        """(N, K) criteria of every image by a network that has not seen it.
+
+        Each network's density has a floor of its own (its codes' volume): what lies above it is laid on the last one's.
+        """
+        criteria = self.refinement.criteria.copy()
+        criteria[:, NEG_LOG_PRIOR] += self.prior.floor
+        return criteria
 
     def terms(self) -> dict[str, Term]:
         """The fused score: the network's own terms, and the exposure in spreads of their sum."""
         own = self.autoencoder.terms(self.prior)
         if not self.exposed:
             return own
-        sums = sum_of_terms(self.refinement.criteria, self.autoencoder.criteria, own)
+        sums = sum_of_terms(self.calibration_criteria(), self.autoencoder.criteria, own)
         weight = self.settings.robust.exposure_spreads * _spread(sums)
         return {**own, EXPOSURE: Term(weight=weight, transform="linear")}
 
@@ -307,7 +313,9 @@ class RobustTrainer(Trainer):
             fit_exposure(exposure, codes, (self.guidance == REJECT)[of_others])
         if phase.fold is not None:
             held_out = np.flatnonzero(refinement.fold == phase.fold)
-            refinement.criteria[held_out], _ = self._measure(held_out)
+            criteria, _ = self._measure(held_out)
+            criteria[:, NEG_LOG_PRIOR] -= self.prior.floor
+            refinement.criteria[held_out] = criteria
 
     def _fit_prior(self, indices: NDArray[np.int64]) -> None:
         """Fit the codes' density, and what else the criteria need, on the images of these indices."""
