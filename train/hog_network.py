@@ -51,17 +51,6 @@ def check_hog_size(height: int, width: int) -> None:
             )
 
 
-SHARES = {
-    "reconstruction_error": 1.0,
-    "neg_log_prior": 1.0,
-    "coarse_gradient_error": 1.0,
-    "fine_gradient_error": 1.0,
-    "gradient_distance": 0.5,
-}
-"""Of each criterion in the fused score. The gradients' distance counts half: whole, it costs digits what it gains
-clothes (docs/results/robust.md)."""
-
-
 class HogNetwork(Autoencoder):
     """Fully connected encoder and decoder, each with a linear path beside it, on standardised pixels and gradients.
 
@@ -90,14 +79,11 @@ class HogNetwork(Autoencoder):
 
     def terms(self, prior: Prior) -> dict[str, Term]:
         """The mean of the logs of five squared distances, each over what is usual for it."""
-        total = sum(SHARES.values())
+        share = 1.0 / len(self.own_criteria)
         return {
-            name: Term(
-                # The log of the Euclidean error is half that of its square.
-                weight=(2.0 if name == "reconstruction_error" else 1.0) * share / total,
-                floor=prior.floor if name == "neg_log_prior" else 0.0,
-            )
-            for name, share in SHARES.items()
+            "reconstruction_error": Term(weight=2.0 * share),  # the log of its square
+            "neg_log_prior": Term(weight=share, floor=prior.floor),
+            **{name: Term(weight=share) for name in self.own_criteria[len(CRITERIA) :]},
         }
 
     def prepare(self, x: Tensor) -> Tensor:
