@@ -89,7 +89,11 @@ class Refinement:
     """T_retrain, infinite before re-training."""
     errors_at_retrain: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
     guidance: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, dtype=np.int8))
-    """(N,) KEEP for images that never join A, REJECT for those that a person put there"""
+    """(N,) KEEP for images that never join A, REJECT for those that a person put there; empty where nobody said"""
+
+    def __post_init__(self) -> None:
+        if not self.guidance.size:
+            self.guidance = Guidance.none(self.weights.size).verdicts
 
     @classmethod
     def fresh(cls, n_images: int, settings: ItsrSettings, guidance: NDArray[np.int8] | None = None) -> Refinement:
@@ -97,15 +101,12 @@ class Refinement:
 
         guidance: (N,) KEEP, REJECT or UNGUIDED.
         """
-        if guidance is None:
-            guidance = Guidance.none(n_images).verdicts
-        rejected = guidance == REJECT
-        return cls(
-            settings,
-            np.where(rejected, 0.0, 1.0).astype(np.float32),
-            np.where(rejected, BY_PERSON, NEVER).astype(np.int32),
-            guidance=guidance,
-        )
+        state = cls(settings, np.ones(n_images, dtype=np.float32), np.full(n_images, NEVER, dtype=np.int32))
+        if guidance is not None:
+            state.guidance = guidance
+            state.weights[guidance == REJECT] = 0.0
+            state.rejected_in[guidance == REJECT] = BY_PERSON
+        return state
 
     @property
     def candidates(self) -> NDArray[np.bool_]:
