@@ -18,10 +18,12 @@ from edge_runtime.self_reference import MASK, N_CHANNELS, NEUTRAL, VALID
 from train.networks import Autoencoder, Measured
 from train.structure_losses import multi_scale_dissimilarity
 
-__all__ = ["PATCH_STEP", "PatchNetwork", "SiteDiscriminator", "check_patch_size", "pooled_tops"]
+__all__ = ["CODE_STEP", "PATCH_STEP", "PatchNetwork", "SiteDiscriminator", "check_patch_size", "pooled_tops"]
 
 PATCH_STEP = 16
 """The head halves four times."""
+CODE_STEP = 8
+"""Pixels from one code to the next."""
 MIN_SIDE, MAX_SIDE = 64, 512
 
 WIDTHS = (16, 32, 64, 96)
@@ -99,6 +101,10 @@ class PatchNetwork(Autoencoder):
         logits = logits * valid + SUPPRESSED * (1.0 - valid)
         return self.encoder.code(eighth), logits, self.head.whole(logits)
 
+    def valid_sites(self, x: Tensor) -> Tensor:
+        """1 for each code (B, H/8, W/8) whose pixels are all valid, 0 for padding; x: (B, 4, H, W)."""
+        return -max_pool2d(-x[:, MASK:], CODE_STEP)[:, 0]
+
     def measure_prepared(self, prepared: Tensor, prior: Prior) -> Measured:
         """The outputs of the exported detector for tiles (B, 4, H, W) in [0, 1]; the map has half their resolution."""
         z, logits, defect = self.marked(prepared)
@@ -108,7 +114,7 @@ class PatchNetwork(Autoencoder):
         dissimilar = multi_scale_dissimilarity(x[:, :1], x_hat[:, :1], valid)[1]  # (B, 1, H/2, W/2)
         B, D, h, w = z.shape
         surprise = prior.neg_log_density(z.permute(0, 2, 3, 1).reshape(B * h * w, D)).reshape(B, h, w)
-        site_valid = -max_pool2d(-valid, 8)[:, 0]
+        site_valid = self.valid_sites(prepared)
         surprise = surprise * site_valid + prior.floor * (1.0 - site_valid)
         criteria = (
             reconstruction_error(x * valid, x_hat * valid),
