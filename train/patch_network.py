@@ -111,7 +111,7 @@ class PatchNetwork(Autoencoder):
         x_hat = self.decoder(z)  # (B, 3, H, W)
         valid = prepared[:, MASK:]  # (B, 1, H, W)
         x = prepared[:, :RECONSTRUCTED]
-        dissimilar = multi_scale_dissimilarity(x[:, :1], x_hat[:, :1], valid)[1]  # (B, 1, H/2, W/2)
+        dissimilar = multi_scale_dissimilarity(x[:, :1], x_hat[:, :1], valid)[1]  # (B, 1, H/2 - 2, W/2 - 2)
         B, D, h, w = z.shape
         surprise = prior.neg_log_density(z.permute(0, 2, 3, 1).reshape(B * h * w, D)).reshape(B, h, w)
         site_valid = self.valid_sites(prepared)
@@ -200,7 +200,7 @@ class DefectHead(nn.Module):
         deep = deep + self.context(deep.mean(dim=(2, 3), keepdim=True))
         joined = self.joined_eighth(torch.cat((self.up(deep), eighth), dim=1))
         joined = self.joined_quarter(torch.cat((self.up(self.narrowed(joined)), quarter), dim=1))
-        return pixel_shuffle(self.to_map(joined), 2)[:, 0].float()
+        return pixel_shuffle(self.to_map(joined), 2)[:, 0]
 
     def whole(self, logits: Tensor) -> Tensor:
         """Log odds (B,) that there is a defect anywhere in the map (B, H/2, W/2): a learnt mean of pooled tops."""
