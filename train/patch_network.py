@@ -190,8 +190,7 @@ class DefectHead(nn.Module):
         self.to_map = nn.Conv2d(quarter, 4, 1)
         nn.init.constant_(self.to_map.bias, -3.0)  # defects are rare
         self.up = nn.Upsample(scale_factor=2, mode="bilinear")
-        self.pooling = nn.Parameter(torch.tensor([1.0, 0.5, 0.0]))
-        self.scale = nn.Parameter(torch.tensor([1.0, 0.0]))
+        self.pooling = nn.Parameter(torch.tensor([[1.0] * len(TOP_SHARES), [0.0] * len(TOP_SHARES)]))
 
     def forward(self, quarter: Tensor, eighth: Tensor) -> Tensor:
         """Log odds of a defect, (B, H/2, W/2)."""
@@ -203,10 +202,12 @@ class DefectHead(nn.Module):
         return pixel_shuffle(self.to_map(joined), 2)[:, 0]
 
     def whole(self, logits: Tensor) -> Tensor:
-        """Log odds (B,) that there is a defect anywhere in the map (B, H/2, W/2): a learnt mean of pooled tops."""
-        weights = self.pooling.softmax(dim=0)
-        pooled = (pooled_tops(logits) * weights).sum(dim=1)
-        return pooled * self.scale[0] + self.scale[1]
+        """Log odds (B,) that there is a defect anywhere in the map (B, H/2, W/2).
+
+        The sum of the odds that each pooled top gives, slope and offset learnt: a defect shows in one of them.
+        """
+        slopes, offsets = self.pooling
+        return (pooled_tops(logits) * slopes.abs() + offsets).logsumexp(dim=1)
 
 
 class Fusion(nn.Module):

@@ -118,7 +118,7 @@ def spots(scene: Scene, rng: np.random.Generator) -> Defect:
     for _ in range(1 if rng.random() < 0.75 else int(rng.integers(2, 4))):
         radius = scene.settings.smallest * (largest / scene.settings.smallest) ** rng.random()
         np.maximum(shape, _oval(scene.grey.shape, _place(scene, rng), radius, rng), out=shape)
-    return _lit(scene, shape, scene.contrast(rng), rng)
+    return _lit(scene, shape, _at_least(scene.contrast(rng), 0.12), rng)
 
 
 def crack(scene: Scene, rng: np.random.Generator) -> Defect:
