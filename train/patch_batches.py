@@ -81,9 +81,7 @@ def draw_batch(
             defect = draw_defect(grey, sources, kinds, rng, synthesis, ease)
             grey, mask = defect.grey.astype(np.uint8), defect.mask
         tiles[position], masks[position] = crop(self_referenced(grey), mask, tile, rng)
-    return Batch(
-        torch.from_numpy(tiles).permute(0, 3, 1, 2), torch.from_numpy(masks), torch.tensor(list(chosen))
-    )
+    return Batch(torch.from_numpy(tiles).permute(0, 3, 1, 2), torch.from_numpy(masks), torch.tensor(list(chosen)))
 
 
 def varied(photograph: Photograph, rng: np.random.Generator, augmentation: Augmentation) -> Photograph:

@@ -1,4 +1,4 @@
-"""`patch`: fully convolutional, with a code at every site, and a head that marks defects; for textures and large frames.
+"""`patch`: fully convolutional, a code at every site, and a head that marks defects; for textures and large frames.
 
 The input is a self-referenced tile (edge_runtime/self_reference.py). Encoder, decoder and discriminator are an
 adversarial autoencoder whose prior holds at every site; the head shares the encoder, in the manner of a U-Net, and is
@@ -39,7 +39,9 @@ TOP_SHARES = (0.001, 0.01, 0.1)
 SUPPRESSED = -12.0
 """Logit of padding: as sure as can be that there is no defect."""
 BLOCK = 4
-"""Pixels along a block's side; TensorRT's TopK takes 3840 elements at most, 248x248 pixels in blocks."""
+"""Pixels along the side of a block of the map, of which the highest cell counts."""
+MOST_SORTED = 3840
+"""Elements that TensorRT's TopK takes at the most; larger maps are reduced to the highest of 2x2 until they fit."""
 STRUCTURE_SHARE = 0.01
 """Of the sites, most dissimilar first, whose mean is the structural error."""
 
@@ -249,6 +251,8 @@ def pooled_tops(logits: Tensor) -> Tensor:
 
 def top_mean(values: Tensor, share: float) -> Tensor:
     """Mean over the highest share of each map, at least one value: (B, h, w) -> (B,)."""
+    while values.shape[1] * values.shape[2] > MOST_SORTED:
+        values = max_pool2d(values[:, None], 2)[:, 0]
     flat = values.flatten(1)
     return flat.topk(max(1, round(share * flat.shape[1])), dim=1).values.mean(dim=1)
 

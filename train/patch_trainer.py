@@ -282,7 +282,9 @@ class PatchTrainer(Trainer):
         """The density of the present network's codes over valid sites of photographs it trained on; and what its
         criteria of them look like."""
         reference = [self.images.photographs[index] for index in seen[:: math.ceil(len(seen) / REFERENCE_PHOTOGRAPHS)]]
-        codes = np.concatenate([self._codes(tiles) for tiles, _ in self.images.batches(iter(reference), MEASURED_TILES)])
+        codes = np.concatenate(
+            [self._codes(tiles) for tiles, _ in self.images.batches(iter(reference), MEASURED_TILES)]
+        )
         self.prior = fit_normal(codes[:: math.ceil(len(codes) / CODES)])
         terms = as_terms(self._measure(reference)[0], self.autoencoder.own_criteria, self.prior.floor)
         middle = np.median(terms, axis=0)

@@ -16,7 +16,7 @@ SCALES = 3
 STABILITY = 0.0026
 """c of Xue et al. 2014, arXiv 1308.3052: 170 for images of 0..255, over 255 squared."""
 ROOT_EPSILON = 1e-6
-"""Under the root of the gradient's square, whose slope is infinite at zero. Exporters drop 1e-8 as if it were nothing."""
+"""Under the root of the gradient's square, whose slope is infinite at zero. Exporters drop a term of 1e-8."""
 
 
 def gradient_dissimilarity(x: Tensor, x_hat: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def multi_scale_dissimilarity(x: Tensor, x_hat: Tensor, valid: Tensor) -> list[T
     """gradient_dissimilarity at each of SCALES, after Zavrtanik et al. 2021 (RIAD), times what is valid there.
 
     x, x_hat, valid: (B, 1, H, W), sides multiples of four. Padding has no structure to compare: where any of the
-    pixels that a gradient reads is not valid, the value is 0. Returns (B, 1, H / 2^s - 2, W / 2^s - 2) for each scale s.
+    pixels that a gradient reads is not valid, the value is 0. For each scale s: (B, 1, H / 2^s - 2, W / 2^s - 2).
     """
     found = []
     for scale in range(SCALES):

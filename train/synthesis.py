@@ -207,8 +207,7 @@ def noisy(scene: Scene, rng: np.random.Generator) -> Defect:
 
 DefectKind = str
 KINDS: dict[DefectKind, Callable[[Scene, np.random.Generator], Defect]] = {
-    kind.__name__: kind
-    for kind in (spots, crack, scratches, chip, crater, shading, smear, blotches, pasted, noisy)
+    kind.__name__: kind for kind in (spots, crack, scratches, chip, crater, shading, smear, blotches, pasted, noisy)
 }
 """Every kind by its name."""
 
@@ -327,7 +326,11 @@ def _oval(shape: tuple[int, ...], center: tuple[float, float], radius: float, rn
 
 
 def _walk(
-    canvas: Grey, start: Sequence[float] | NDArray[np.float64], length: float, angle: float, bend: float,
+    canvas: Grey,
+    start: Sequence[float] | NDArray[np.float64],
+    length: float,
+    angle: float,
+    bend: float,
     rng: np.random.Generator,
 ) -> None:
     """Draw a line that changes direction a little every three pixels, by `bend` radians, and its width too."""

@@ -70,7 +70,9 @@ def test_no_graph_sorts_more_than_tensorrt_takes(graphs: dict[str, bytes]) -> No
     import onnx
 
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graphs["detector.onnx"]))
-    sizes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.value_info}
+    sizes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.value_info
+    }
     sorted_sizes = [sizes[node.input[0]][-1] for node in model.graph.node if node.op_type == "TopK"]
     assert len(sorted_sizes) == 5
     assert max(sorted_sizes) <= 3840

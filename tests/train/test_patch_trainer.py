@@ -128,7 +128,9 @@ def test_a_screening_network_is_judged_on_kinds_it_has_not_seen() -> None:
 
 
 def test_without_refinement_one_network_trains_on_everything() -> None:
-    trainer = _trainer(TrainSettings(network="patch", latent_dim=4, width=0.5, schedule=Schedule(train=1), batch_size=8))
+    trainer = _trainer(
+        TrainSettings(network="patch", latent_dim=4, width=0.5, schedule=Schedule(train=1), batch_size=8)
+    )
     assert trainer.run()
     assert [row.images for row in trainer.rows] == [N_PHOTOGRAPHS]
     assert np.isfinite(trainer.calibration_criteria()).all()

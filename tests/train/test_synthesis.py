@@ -23,7 +23,7 @@ def test_a_defect_changes_what_it_marks_more_than_the_rest(kind: str) -> None:
         defect = draw_defect(grey, [_grained(1)], [kind], np.random.default_rng(seed), SynthesisSettings())
         changed = np.abs(defect.grey - grey)
         assert defect.grey.shape == grey.shape
-        assert 0.0 <= defect.grey.min() and defect.grey.max() <= 255.0
+        assert defect.grey.min() >= 0.0 and defect.grey.max() <= 255.0
         assert 4 <= defect.mask.sum() < 0.95 * defect.mask.size
         if defect.mask.mean() < 0.2:  # of a larger region the border alone is marked
             assert changed[defect.mask].mean() > 2.0 * changed[~defect.mask].mean()
@@ -65,5 +65,5 @@ def test_smooth_noise_is_standardised() -> None:
 
 
 def test_contrasts_in_the_wrong_order_are_refused() -> None:
-    with pytest.raises(ConfigError, match="contrasts are 0.5 to 0.2, expected 0 < faintest < strongest"):
+    with pytest.raises(ConfigError, match=r"contrasts are 0.5 to 0.2, expected 0 < faintest < strongest"):
         SynthesisSettings(faintest=0.5, strongest=0.2)
