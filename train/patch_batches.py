@@ -100,8 +100,7 @@ def varied(photograph: Photograph, rng: np.random.Generator, augmentation: Augme
     gamma = math.exp(rng.uniform(-augmentation.gamma, augmentation.gamma))
     middle = max(float(photograph.mean()), 1.0)
     levels = middle * gain * (np.arange(256) / middle) ** gamma
-    lit: Photograph = cv2.LUT(zoomed, np.clip(np.round(levels), 0, 255).astype(np.uint8))
-    return lit
+    return np.asarray(cv2.LUT(zoomed, np.clip(np.round(levels), 0, 255).astype(np.uint8)), dtype=np.uint8)
 
 
 def crop(

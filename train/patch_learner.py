@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, max_pool2d, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.self_reference import MASK
 from train.aae import StepLosses
 from train.patch_batches import Batch
 from train.patch_network import RECONSTRUCTED, PatchNetwork, SiteDiscriminator
-from train.structure_losses import multi_scale_dissimilarity
+from train.structure_losses import multi_scale_dissimilarity, valid_blocks
 
 __all__ = ["LossWeights", "PatchLearner", "faster_in_bfloat16"]
 
@@ -78,15 +78,16 @@ class PatchLearner:
         """One step of every network. draws: (B', D, h, w) from the prior, at least as many as there are clean tiles."""
         device = next(self.training.parameters()).device
         x = batch.tiles.to(device).to(torch.float32, memory_format=torch.channels_last) / 255.0
-        target = max_pool2d(batch.masks.to(device)[:, None].float(), 2)[:, 0]  # (B, H/2, W/2)
-        clean = ~batch.masks.flatten(1).any(dim=1).to(device)
+        masks = batch.masks.to(device)
+        target = 1.0 - valid_blocks((~masks).float())  # (B, H/2, W/2), any pixel of four
+        clean = ~masks.flatten(1).any(dim=1)
         self.training.train()
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=faster_in_bfloat16(device)):
             z, logits, whole = self.training.marked(x)
             z_clean = z[clean]
             x_hat = self.training.decoder(z_clean)
         z_clean, logits, whole = z_clean.float(), logits.float(), whole.float()
-        loss = self._marking(logits, whole, target, x[:, MASK:], clean)
+        loss = self._marking(logits, whole, target, x[:, MASK], clean)
         restoring = self._restoring(x[clean], x_hat.float()) if len(z_clean) else loss.new_zeros(())
         fooled = loss.new_zeros(())
         if self.discriminator is not None and len(z_clean):
@@ -123,7 +124,7 @@ class PatchLearner:
 
     def _marking(self, logits: Tensor, whole: Tensor, target: Tensor, valid: Tensor, clean: Tensor) -> Tensor:
         weights = self.weights
-        cells = -max_pool2d(-valid, 2)[:, 0]  # (B, H/2, W/2), 1 where nothing is padding
+        cells = valid_blocks(valid)  # (B, H/2, W/2), 1 where nothing is padding
         entropy = binary_cross_entropy_with_logits(logits, target, reduction="none")
         p = logits.sigmoid()
         wrong = target * (1.0 - p) + (1.0 - target) * p

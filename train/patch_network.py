@@ -16,7 +16,7 @@ from edge_runtime.prior import Prior
 from edge_runtime.score import CRITERIA, Term, reconstruction_error
 from edge_runtime.self_reference import MASK, N_CHANNELS, NEUTRAL, VALID
 from train.networks import Autoencoder, Measured
-from train.structure_losses import multi_scale_dissimilarity
+from train.structure_losses import multi_scale_dissimilarity, valid_blocks
 
 __all__ = ["CODE_STEP", "PATCH_STEP", "PatchNetwork", "SiteDiscriminator", "check_patch_size", "pooled_tops"]
 
@@ -99,13 +99,13 @@ class PatchNetwork(Autoencoder):
         whole tile (B,)."""
         quarter, eighth = self.encoder.features(x)
         logits = self.head(quarter, eighth)
-        valid = -max_pool2d(-x[:, MASK:], 2)[:, 0]  # a cell with padding in it counts as padding
+        valid = valid_blocks(x[:, MASK])  # a cell with padding in it counts as padding
         logits = logits * valid + SUPPRESSED * (1.0 - valid)
         return self.encoder.code(eighth), logits, self.head.whole(logits)
 
     def valid_sites(self, x: Tensor) -> Tensor:
         """1 for each code (B, H/8, W/8) whose pixels are all valid, 0 for padding; x: (B, 4, H, W)."""
-        return -max_pool2d(-x[:, MASK:], CODE_STEP)[:, 0]
+        return valid_blocks(valid_blocks(valid_blocks(x[:, MASK])))
 
     def measure_prepared(self, prepared: Tensor, prior: Prior) -> Measured:
         """The outputs of the exported detector for tiles (B, 4, H, W) in [0, 1]; the map has half their resolution."""
@@ -190,7 +190,8 @@ class DefectHead(nn.Module):
         self.narrowed = nn.Sequential(*_layer(eighth, quarter, kernel=1))
         self.joined_quarter = nn.Sequential(*_layer(2 * quarter, quarter), *_layer(quarter, quarter))
         self.to_map = nn.Conv2d(quarter, 4, 1)
-        nn.init.constant_(self.to_map.bias, -3.0)  # defects are rare
+        if self.to_map.bias is not None:
+            nn.init.constant_(self.to_map.bias, -3.0)  # defects are rare
         self.up = nn.Upsample(scale_factor=2, mode="bilinear")
         self.pooling = nn.Parameter(torch.tensor([[1.0] * len(TOP_SHARES), [0.0] * len(TOP_SHARES)]))
 

@@ -56,7 +56,7 @@ class PhotographStore(MemoryStore):
 
     def _tiling(self, photograph: NDArray[np.uint8]) -> Tiling:
         height, width = self.preprocess.height, self.preprocess.width
-        return Tiling.covering(photograph.shape, (height, width), self.preprocess.overlap)  # type: ignore[arg-type]
+        return Tiling.covering(photograph.shape, (height, width), self.preprocess.overlap)
 
     def _middle(self, photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:
         tiles = self.preprocess.tiles_of(photograph[:, :, None], self._tiling(photograph))

@@ -105,7 +105,7 @@ def draw_defect(
     """
     scene = Scene(grey.astype(np.float32), sources, ease, settings)
     for _ in range(10):
-        defect = KINDS[kinds[rng.integers(len(kinds))]](scene, rng)
+        defect = KINDS[kinds[int(rng.integers(len(kinds)))]](scene, rng)
         if defect.mask.sum() >= LEAST_PIXELS and _visible(scene, defect):
             break
     return Defect(np.clip(defect.grey, 0.0, 255.0), defect.mask)
@@ -249,7 +249,7 @@ def _filled(scene: Scene, shape: Grey, rng: np.random.Generator) -> Defect:
 
 def _textured(scene: Scene, shape: Grey, rng: np.random.Generator) -> tuple[Grey, NDArray[np.bool_]]:
     """Texture of a training photograph within a shape: (photograph, mask)."""
-    source = scene.sources[rng.integers(len(scene.sources))].astype(np.float32) if scene.sources else scene.grey
+    source = scene.sources[int(rng.integers(len(scene.sources)))].astype(np.float32) if scene.sources else scene.grey
     height, width = scene.grey.shape
     factor = rng.uniform(0.6, 1.8)
     turn = cv2.getRotationMatrix2D(
@@ -343,8 +343,7 @@ def _walk(
 
 
 def _soft(shape: Grey, sigma: float) -> Grey:
-    blurred: Grey = cv2.GaussianBlur(shape, (0, 0), sigma)
-    return blurred
+    return np.asarray(cv2.GaussianBlur(shape, (0, 0), sigma), dtype=np.float32)
 
 
 def _place(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:

@@ -136,7 +136,8 @@ def test_a_crop_lies_on_the_defect_and_padding_is_marked_invalid() -> None:
     for _ in range(40):
         tile, part = crop(channels, mask, (64, 64), rng)
         assert tile.shape == (64, 64, 4)
-        assert (tile[50:, :, 3] == 0).all() and (tile[:50, :, 3] == 255).all()
+        assert (tile[50:, :, 3] == 0).all()
+        assert (tile[:50, :, 3] == 255).all()
         hits += bool(part.any())
     assert hits > 30
 

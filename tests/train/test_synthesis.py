@@ -23,7 +23,8 @@ def test_a_defect_changes_what_it_marks_more_than_the_rest(kind: str) -> None:
         defect = draw_defect(grey, [_grained(1)], [kind], np.random.default_rng(seed), SynthesisSettings())
         changed = np.abs(defect.grey - grey)
         assert defect.grey.shape == grey.shape
-        assert defect.grey.min() >= 0.0 and defect.grey.max() <= 255.0
+        assert defect.grey.min() >= 0.0
+        assert defect.grey.max() <= 255.0
         assert 4 <= defect.mask.sum() < 0.95 * defect.mask.size
         if defect.mask.mean() < 0.2:  # of a larger region the border alone is marked
             assert changed[defect.mask].mean() > 2.0 * changed[~defect.mask].mean()
