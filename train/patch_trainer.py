@@ -105,7 +105,7 @@ class PatchTrainer(Trainer):
             raise ConfigError(f"--refine {settings.refine} knows no sites; network patch takes none or robust")
         self.augmentation = augmentation or Augmentation()
         self.synthesis = synthesis or SynthesisSettings()
-        self.loss = loss or LossWeights()
+        self.loss = loss or LossWeights(adversarial=settings.adversary_pull)
         self._reference: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         super().__init__(settings, store, device)
         if guidance is None:
