@@ -161,6 +161,8 @@ class TrainSettings:
             raise ConfigError(f"--width is {self.width}, expected a factor from 0.1 to 8")
         if self.width != 1.0 and self.network != "patch":
             raise ConfigError(f"--width belongs to --network patch; {self.network} has one size")
+        if self.network == "patch" and self.augment != AugmentSettings():
+            raise ConfigError("--augment is for the other networks; patch always varies its photographs")
         if self.network == "patch" and self.refine == "itsr":
             raise ConfigError("--network patch has a code at every site, --refine itsr needs one an image; use robust")
         if self.latent_dim < 1:

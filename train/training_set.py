@@ -101,6 +101,10 @@ def preprocess_for(
 def _tiled(settings: DataSettings) -> Preprocess:
     if settings.fit is not None:
         raise ConfigError(f"--fit {settings.fit}: network patch cuts tiles of any photograph; leave --fit out")
+    if settings.drop_duplicates:
+        raise ConfigError("--drop-duplicates compares whole images of one size; network patch keeps all")
+    if settings.cache == "disk":
+        raise ConfigError("--cache disk: network patch holds its scaled photographs in memory; use auto or memory")
     if settings.channels == 3:
         raise ConfigError("--channels 3: network patch works on grey, to which colour is converted; leave it out")
     height, width = settings.imgsz or (PHOTO_SIDE, PHOTO_SIDE)

@@ -185,6 +185,8 @@ def test_a_folder_becomes_whole_scaled_photographs(folder: Path) -> None:
         ({"fit": "stretch"}, "leave --fit out"),
         ({"channels": 3}, "--channels 3"),
         ({"imgsz": (50, 64)}, "multiples of 16"),
+        ({"drop_duplicates": True}, "patch keeps all"),
+        ({"cache": "disk"}, "in memory"),
     ],
 )
 def test_options_that_patch_cannot_follow_are_refused(folder: Path, settings: dict[str, object], message: str) -> None:
