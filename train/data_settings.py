@@ -27,7 +27,11 @@ class DataSettings:
     channels: Literal[1, 3] | None = None
     """None: 1 if the images looked at (64, evenly spread) are all grey, else 3."""
     fit: Literal["stretch", "letterbox"] | None = None
-    """None: stretch where the images looked at have one aspect ratio, else letterbox."""
+    """None: stretch where the images looked at have one aspect ratio, else letterbox. Network patch cuts tiles."""
+    scale: float | None = None
+    """Network patch: pixels of the scaled photograph for one of the photograph's; None: a half."""
+    overlap: int | None = None
+    """Network patch: pixels that neighbouring tiles share at least; None: a quarter of a tile's shorter side."""
     roi: tuple[int, int, int, int] | None = None
     max_bad: float = 0.01
     """Share of images that may be unreadable."""

@@ -59,7 +59,8 @@ class DryRun:
     def lines(self) -> list[str]:
         """The findings as lines of text."""
         images, settings = self.images, self.settings
-        height, width, channels = images.preprocess.input_shape
+        height, width, _ = images.preprocess.input_shape
+        colour = "grey" if images.preprocess.channels == 1 else "colour"
         n_found = len(images.names) + len(images.bad) + len(images.duplicates)
         guided = f"; {images.guidance.keep.sum()} known normal, {images.guidance.reject.sum()} known anomalous"
         on_disk = isinstance(images.store, DiskStore)
@@ -69,7 +70,7 @@ class DryRun:
             f"images:      {n_found} found, {len(images.bad)} skipped, {len(images.duplicates)} near-duplicates left "
             f"out, {len(images.names)} to train on{guided if images.guidance else ''}",
             *(f"skipped:     {reason}" for _, reason in images.bad[:3]),
-            f"input:       {height}x{width}, {'grey' if channels == 1 else 'colour'}, {images.preprocess.fit}, "
+            f"input:       {height}x{width}, {colour}, {images.preprocess.fit}, "
             f"held {'on disk' if on_disk else 'in memory'}",
             f"network:     {settings.network}, method {settings.method}, refine {settings.refine}, latent "
             f"{settings.latent_dim}; {self.n_parameters:,} parameters{adversary}",

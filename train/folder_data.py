@@ -14,6 +14,7 @@ from train.data_settings import DataSettings
 from train.image_store import ImageWriter
 from train.near_duplicates import without_duplicates
 from train.networks import NetworkName, smallest_side
+from train.photograph_store import PhotographStore
 from train.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
 
 __all__ = ["is_grey", "load_folder"]
@@ -42,7 +43,9 @@ def load_folder(
         native=(PHOTO_SIDE, PHOTO_SIDE),
         same_aspect=max(aspects) - min(aspects) <= SAME_ASPECT,
     )
-    writer = ImageWriter(preprocess.input_shape, len(files), settings.cache, cache_folder)
+    tiled = preprocess.fit == "tile"
+    photographs: list[Frame] = []
+    writer = ImageWriter(preprocess.input_shape, 0 if tiled else len(files), settings.cache, cache_folder)
     names: list[str] = []
     bad: list[tuple[str, str]] = []
     duplicates: list[tuple[str, str]] = []
@@ -53,7 +56,10 @@ def load_folder(
         frame, reason = _try_read(file, minimum=smallest_side(network))
         if frame is not None:
             try:
-                writer.append(preprocess(frame))
+                if tiled:
+                    photographs.append(preprocess.scaled(frame)[:, :, 0])
+                else:
+                    writer.append(preprocess(frame))
             except FrameError as error:
                 reason = str(error)
             else:
@@ -63,7 +69,7 @@ def load_folder(
                 continue
         bad.append((name, reason))
     _check_bad(settings, folder, bad, len(files))
-    store = writer.store()
+    store = PhotographStore(photographs, preprocess) if tiled else writer.store()
     if settings.drop_duplicates:
         store, kept, duplicates = without_duplicates(store, names)
         names = [names[index] for index in kept]

@@ -1,6 +1,6 @@
 """The networks: `mlp`, the paper's, `conv`, convolutional with one global latent vector, and what all share.
 
-`hog` stands in hog_network.py.
+`hog` stands in hog_network.py, `patch` in patch_network.py.
 
 All take images (B, C, H, W) float in [0, 1] and give reconstructions of the same shape and range. Layers come from
 the list that TensorRT's ONNX parser takes: strided convolution, nearest upsampling, pixel shuffle, batch
@@ -32,8 +32,8 @@ __all__ = [
     "smallest_side",
 ]
 
-NetworkName = Literal["mlp", "conv", "hog"]
-NETWORKS: tuple[NetworkName, ...] = ("mlp", "conv", "hog")
+NetworkName = Literal["mlp", "conv", "hog", "patch"]
+NETWORKS: tuple[NetworkName, ...] = ("mlp", "conv", "hog", "patch")
 
 EXPOSURE = "exposure"
 """Name of the criterion that Exposure adds."""
@@ -51,6 +51,9 @@ MLP_MAX_INPUTS = 3 * 128 * 128
 HOG_MIN_SIDE = 16
 """Four cells of four pixels."""
 
+PATCH_MIN_SIDE = 16
+"""Of an image; smaller than a tile is continued by reflection, and below this is nothing to reflect."""
+
 CONV_MIN_SIDE = 16
 CONV_MAX_SIDE = 512
 CONV_GRID = (4, 7)
@@ -61,7 +64,7 @@ CONV_WIDTHS = (16, 32, 64, 96, 128)
 
 def smallest_side(network: NetworkName) -> int:
     """The smallest image side in pixels that a network takes."""
-    return {"mlp": MLP_MIN_SIDE, "conv": CONV_MIN_SIDE, "hog": HOG_MIN_SIDE}[network]
+    return {"mlp": MLP_MIN_SIDE, "conv": CONV_MIN_SIDE, "hog": HOG_MIN_SIDE, "patch": PATCH_MIN_SIDE}[network]
 
 
 def check_input_size(network: NetworkName, channels: int, height: int, width: int) -> None:
@@ -77,6 +80,9 @@ def check_input_size(network: NetworkName, channels: int, height: int, width: in
     if network == "hog":
         _hog().check_hog_size(height, width)
         return
+    if network == "patch":
+        _patch().check_patch_size(channels, height, width)
+        return
     if min(height, width) < CONV_MIN_SIDE or max(height, width) > CONV_MAX_SIDE:
         raise ConfigError(
             f"--imgsz {size}: network conv takes sides from {CONV_MIN_SIDE} to {CONV_MAX_SIDE}; "
@@ -91,12 +97,19 @@ def check_input_size(network: NetworkName, channels: int, height: int, width: in
 
 
 def build_autoencoder(
-    network: NetworkName, *, channels: int, height: int, width: int, latent_dim: int, batch_norm: bool
+    network: NetworkName,
+    *,
+    channels: int,
+    height: int,
+    width: int,
+    latent_dim: int,
+    batch_norm: bool,
+    width_factor: float = 1.0,
 ) -> Autoencoder:
     """An untrained autoencoder; weights come from torch's global generator.
 
     batch_norm: after each hidden encoder layer of `mlp`, as the paper's AAE has and its AE has not; `conv` always
-    has it. Raises ConfigError for sizes that the network cannot take.
+    has it. width_factor: on the channels of `patch`. Raises ConfigError for sizes that the network cannot take.
     """
     check_input_size(network, channels, height, width)
     if latent_dim < 1:
@@ -110,6 +123,11 @@ def build_autoencoder(
     if network == "hog":
         hog: Autoencoder = _hog().HogNetwork(channels=channels, height=height, width=width, latent_dim=latent_dim)
         return hog
+    if network == "patch":
+        patch: Autoencoder = _patch().PatchNetwork(
+            channels=channels, height=height, width=width, latent_dim=latent_dim, factor=width_factor
+        )
+        return patch
     n_halvings = _halvings(min(height, width))
     widths = [CONV_WIDTHS[min(i, len(CONV_WIDTHS) - 1)] for i in range(n_halvings)]
     grid = (height >> n_halvings, width >> n_halvings)
@@ -253,6 +271,12 @@ def _hog() -> Any:
     from train import hog_network
 
     return hog_network
+
+
+def _patch() -> Any:
+    from train import patch_network
+
+    return patch_network
 
 
 def _mlp_encoder(n_inputs: int, latent_dim: int, batch_norm: bool) -> nn.Sequential:

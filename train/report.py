@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge_runtime.images import write_image
 from edge_runtime.preprocess import Frame
 from edge_runtime.score import Decision, UnionRule
+from edge_runtime.self_reference import N_CHANNELS
 from train.trainer import EpochRow
 
 __all__ = ["contact_sheet", "plot_losses", "plot_scores", "tile"]
@@ -65,6 +66,8 @@ def tile(image: Frame, caption: str) -> Frame:
     scale = TILE_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA)
+    if resized.ndim == 3 and resized.shape[2] == N_CHANNELS:
+        resized = resized[:, :, 0]  # grey comes first of self-referenced channels
     if resized.ndim == 2:
         resized = cv2.cvtColor(resized, cv2.COLOR_GRAY2BGR)
     canvas = np.full((TILE_SIDE + CAPTION_HEIGHT, TILE_SIDE, 3), PAPER, np.uint8)

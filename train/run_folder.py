@@ -153,7 +153,7 @@ class RunFolder:
 
     def write_weights(self, snapshot: Snapshot) -> None:
         """Write the weights of a snapshot, without optimiser state."""
-        names = ("encoder.", "decoder.", "discriminator.", "statistics.", "exposure.")
+        names = ("encoder.", "decoder.", "discriminator.", "statistics.", "exposure.", "head.", "fusion.")
         weights = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in snapshot.tensors.items()
@@ -191,11 +191,12 @@ class RunFolder:
                 )
         autoencoder = build_autoencoder(
             config.train.network,
-            channels=config.preprocess.channels,
+            channels=config.preprocess.input_shape[2],
             height=config.preprocess.height,
             width=config.preprocess.width,
             latent_dim=config.train.latent_dim,
             batch_norm=config.train.method == "aae",
+            width_factor=config.train.width,
         )
         try:
             numbers = json.loads(self.calibration.read_text())

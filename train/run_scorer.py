@@ -56,7 +56,11 @@ class RunScorer:
     def score(self, frame: Frame) -> ScoredImage:
         """Score one frame."""
         preprocess = self.run.config.preprocess
-        criteria, pixels = self._outputs(preprocess(frame))
+        tiles, _ = preprocess.tiles(frame)
+        outputs = [self._outputs(tile) for tile in tiles]
+        # A frame of several tiles is as anomalous as its worst, as on the device.
+        criteria = np.concatenate([row for row, _ in outputs]).max(axis=0, keepdims=True)
+        pixels = np.stack([anomaly_map for _, anomaly_map in outputs])
         score = self._decision.score(criteria)
         return ScoredImage(
             score=float(score[0]),

@@ -19,6 +19,8 @@ from edge_runtime.score import Decision
 from edge_runtime.stopping import stop_requests
 from train.calibrate import calibrate_fused, calibrate_union
 from train.data import DataSettings, TrainingSet, load_training_set
+from train.patch_trainer import PatchTrainer
+from train.photograph_store import PhotographStore
 from train.progress import TrainingProgress
 from train.report import contact_sheet, plot_losses, plot_scores
 from train.review import group_codes, write_review
@@ -146,6 +148,8 @@ def pick_device(name: str) -> torch.device:
 
 def trainer_for(settings: TrainSettings, images: TrainingSet, device: torch.device) -> Trainer:
     """The trainer of a run's settings, before its first step."""
+    if isinstance(images.store, PhotographStore):
+        return PatchTrainer(settings, images.store, device, images.guidance.verdicts)
     kind = RobustTrainer if settings.refine == "robust" else Trainer
     return kind(settings, images.store, device, images.guidance.verdicts)
 
@@ -271,7 +275,7 @@ def _write_sheet(path: Path, images: TrainingSet, scores: NDArray[np.float64], r
         order = order[: max(1, round(0.1 * len(order)))]
         title = f"none of {len(scores)} training images rejected; the highest scores"
     captions = [f"{scores[index]:.2f} {Path(images.names[index]).stem[-11:]}" for index in order]
-    contact_sheet(path, title, [images.images[index] for index in order], captions)
+    contact_sheet(path, title, [images.picture(index) for index in order], captions)
 
 
 def _sample_indices(scores: NDArray[np.float64], images: NDArray[np.uint8]) -> NDArray[np.int64]:

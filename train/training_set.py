@@ -9,11 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.errors import ConfigError
 from edge_runtime.preprocess import Frame, Preprocess
+from edge_runtime.self_reference import N_CHANNELS
 from train.data_settings import DataSettings
 from train.guidance import Guidance
 from train.image_store import ImageStore
 from train.networks import NetworkName, check_input_size
+from train.photograph_store import PhotographStore
 
 __all__ = ["PHOTO_SIDE", "RAW_SAMPLE_BYTES", "TrainingSet", "preprocess_for", "spread"]
 
@@ -23,6 +26,10 @@ PHOTO_SIDE = 128
 RAW_SAMPLES = 4
 RAW_SAMPLE_BYTES = 2_000_000
 """Unprocessed frames kept for the bundle's golden samples, at most so many bytes each."""
+
+TILE_SCALE = 0.5
+"""Default scale of photographs that are cut into tiles: noise of single pixels is averaged out, and a quarter of the
+tiles do."""
 
 HASHED = 1024
 """Images hashed at a time."""
@@ -52,6 +59,10 @@ class TrainingSet:
         """(N, H, W, C) network inputs; with a store on disk only what is read of them takes memory."""
         return self.store.array
 
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """What a person is shown of an image: (H, W, C) as the network reads it, (h, w) a whole scaled photograph."""
+        return self.store.photographs[index] if isinstance(self.store, PhotographStore) else self.images[index]
+
     def sha256(self) -> str:
         """Identifies the images: a resumed run must see the same ones."""
         digest = hashlib.sha256()
@@ -72,6 +83,10 @@ def preprocess_for(
 
     native: rows and columns where no input size is named. Raises ConfigError for a size the network cannot take.
     """
+    if network == "patch":
+        return _tiled(settings)
+    if settings.scale is not None or settings.overlap is not None:
+        raise ConfigError(f"--scale and --overlap belong to --network patch; {network} does not cut tiles")
     height, width = settings.imgsz or native
     check_input_size(network, channels, height, width)
     return Preprocess(
@@ -79,6 +94,29 @@ def preprocess_for(
         width=width,
         channels=channels,
         fit=settings.fit or ("stretch" if same_aspect else "letterbox"),
+        roi=settings.roi,
+    )
+
+
+def _tiled(settings: DataSettings) -> Preprocess:
+    if settings.fit is not None:
+        raise ConfigError(f"--fit {settings.fit}: network patch cuts tiles of any photograph; leave --fit out")
+    if settings.drop_duplicates:
+        raise ConfigError("--drop-duplicates compares whole images of one size; network patch keeps all")
+    if settings.cache == "disk":
+        raise ConfigError("--cache disk: network patch holds its scaled photographs in memory; use auto or memory")
+    if settings.channels == 3:
+        raise ConfigError("--channels 3: network patch works on grey, to which colour is converted; leave it out")
+    height, width = settings.imgsz or (PHOTO_SIDE, PHOTO_SIDE)
+    check_input_size("patch", N_CHANNELS, height, width)
+    return Preprocess(
+        height=height,
+        width=width,
+        channels=1,
+        fit="tile",
+        scale=TILE_SCALE if settings.scale is None else settings.scale,
+        overlap=min(height, width) // 4 if settings.overlap is None else settings.overlap,
+        self_reference="row_column",
         roi=settings.roi,
     )
 

@@ -34,10 +34,11 @@ FILE = click.Path(path_type=Path)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run: --out, or runs/latest.")
 @click.option(
     "--network",
-    type=click.Choice(["auto", "mlp", "conv", "hog"]),
+    type=click.Choice(["auto", "mlp", "conv", "hog", "patch"]),
     default="auto",
     show_default=True,
-    help="mlp: the paper's; conv: convolutional; hog: pixels and gradients; auto: by the images, and says why.",
+    help="mlp: the paper's; conv: convolutional; hog: pixels and gradients; patch: textures and large photographs, "
+    "in tiles; auto: by the images, and says why.",
 )
 @click.option(
     "--method",
@@ -66,13 +67,20 @@ FILE = click.Path(path_type=Path)
     help="fused: one score, one threshold; union: the paper's, p90 of each criterion.  [default: fused with robust]",
 )
 @click.option("--review", is_flag=True, help="Write review/: rejected images in groups that look alike.")
-@click.option("--imgsz", type=SIZE, help="Network input, N or ROWSxCOLUMNS pixels.  [default: 128; IDX, .npz: as is]")
+@click.option(
+    "--imgsz",
+    type=SIZE,
+    help="Network input, with patch a tile: N or ROWSxCOLUMNS pixels.  [default: 128; IDX, .npz: as is]",
+)
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Grey or colour.  [default: what the images have]")
 @click.option(
     "--fit",
     type=click.Choice(["stretch", "letterbox"]),
     help="How images meet the input's shape.  [default: stretch if all have one aspect ratio, else letterbox]",
 )
+@click.option("--scale", type=float, help="patch: photographs are scaled by this before tiles are cut.  [default: 0.5]")
+@click.option("--overlap", type=int, help="patch: pixels neighbouring tiles share.  [default: a quarter of a tile]")
+@click.option("--width", type=float, default=1.0, show_default=True, help="patch: times the channels of every layer.")
 @click.option("--roi", type=ROI, help="Region of interest in image pixels, cut out first.")
 @click.option("--classes", type=CLASSES, default=(), help="Normal classes of labelled data, such as 0 or 0,3.")
 @click.option(
@@ -105,7 +113,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--reject", type=FILE, help="Images that are anomalous, named likewise.")
 @click.option("--labels", type=FILE, help="A few known images: CSV name,label; 0 or good is normal, else a defect.")
 @click.option("--max-bad", type=PERCENT, default="1%", show_default=True, help="Unreadable images tolerated.")
-@click.option("--latent", type=int, help="Latent dimensions.  [default: 32; mlp with aae 2]")
+@click.option("--latent", type=int, help="Latent dimensions.  [default: 32; mlp with aae 2; patch 16 a site]")
 @click.option(
     "--epochs", type=int, help="Epochs of training (itsr: of pretraining; robust: of each network that judges)."
 )
@@ -114,7 +122,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--retrain-epochs", type=int, help="Epochs of itsr's re-training.")
 @click.option("--epochs-scale", type=float, default=1.0, show_default=True, help="Times every phase's epochs.")
-@click.option("--batch", type=int, help="Images a step.  [default: 128; conv 32]")
+@click.option("--batch", type=int, help="Images a step.  [default: 128; conv 32, patch 16]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Repeats a run on one machine.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, with time and memory; write nothing.")
@@ -198,6 +206,8 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         imgsz=options["imgsz"],
         channels=int(options["channels"]) if options["channels"] else None,  # type: ignore[arg-type]
         fit=options["fit"],
+        scale=options["scale"],
+        overlap=options["overlap"],
         roi=options["roi"],
         max_bad=options["max_bad"],
         sample_fps=options["sample_fps"],
@@ -212,6 +222,7 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         refine=refine,
         latent_dim=_either(options["latent"], default_latent_dim(network, method)),
         schedule=schedule,
+        width=options["width"],
         batch_size=_either(options["batch"], default_batch_size(network)),
         augment=AUGMENTATIONS[options["augment"]],
         decision=options["decision"],

@@ -1,0 +1,215 @@
+"""Training of `patch` on small textures: folds, resuming, out-of-fold calibration, the fused score, whole runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.preprocess import Preprocess
+from edge_runtime.score import sum_of_terms
+from train.data import DataSettings, load_training_set
+from train.guidance import REJECT
+from train.patch_fusion import as_terms, from_terms, fused_weights
+from train.patch_trainer import PatchTrainer
+from train.photograph_store import PhotographStore
+from train.robust_settings import RobustSettings
+from train.run_scorer import RunScorer
+from train.session import train
+from train.settings import Schedule, TrainSettings
+
+N_PHOTOGRAPHS = 24
+PREPROCESS = Preprocess(height=64, width=64, fit="tile", scale=0.5, overlap=16, self_reference="row_column")
+SETTINGS = TrainSettings(
+    network="patch",
+    refine="robust",
+    latent_dim=4,
+    width=0.5,
+    schedule=Schedule(train=3, refine=2),
+    batch_size=8,
+    robust=RobustSettings(folds=2),
+)
+
+
+def _photographs() -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(0)
+    return [
+        np.clip(rng.normal(120, 10, width) + rng.normal(0, 4, (height, width)), 0, 255).astype(np.uint8)
+        for height, width in rng.integers(60, 100, (N_PHOTOGRAPHS, 2))
+    ]
+
+
+def _trainer(settings: TrainSettings = SETTINGS, guidance: NDArray[np.int8] | None = None) -> PatchTrainer:
+    return PatchTrainer(settings, PhotographStore(_photographs(), PREPROCESS), torch.device("cpu"), guidance)
+
+
+@pytest.fixture(scope="module")
+def trained() -> PatchTrainer:
+    trainer = _trainer()
+    assert trainer.run()
+    return trainer
+
+
+def test_phases_screen_each_fold_and_then_train_on_what_is_kept(trained: PatchTrainer) -> None:
+    assert [row.phase for row in trained.rows] == ["screen-1"] * 2 + ["screen-2"] * 2 + ["final"] * 3
+    assert len(trained.rows) == trained.total_epochs
+    n_rejected = int(trained.refinement.candidates.sum())
+    assert n_rejected == round(0.1 * N_PHOTOGRAPHS)
+    assert trained.rows[0].images == N_PHOTOGRAPHS // 2
+    assert trained.rows[-1].images == N_PHOTOGRAPHS - n_rejected
+    rejected = int(np.flatnonzero(trained.refinement.candidates)[0])
+    assert "by networks that had not seen it" in trained.refinement.verdict(rejected).reason
+
+
+def test_calibration_criteria_are_finite_and_the_score_has_positive_weights(trained: PatchTrainer) -> None:
+    criteria = trained.calibration_criteria()
+    names = trained.autoencoder.criteria
+    assert criteria.shape == (N_PHOTOGRAPHS, len(names))
+    assert np.isfinite(criteria).all()
+    terms = trained.terms()
+    assert all(term.weight > 0 for term in terms.values() if term is not terms["defect_score"])
+    assert np.isfinite(sum_of_terms(criteria, names, terms)).all()
+
+
+def test_a_photograph_is_as_anomalous_as_its_worst_tile(trained: PatchTrainer) -> None:
+    criteria, codes = trained.criteria_and_codes()
+    photograph = trained.images.photographs[3]
+    with torch.inference_mode():
+        measured = trained.autoencoder.measure(trained.images.tiles(photograph).float() / 255.0, trained.prior)
+    np.testing.assert_allclose(criteria[3], measured.criteria.amax(dim=0).numpy(), rtol=1e-3, atol=1e-3)
+    assert codes.shape == (N_PHOTOGRAPHS, 4)
+
+
+def test_a_run_stopped_and_restored_ends_in_the_same_weights(trained: PatchTrainer) -> None:
+    trainer = _trainer()
+    calls = 0
+
+    def stopped() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls > 8
+
+    assert not trainer.run(stopped=stopped)
+    assert not trainer.can_calibrate
+    resumed = _trainer()
+    resumed.restore(trainer.snapshot())
+    assert resumed.run()
+    for name, value in resumed.autoencoder.state_dict().items():
+        torch.testing.assert_close(value, trained.autoencoder.state_dict()[name], msg=name)
+    np.testing.assert_array_equal(resumed.calibration_criteria(), trained.calibration_criteria())
+
+
+def test_a_finished_run_restored_gives_the_same_criteria(trained: PatchTrainer) -> None:
+    again = _trainer()
+    again.restore(trained.snapshot())
+    assert again.finished
+    np.testing.assert_allclose(again.calibration_criteria(), trained.calibration_criteria(), rtol=1e-4)
+    np.testing.assert_allclose(again.prior.mean, trained.prior.mean, rtol=1e-4, atol=1e-6)  # type: ignore[union-attr]
+
+
+def test_what_a_person_rejects_is_never_trained_on() -> None:
+    guidance = np.zeros(N_PHOTOGRAPHS, dtype=np.int8)
+    guidance[:3] = REJECT
+    trainer = _trainer(guidance=guidance)
+    for phase in trainer.phases:
+        assert not set(range(3)) & set(trainer._seen(phase).tolist())
+
+
+def test_a_screening_network_is_judged_on_kinds_it_has_not_seen() -> None:
+    trainer = _trainer()
+    for phase in trainer.phases[:-1]:
+        assert trainer._held_out_kinds(phase)
+        assert not set(trainer._held_out_kinds(phase)) & set(trainer._kinds(phase))
+
+
+def test_without_refinement_one_network_trains_on_everything() -> None:
+    trainer = _trainer(
+        TrainSettings(network="patch", latent_dim=4, width=0.5, schedule=Schedule(train=1), batch_size=8)
+    )
+    assert trainer.run()
+    assert [row.images for row in trainer.rows] == [N_PHOTOGRAPHS]
+    assert np.isfinite(trainer.calibration_criteria()).all()
+
+
+def test_terms_and_criteria_are_each_others_inverse() -> None:
+    names = ("reconstruction_error", "neg_log_prior", "structural_error", "defect_score")
+    criteria = np.array([[2.0, -3.0, 0.1, -4.0], [1.0, 7.0, 0.5, 2.0]], dtype=np.float32)
+    np.testing.assert_allclose(from_terms(as_terms(criteria, names, -5.0), names, -5.0), criteria, rtol=1e-6)
+    assert as_terms(criteria, names, -5.0)[0, 1] == pytest.approx(np.log(2.0))
+
+
+def test_weights_go_to_what_tells_apart_and_are_never_negative() -> None:
+    rng = np.random.default_rng(0)
+    normal, defective = rng.normal(0, 1, (2, 300, 3)).astype(np.float32)
+    defective[:, 2] += 3.0
+    defective[:, 0] -= 1.0  # lower for defects: of no use to a score that only adds
+    weights = fused_weights(normal, defective)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights[0] == 0.0
+    assert weights[2] > 0.8
+
+
+def test_itsr_and_a_width_for_other_networks_are_refused() -> None:
+    with pytest.raises(ConfigError, match="use robust"):
+        TrainSettings(network="patch", refine="itsr", latent_dim=4, schedule=Schedule(train=1), batch_size=8)
+    with pytest.raises(ConfigError, match="--width belongs to --network patch"):
+        TrainSettings(network="conv", width=2.0, latent_dim=4, schedule=Schedule(train=1), batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("textures") / "good"
+    root.mkdir()
+    for index, photograph in enumerate(_photographs()):
+        cv2.imwrite(str(root / f"{index:02}.png"), cv2.resize(photograph, None, fx=2, fy=2))
+    return root
+
+
+def test_a_folder_becomes_whole_scaled_photographs(folder: Path) -> None:
+    images = load_training_set(DataSettings(path=str(folder), imgsz=(64, 64)), "patch")
+    assert isinstance(images.store, PhotographStore)
+    assert images.preprocess.fit == "tile"
+    assert images.preprocess.scale == 0.5
+    assert images.images.shape == (N_PHOTOGRAPHS, 64, 64, 4)
+    assert images.picture(0).shape == _photographs()[0].shape
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fit": "stretch"}, "leave --fit out"),
+        ({"channels": 3}, "--channels 3"),
+        ({"imgsz": (50, 64)}, "multiples of 16"),
+        ({"drop_duplicates": True}, "patch keeps all"),
+        ({"cache": "disk"}, "in memory"),
+    ],
+)
+def test_options_that_patch_cannot_follow_are_refused(folder: Path, settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_training_set(DataSettings(path=str(folder), **settings), "patch")  # type: ignore[arg-type]
+
+
+def test_scale_and_overlap_are_refused_where_nothing_is_cut(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="belong to --network patch"):
+        load_training_set(DataSettings(path=str(folder), scale=0.5), "conv")
+
+
+def test_labelled_sets_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=np.zeros((20, 28, 28), dtype=np.uint8))
+    with pytest.raises(DataError, match="a folder of photographs"):
+        load_training_set(DataSettings(path=str(tmp_path / "set.npz")), "patch")
+
+
+def test_a_whole_run_scores_frames_of_any_size(folder: Path, tmp_path: Path) -> None:
+    outcome = train(DataSettings(path=str(folder), imgsz=(64, 64)), SETTINGS, tmp_path / "run", announce=False)
+    assert outcome.complete
+    scorer = RunScorer(tmp_path / "run")
+    frame = np.random.default_rng(0).normal(120, 10, (300, 420)).clip(0, 255).astype(np.uint8)
+    scored = scorer.score(frame)
+    assert np.isfinite(scored.score)
+    assert scored.heatmap().shape == (300, 420)
