@@ -43,7 +43,7 @@ def choose_network(data: Path) -> Choice:
     """The network for a folder of images, a video or a labelled set.
 
     `hog` where the images have one size and show one thing in one place, so that gradients can be compared place by
-    place; `conv` where they do not. Says so where too few images can be read to tell; loading them then says what is
+    place; `patch` where they do not. Says so where too few images can be read to tell; loading them then says what is
     wrong.
     """
     if is_labelled_set(data):
@@ -56,11 +56,11 @@ def choose_network(data: Path) -> Choice:
     shapes = np.array([frame.shape[:2] for frame in frames])
     if (shapes.max(axis=0) > shapes.min(axis=0) * (1.0 + ONE_SIZE)).any():
         sides = f"{shapes.min()} to {shapes.max()} pixels"
-        return Choice("conv", f"images of several sizes ({sides}) cannot be compared place by place")
+        return Choice("patch", f"images of several sizes ({sides}) cannot be compared place by place")
     value = alignment(frames)
     if value >= ALIGNED:
         return Choice("hog", f"the images show one thing in one place (correlation with their median {value:.2f})")
-    return Choice("conv", f"the images do not line up (correlation with their median {value:.2f})")
+    return Choice("patch", f"the images do not line up (correlation with their median {value:.2f})")
 
 
 def alignment(frames: list[Frame]) -> float:
