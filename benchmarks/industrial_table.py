@@ -259,8 +259,8 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
     yield "Made by `benchmarks/industrial_table.py`. Image AUROC of the fused score; the test set of a contaminated run"
     yield "lacks the defects that were mixed in. **Every normal test photograph shows a tile that is in the training"
     yield "set too** ([twins](twins.md)); `twins-out` trains without those. FPR: share of normal test photographs"
-    yield "flagged, where 1 % and 5 % were asked for. Minutes are those of the training epochs, on the threads named, of"
-    yield "a machine that may have had other work."
+    yield "flagged, where 1 % and 5 % were asked for. Minutes are those of the training epochs, on the threads named,"
+    yield "of a machine that may have had other work."
     yield ""
     header = [
         "job",

@@ -7,6 +7,7 @@ fused score. Robust training is that of robust.py, with synthetic defects in pla
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,8 @@ from train.synthesis import KINDS, DefectKind, SynthesisSettings, draw_defect
 from train.trainer import EpochRow, Phase, Trainer
 
 __all__ = ["PatchRefinement", "PatchTrainer"]
+
+logger = logging.getLogger(__name__)
 
 RATE_FACTOR = 3.0
 """The highest learning rate is this times the settings': AdamW on normalised convolutions stands, and short schedules
@@ -129,6 +132,10 @@ class PatchTrainer(Trainer):
         Without refinement, under the last network itself.
         """
         if self.settings.refine == "none":
+            logger.warning(
+                "the threshold rests on photographs that were trained on, so more normal ones will be flagged than asked "
+                "for; --refine robust judges by networks that have not seen them"
+            )
             return self._measure(self.images.photographs)[0]
         return from_terms(self._levelled(self.refinement.criteria), self.autoencoder.own_criteria, self.prior.floor)
 

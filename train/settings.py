@@ -135,7 +135,7 @@ class TrainSettings:
     robust: RobustSettings = field(default_factory=RobustSettings)
     decision: DecisionName | None = None
     """union: the paper's, a limit on each criterion; fused: one score, one limit at target_fpr. None: fused with
-    `robust`, union without."""
+    `robust` and with network `patch`, else union."""
     target_fpr: float = 0.01
     """False-alarm rate that the fused rule's limit asks for."""
 
@@ -151,7 +151,9 @@ class TrainSettings:
             raise ConfigError("--method ae has no prior to refine with; use --refine none or --method aae")
         if self.decision is not None and self.decision not in DECISIONS:
             raise ConfigError(f"decision is {self.decision!r}, expected one of {', '.join(DECISIONS)}")
-        if self.decision == "fused" and self.refine != "robust":
+        if self.decision == "union" and self.network == "patch":
+            raise ConfigError("--decision union knows reconstruction and prior alone; network patch decides by fused")
+        if self.decision == "fused" and self.refine != "robust" and self.network != "patch":
             raise ConfigError(
                 "--decision fused needs out-of-fold scores, which only --refine robust makes; use --decision union"
             )
@@ -186,7 +188,7 @@ class TrainSettings:
     @property
     def rule(self) -> DecisionName:
         """The decision rule in force."""
-        return self.decision or ("fused" if self.refine == "robust" else "union")
+        return self.decision or ("fused" if self.refine == "robust" or self.network == "patch" else "union")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""

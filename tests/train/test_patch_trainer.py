@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -152,6 +153,13 @@ def test_weights_go_to_what_tells_apart_and_are_never_negative() -> None:
     assert weights.sum() == pytest.approx(1.0)
     assert weights[0] == 0.0
     assert weights[2] > 0.8
+
+
+def test_the_decision_is_fused_and_cannot_be_the_paper_s() -> None:
+    settings = TrainSettings(network="patch", latent_dim=4, schedule=Schedule(train=1), batch_size=8)
+    assert settings.rule == "fused"
+    with pytest.raises(ConfigError, match="network patch decides by fused"):
+        replace(settings, decision="union")
 
 
 def test_itsr_and_a_width_for_other_networks_are_refused() -> None:
