@@ -127,6 +127,8 @@ def _done(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
             seed=job.seed,
         )
         train(DataSettings(path=str(images)), settings, run, device=arguments.device, announce=False)
+    if json.loads((run / "config.json").read_text())["status"] != "complete":
+        raise DataError(f"{job.name} was interrupted; the same command goes on with it")
     minutes = (time.monotonic() - started_s) / 60.0
     names = {f"{file.parent.name}/{file.name}" for file in mixed_in}
     items = [

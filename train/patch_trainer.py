@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,15 +29,15 @@ from train.patch_batches import Augmentation, Batch, draw_batch
 from train.patch_fusion import as_terms, from_terms, fused_weights
 from train.patch_learner import LossWeights, PatchLearner
 from train.patch_network import CODE_STEP, PatchNetwork, SiteDiscriminator
+from train.patch_refinement import PatchRefinement
 from train.photograph_store import PhotographStore
 from train.robust import RobustRefinement
-from train.robust_settings import RobustSettings
 from train.settings import TrainSettings
 from train.snapshot import Snapshot
 from train.synthesis import KINDS, DefectKind, SynthesisSettings, draw_defect
 from train.trainer import EpochRow, Phase, Trainer
 
-__all__ = ["PatchRefinement", "PatchTrainer"]
+__all__ = ["PatchTrainer"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,27 +59,6 @@ REFERENCE_PHOTOGRAPHS = 256
 density is fitted on."""
 CODES = 200_000
 """Codes at most that the density is fitted on."""
-
-
-@dataclass(slots=True)
-class PatchRefinement(RobustRefinement):
-    """What became of each photograph, and of synthetic defects on it."""
-
-    synthetic: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
-    """(N, K) as `criteria`, of each photograph with a synthetic defect"""
-
-    # Criteria of both arrays are held as terms (logarithms where the term takes one), in spreads above the median of
-    # what the network that judged had been trained on: so the networks' scales can be laid side by side.
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The state as named arrays, for a checkpoint."""
-        return {**RobustRefinement.to_arrays(self), "synthetic": self.synthetic}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[Any]], settings: RobustSettings) -> PatchRefinement:
-        """The state read back from a checkpoint."""
-        names = ("guidance", "fold", "screening", "criteria", "synthetic")
-        return cls(settings, *(arrays[name].copy() for name in names))
 
 
 class PatchTrainer(Trainer):
@@ -133,8 +111,8 @@ class PatchTrainer(Trainer):
         """
         if self.settings.refine == "none":
             logger.warning(
-                "the threshold rests on photographs that were trained on, so more normal ones will be flagged than asked "
-                "for; --refine robust judges by networks that have not seen them"
+                "the threshold rests on photographs that were trained on, so more normal ones will be flagged than was "
+                "asked for; --refine robust judges by networks that have not seen them"
             )
             return self._measure(self.images.photographs)[0]
         return from_terms(self._levelled(self.refinement.criteria), self.autoencoder.own_criteria, self.prior.floor)

@@ -16,11 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
+from train.defect_shapes import Grey, blurred, oval, ragged, smooth_noise, wander
 
-__all__ = ["KINDS", "Defect", "DefectKind", "SynthesisSettings", "draw_defect", "smooth_noise"]
-
-Grey = NDArray[np.float32]
-"""(H, W), grey levels 0..255"""
+__all__ = ["KINDS", "Defect", "DefectKind", "SynthesisSettings", "draw_defect"]
 
 SHAPE_LEVEL = 0.3
 """Of a soft shape: what lies above counts as defect."""
@@ -117,7 +115,7 @@ def spots(scene: Scene, rng: np.random.Generator) -> Defect:
     largest = max(scene.settings.smallest * 1.5, scene.settings.largest * 0.5 * scene.side)
     for _ in range(1 if rng.random() < 0.75 else int(rng.integers(2, 4))):
         radius = scene.settings.smallest * (largest / scene.settings.smallest) ** rng.random()
-        np.maximum(shape, _oval(scene.grey.shape, _place(scene, rng), radius, rng), out=shape)
+        np.maximum(shape, oval(scene.grey.shape, _place(scene, rng), radius, rng), out=shape)
     return _lit(scene, shape, _at_least(scene.contrast(rng), 0.12), rng)
 
 
@@ -127,8 +125,8 @@ def crack(scene: Scene, rng: np.random.Generator) -> Defect:
     for branch in range(1 if rng.random() < 0.7 else 2):
         start = _place(scene, rng)
         length = scene.side * rng.uniform(0.12, 0.9) / (1 + branch)
-        _walk(shape, start, length, rng.uniform(0, 2 * math.pi), rng.uniform(0.05, 0.5), rng)
-    return _lit(scene, _soft(shape, rng.uniform(0.3, 0.9)), _at_least(scene.contrast(rng), 0.12), rng)
+        wander(shape, start, length, rng.uniform(0, 2 * math.pi), rng.uniform(0.05, 0.5), rng)
+    return _lit(scene, blurred(shape, rng.uniform(0.3, 0.9)), _at_least(scene.contrast(rng), 0.12), rng)
 
 
 def scratches(scene: Scene, rng: np.random.Generator) -> Defect:
@@ -137,8 +135,8 @@ def scratches(scene: Scene, rng: np.random.Generator) -> Defect:
     angle, start = rng.uniform(0, 2 * math.pi), np.array(_place(scene, rng))
     for _ in range(int(rng.integers(1, 6))):
         offset = rng.normal(0, 0.06 * scene.side, 2)
-        _walk(shape, start + offset, scene.side * rng.uniform(0.15, 0.7), angle + rng.normal(0, 0.1), 0.03, rng)
-    return _lit(scene, _soft(shape, rng.uniform(0.3, 0.7)), _at_least(scene.contrast(rng), 0.1), rng)
+        wander(shape, start + offset, scene.side * rng.uniform(0.15, 0.7), angle + rng.normal(0, 0.1), 0.03, rng)
+    return _lit(scene, blurred(shape, rng.uniform(0.3, 0.7)), _at_least(scene.contrast(rng), 0.1), rng)
 
 
 def chip(scene: Scene, rng: np.random.Generator) -> Defect:
@@ -151,14 +149,14 @@ def chip(scene: Scene, rng: np.random.Generator) -> Defect:
     x = (0 if corner else rng.random()) * width if edge < 2 else (0, width)[edge - 2]
     y = (0, height)[edge] if edge < 2 else (0 if corner else rng.random()) * height
     sizes = (along, depth) if edge < 2 else (depth, along)
-    return _filled(scene, _ragged(scene.grey.shape, (x, y), sizes, rng), rng)
+    return _filled(scene, ragged(scene.grey.shape, (x, y), sizes, rng), rng)
 
 
 def crater(scene: Scene, rng: np.random.Generator) -> Defect:
     """A ragged patch inside the photograph that is broken out, burnt or filled with something else."""
     size = scene.side * rng.uniform(0.05, 0.28)
     sizes = size * rng.uniform(0.5, 1.0), size * rng.uniform(0.5, 1.0)
-    return _filled(scene, _ragged(scene.grey.shape, _place(scene, rng), sizes, rng), rng)
+    return _filled(scene, ragged(scene.grey.shape, _place(scene, rng), sizes, rng), rng)
 
 
 def shading(scene: Scene, rng: np.random.Generator) -> Defect:
@@ -188,16 +186,16 @@ def blotches(scene: Scene, rng: np.random.Generator) -> Defect:
 def pasted(scene: Scene, rng: np.random.Generator) -> Defect:
     """A piece of a training photograph, turned, scaled and blended in; its brightness kept or matched."""
     size = scene.side * rng.uniform(0.06, 0.35)
-    shape = _ragged(scene.grey.shape, _place(scene, rng), (size * rng.uniform(0.4, 1), size * rng.uniform(0.4, 1)), rng)
+    shape = ragged(scene.grey.shape, _place(scene, rng), (size * rng.uniform(0.4, 1), size * rng.uniform(0.4, 1)), rng)
     return Defect(*_textured(scene, shape, rng))
 
 
 def noisy(scene: Scene, rng: np.random.Generator) -> Defect:
     """A patch with fine noise or blur of its own: porous, etched, out of grain."""
     size = scene.side * rng.uniform(0.05, 0.3)
-    shape = _ragged(scene.grey.shape, _place(scene, rng), (size, size * rng.uniform(0.4, 1)), rng)
+    shape = ragged(scene.grey.shape, _place(scene, rng), (size, size * rng.uniform(0.4, 1)), rng)
     spread = float(scene.grey.std()) + 2.0
-    noise = _soft(rng.standard_normal(scene.grey.shape, dtype=np.float32), rng.uniform(0.3, 1.5))
+    noise = blurred(rng.standard_normal(scene.grey.shape, dtype=np.float32), rng.uniform(0.3, 1.5))
     noise *= spread * rng.uniform(0.4, 1.6) / max(float(noise.std()), 1e-6)
     if rng.random() < 0.4:
         noise = cv2.GaussianBlur(scene.grey, (0, 0), rng.uniform(1.0, 3.0)) - scene.grey
@@ -210,19 +208,6 @@ KINDS: dict[DefectKind, Callable[[Scene, np.random.Generator], Defect]] = {
     kind.__name__: kind for kind in (spots, crack, scratches, chip, crater, shading, smear, blotches, pasted, noisy)
 }
 """Every kind by its name."""
-
-
-def smooth_noise(shape: tuple[int, ...], wavelength: float, rng: np.random.Generator) -> Grey:
-    """Noise with features of about `wavelength` pixels and finer ones on top: (H, W) float32, mean 0, deviation 1."""
-    height, width = shape
-    total = np.zeros((height, width), dtype=np.float32)
-    for octave in range(3):
-        step = max(wavelength / 2**octave, 1.0)
-        rows, columns = math.ceil(height / step) + 2, math.ceil(width / step) + 2
-        grid = rng.standard_normal((rows, columns), dtype=np.float32)
-        total += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) * np.float32(0.5**octave)
-    centred: Grey = (total - total.mean()) / max(float(total.std()), 1e-6)
-    return centred
 
 
 def _lit(scene: Scene, shape: Grey, contrast: float, rng: np.random.Generator) -> Defect:
@@ -290,60 +275,6 @@ def _region_mask(region: Grey) -> NDArray[np.bool_]:
     inside = mask.astype(np.uint8)
     band: NDArray[np.bool_] = (cv2.dilate(inside, cross) - cv2.erode(inside, cross)) > 0
     return band
-
-
-def _ragged(
-    shape: tuple[int, ...], center: tuple[float, float], sizes: tuple[float, float], rng: np.random.Generator
-) -> Grey:
-    """A soft shape 0..1 with a ragged outline around (x, y), of half sizes (x, y) in pixels."""
-    height, width = shape
-    rows, columns = np.ogrid[:height, :width]
-    angle = rng.uniform(-0.6, 0.6)
-    dx, dy = columns - center[0], rows - center[1]
-    u = (dx * math.cos(angle) + dy * math.sin(angle)) / max(sizes[0], 1.0)
-    v = (dy * math.cos(angle) - dx * math.sin(angle)) / max(sizes[1], 1.0)
-    power = rng.uniform(1.0, 4.0)  # from a rhombus to nearly a rectangle
-    distance = (np.abs(u) ** power + np.abs(v) ** power) ** (1.0 / power)
-    outline = distance.astype(np.float32) - 1.0
-    rough = max(3.0, min(sizes) * rng.uniform(0.3, 1.0))
-    outline += np.float32(rng.uniform(0.05, 0.4)) * smooth_noise(shape, rough, rng)
-    softness = rng.uniform(0.5, 2.0) / max(min(sizes), 1.0)
-    ragged: Grey = np.clip(0.5 - outline / (2 * softness), 0.0, 1.0)
-    return ragged
-
-
-def _oval(shape: tuple[int, ...], center: tuple[float, float], radius: float, rng: np.random.Generator) -> Grey:
-    """A soft oval, 0..1."""
-    height, width = shape
-    rows, columns = np.ogrid[:height, :width]
-    angle, stretch = rng.uniform(0, math.pi), rng.uniform(0.55, 1.0)
-    dx, dy = columns - center[0], rows - center[1]
-    u = dx * math.cos(angle) + dy * math.sin(angle)
-    v = (dy * math.cos(angle) - dx * math.sin(angle)) / stretch
-    softness = rng.uniform(0.5, 1.0 + 0.3 * radius)
-    oval: Grey = np.clip(0.5 - (np.hypot(u, v) - radius) / (2 * softness), 0.0, 1.0).astype(np.float32)
-    return oval
-
-
-def _walk(
-    canvas: Grey,
-    start: Sequence[float] | NDArray[np.float64],
-    length: float,
-    angle: float,
-    bend: float,
-    rng: np.random.Generator,
-) -> None:
-    """Draw a line that changes direction a little every three pixels, by `bend` radians, and its width too."""
-    n_steps = max(2, round(length / 3.0))
-    angles = angle + np.cumsum(rng.normal(0.0, bend, n_steps))
-    points = np.cumsum(np.stack([np.cos(angles), np.sin(angles)], axis=1) * 3.0, axis=0) + np.asarray(start)
-    thick = rng.random() < 0.4
-    fixed = np.round(points * 16).astype(np.int32)
-    cv2.polylines(canvas, [fixed.reshape(-1, 1, 2)], False, 1.0, 2 if thick else 1, cv2.LINE_8, 4)
-
-
-def _soft(shape: Grey, sigma: float) -> Grey:
-    return np.asarray(cv2.GaussianBlur(shape, (0, 0), sigma), dtype=np.float32)
 
 
 def _place(scene: Scene, rng: np.random.Generator) -> tuple[float, float]:

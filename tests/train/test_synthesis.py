@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
-from train.synthesis import KINDS, SynthesisSettings, draw_defect, smooth_noise
+from train.defect_shapes import smooth_noise
+from train.synthesis import KINDS, SynthesisSettings, draw_defect
 
 
 def _grained(seed: int, shape: tuple[int, int] = (90, 120)) -> NDArray[np.uint8]:
