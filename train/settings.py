@@ -70,7 +70,7 @@ def default_schedule(network: NetworkName, method: MethodName, refine: RefineNam
     screening networks judge as well.
     """
     if network == "patch":
-        return Schedule(train=150, refine=50) if refine == "robust" else Schedule(train=200)
+        return Schedule(train=120, refine=40) if refine == "robust" else Schedule(train=200)
     if network == "hog":
         return Schedule(train=20, refine=11) if refine == "robust" else Schedule(train=40)
     if network == "mlp":
