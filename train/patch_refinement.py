@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.robust import RobustRefinement
+from train.robust_refinement import RobustRefinement
 from train.robust_settings import RobustSettings
 
 __all__ = ["PatchRefinement"]

@@ -31,7 +31,7 @@ from train.patch_learner import LossWeights, PatchLearner
 from train.patch_network import CODE_STEP, PatchNetwork, SiteDiscriminator
 from train.patch_refinement import PatchRefinement
 from train.photograph_store import PhotographStore
-from train.robust import RobustRefinement
+from train.robust_refinement import RobustRefinement
 from train.settings import TrainSettings
 from train.snapshot import Snapshot
 from train.synthesis import KINDS, DefectKind, SynthesisSettings, draw_defect

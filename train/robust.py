@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,18 +25,17 @@ from train.aae import StepLosses, draw_prior
 from train.augment import AugmentSettings, augment
 from train.density import fit_normal
 from train.exposure import fit_exposure
-from train.guidance import KEEP, REJECT, UNGUIDED
+from train.guidance import KEEP, REJECT
 from train.hog_network import HogNetwork
 from train.image_store import ImageStore
 from train.networks import EXPOSURE, Discriminator
-from train.refine import NEVER, Verdict
-from train.robust_settings import RobustSettings
+from train.robust_refinement import RobustRefinement
 from train.scoring import CHUNK
 from train.settings import TrainSettings
 from train.snapshot import Snapshot
 from train.trainer import EpochRow, Phase, Trainer
 
-__all__ = ["RobustRefinement", "RobustTrainer"]
+__all__ = ["RobustTrainer"]
 
 LOWER_QUANTILE = 0.16
 """Of the scores: one standard deviation below the median of normally distributed ones. The lower half is hardly touched
@@ -49,78 +47,6 @@ MOST_KEPT_BYTES = 1 << 30
 """Of prepared images in memory: more are prepared again for every batch."""
 LEAST_RATE = 0.01
 """Share of the learning rate that the cosine schedule of each network ends at."""
-
-
-@dataclass(slots=True)
-class RobustRefinement:
-    """What became of each training image."""
-
-    settings: RobustSettings
-    guidance: NDArray[np.int8]
-    """(N,) 1 where a person said keep, -1 where a person said reject, 0 elsewhere"""
-    fold: NDArray[np.int32]
-    """(N,) fold of each image"""
-    screening: NDArray[np.float64]
-    """(N,) out-of-fold score of the screening networks, in spreads above the median; NaN until the fold is scored"""
-    criteria: NDArray[np.float32]
-    """(N, K) out-of-fold criteria, the negative log prior above its network's floor; NaN until the fold is scored"""
-
-    @classmethod
-    def fresh(
-        cls, settings: RobustSettings, guidance: NDArray[np.int8], n_criteria: int, seed: int
-    ) -> RobustRefinement:
-        """Nothing scored yet; folds of equal size, drawn by the seed."""
-        n_images = len(guidance)
-        fold = np.random.default_rng(seed).permutation(n_images).astype(np.int32) % settings.folds
-        nothing = np.full(n_images, np.nan)
-        return cls(settings, guidance, fold, nothing, np.full((n_images, n_criteria), np.nan, dtype=np.float32))
-
-    @property
-    def screened(self) -> bool:
-        """Whether every image has its screening score."""
-        return bool(np.isfinite(self.screening).all())
-
-    @property
-    def candidates(self) -> NDArray[np.bool_]:
-        """(N,) images believed anomalous: the highest screening scores, and what a person rejected."""
-        by_person = self.guidance == REJECT
-        if not self.screened:
-            return by_person
-        open_to_doubt = self.guidance == UNGUIDED
-        n_rejected = round(self.settings.reject_share * int(open_to_doubt.sum()))
-        ranked = np.argsort(np.where(open_to_doubt, -self.screening, np.inf), kind="stable")
-        rejected = by_person.copy()
-        rejected[ranked[:n_rejected]] = True
-        return rejected
-
-    @property
-    def weights(self) -> NDArray[np.float32]:
-        """(N,) 1 for images trained on, 0 for candidates."""
-        return (~self.candidates).astype(np.float32)
-
-    def verdict(self, index: int) -> Verdict:
-        """What became of image `index`, and why."""
-        if self.guidance[index] == REJECT:
-            return Verdict(False, 0.0, 0, "rejected by a person")
-        if self.guidance[index] == KEEP:
-            return Verdict(True, 1.0, NEVER, "kept by a person")
-        if not self.candidates[index]:
-            return Verdict(True, 1.0, NEVER, "")
-        reason = (
-            f"screening score {self.screening[index]:.2f} spreads above the median, by networks that had not seen it: "
-            f"among the highest {self.settings.reject_share:.0%}"
-        )
-        return Verdict(False, 0.0, 1, reason)
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The state as named arrays, for a checkpoint."""
-        return {"fold": self.fold, "screening": self.screening, "criteria": self.criteria, "guidance": self.guidance}
-
-    @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[Any]], settings: RobustSettings) -> RobustRefinement:
-        """The state read back from a checkpoint."""
-        names = ("guidance", "fold", "screening", "criteria")
-        return cls(settings, *(arrays[name].copy() for name in names))
 
 
 class RobustTrainer(Trainer):
@@ -148,6 +74,7 @@ class RobustTrainer(Trainer):
         self._prepared = self._prepare_once()
         self._seen = np.arange(len(images))
         """Images of the present phase"""
+        self._start_network(self.phases[0])
         self._used = self._seen
         """Those of them that the present epoch trains on"""
 
@@ -174,14 +101,24 @@ class RobustTrainer(Trainer):
         weight = self.settings.robust.exposure_spreads * _spread(sums)
         return {**own, EXPOSURE: Term(weight=weight, transform="linear")}
 
+    def snapshot(self) -> Snapshot:
+        """A copy of everything that the rest of the run depends on."""
+        snapshot = super().snapshot()
+        snapshot.refinement["used"] = self._used.copy()
+        return snapshot
+
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot of a run with the same settings and images."""
-        self.refinement = RobustRefinement.from_arrays(snapshot.refinement, self.settings.robust)
-        phase = self.phases[min(snapshot.position["phase_index"], len(self.phases) - 1)]
+        self.refinement = self._restored_refinement(snapshot.refinement)
+        phase_index, epoch_in_phase = snapshot.position["phase_index"], snapshot.position["epoch_in_phase"]
+        closed = epoch_in_phase == 0 and phase_index > 0
+        # A snapshot between two phases holds the network of the one that was closed.
+        phase = self.phases[phase_index - 1 if closed else phase_index]
         self._start_network(phase)
-        if snapshot.position["phase_index"] >= len(self.phases) and self.exposed:
+        if closed and self.exposed and phase.name != "screen":
             self.autoencoder.attach_exposure()
         super().restore(snapshot)
+        self._used = snapshot.refinement["used"].copy()
         if self.finished:
             self._fit_prior(np.flatnonzero(~self.refinement.candidates))
 
@@ -219,7 +156,7 @@ class RobustTrainer(Trainer):
             return None
         return torch.cat([self._prepare(part) for part in torch.arange(len(self.images)).split(CHUNK)])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _prepare(self, indices: Tensor) -> Tensor:
         """What the networks read for the images of these indices (B,): (B, ...) float32."""
         x = self.images.batch(indices).to(torch.float32, memory_format=torch.channels_last) / 255.0

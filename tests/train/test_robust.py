@@ -1,0 +1,271 @@
+"""Robust training on squares with a few crosses: who judges whom, what is rejected, and resuming anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from edge_runtime.errors import ConfigError
+from train import robust
+from train.augment import AugmentSettings
+from train.guidance import KEEP, REJECT, UNGUIDED
+from train.networks import EXPOSURE
+from train.robust import RobustTrainer
+from train.robust_refinement import RobustRefinement
+from train.robust_settings import RobustSettings
+from train.settings import Schedule, TrainSettings
+from train.snapshot import Snapshot
+
+Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
+Quick = Callable[..., TrainSettings]
+
+CPU = torch.device("cpu")
+N_IMAGES, N_CROSSES = 120, 8
+EPOCHS = 3 * 2 + 3 * 2 + 2
+"""Three folds screen, three judge, one network is kept; two epochs each."""
+
+
+@pytest.fixture
+def make_trainer(shapes: Shapes, quick: Quick) -> Callable[..., RobustTrainer]:
+    """A trainer of 120 images of 16x16, every network two epochs."""
+
+    def make(guidance: NDArray[np.int8] | None = None, **changes: Any) -> RobustTrainer:
+        settings = {
+            "network": "hog",
+            "refine": "robust",
+            "latent_dim": 6,
+            "schedule": Schedule(train=2, refine=2),
+            "robust": RobustSettings(screen_latent=4),
+            **changes,
+        }
+        return RobustTrainer(quick(**settings), shapes(N_IMAGES, N_CROSSES)[0], CPU, guidance)
+
+    return make
+
+
+MakeTrainer = Callable[..., RobustTrainer]
+
+
+def guidance_of(keep: list[int], reject: list[int]) -> NDArray[np.int8]:
+    guidance = np.full(N_IMAGES, UNGUIDED, dtype=np.int8)
+    guidance[keep], guidance[reject] = KEEP, REJECT
+    return guidance
+
+
+def assert_same(one: RobustTrainer, other: RobustTrainer) -> None:
+    ours, theirs = one.snapshot(), other.snapshot()
+    assert sorted(ours.tensors) == sorted(theirs.tensors)
+    assert not [name for name, tensor in ours.tensors.items() if not torch.equal(tensor, theirs.tensors[name])]
+    np.testing.assert_array_equal(one.calibration_criteria(), other.calibration_criteria())
+    np.testing.assert_array_equal(one.refinement.screening, other.refinement.screening)
+
+
+def trained_on(trainer: RobustTrainer, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
+    """Runs the trainer; gives the images that each phase's network took a step on."""
+    seen: dict[str, set[int]] = {}
+    original = trainer._training_inputs
+
+    def spy(indices: torch.Tensor) -> torch.Tensor:
+        phase = trainer.phases[trainer.phase_index]
+        name = phase.name if phase.fold is None else f"{phase.name}-{phase.fold}"
+        seen.setdefault(name, set()).update(indices.tolist())
+        return original(indices)
+
+    monkeypatch.setattr(trainer, "_training_inputs", spy)
+    assert trainer.run()
+    return seen
+
+
+def test_every_fold_screens_and_judges_before_the_last_network(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    assert trainer.total_epochs == EPOCHS
+    assert not trainer.can_calibrate
+    assert trainer.run()
+    assert trainer.can_calibrate
+    names = [row.phase for row in trainer.rows]
+    assert names == [
+        *(f"screen-{fold}" for fold in (1, 2, 3) for _ in range(2)),
+        *(f"judge-{fold}" for fold in (1, 2, 3) for _ in range(2)),
+        *["final"] * 2,
+    ]
+
+
+def test_no_image_is_judged_by_a_network_that_has_seen_it(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer()
+    seen = trained_on(trainer, monkeypatch)
+    for fold in range(3):
+        members = set(np.flatnonzero(trainer.refinement.fold == fold).tolist())
+        assert len(members) == N_IMAGES / 3
+        assert not members & seen[f"screen-{fold}"]
+        assert not members & seen[f"judge-{fold}"]
+    candidates = set(np.flatnonzero(trainer.refinement.candidates).tolist())
+    assert seen["final"] == set(range(N_IMAGES)) - candidates
+
+
+def test_every_image_gets_finite_criteria_and_a_tenth_is_rejected(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    assert np.isnan(trainer.refinement.screening).all()
+    trainer.run()
+    assert trainer.calibration_criteria().shape == (N_IMAGES, len(trainer.autoencoder.criteria))
+    assert np.isfinite(trainer.calibration_criteria()).all()
+    assert trainer.refinement.candidates.sum() == N_IMAGES // 10
+    assert EXPOSURE not in trainer.autoencoder.criteria
+
+
+def test_screening_networks_train_on_the_share_that_fits_best(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(robust=RobustSettings(screen_latent=4, screen_keep=0.5))
+    trainer.run()
+    of_others = N_IMAGES * 2 // 3
+    screening = [row.images for row in trainer.rows if row.phase == "screen-1"]
+    assert screening == [of_others, of_others // 2]
+
+
+def test_anomalies_end_among_the_rejected(shapes: Shapes, quick: Quick) -> None:
+    images, labels = shapes(300, 15)
+    settings = quick(network="hog", refine="robust", latent_dim=8, batch_size=16, schedule=Schedule(train=1, refine=8))
+    trainer = RobustTrainer(settings, images, CPU)
+    trainer.run()
+    assert (labels[trainer.refinement.candidates] == 1).sum() >= 13
+
+
+def test_a_persons_word_stands(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = make_trainer()
+    plain.run()
+    rejected = np.flatnonzero(plain.refinement.candidates)
+    keep, reject = rejected[:4].tolist(), np.flatnonzero(~plain.refinement.candidates)[:4].tolist()
+    trainer = make_trainer(guidance_of(keep, reject))
+    seen = trained_on(trainer, monkeypatch)
+    assert not any(set(reject) & indices for indices in seen.values())
+    assert set(keep) <= seen["final"]
+    assert not trainer.refinement.candidates[keep].any()
+    assert trainer.refinement.verdict(reject[0]).reason == "rejected by a person"
+    assert trainer.refinement.verdict(keep[0]).reason == "kept by a person"
+
+
+def test_what_a_person_rejects_scores_higher_for_it(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(guidance_of([], list(range(6))))
+    trainer.run()
+    assert trainer.autoencoder.criteria[-1] == EXPOSURE
+    exposure = trainer.calibration_criteria()[:, -1]
+    assert ((exposure >= 0.0) & (exposure <= 1.0)).all()
+    terms = trainer.terms()
+    assert terms[EXPOSURE].transform == "linear"
+    assert terms[EXPOSURE].weight > 0.0
+
+
+# In and between phases of each kind.
+@pytest.mark.parametrize("epochs_before", [1, 2, 6, 7, 12, 13])
+def test_a_run_resumed_anywhere_ends_as_one_without_a_break(
+    make_trainer: MakeTrainer, tmp_path: Path, epochs_before: int
+) -> None:
+    guidance = guidance_of([3], [5, 6])
+    straight = make_trainer(guidance)
+    whole: list[Snapshot] = []
+    straight.run(on_whole=whole.append)
+    whole[epochs_before - 1].write(tmp_path / "checkpoint.safetensors")
+    resumed = make_trainer(guidance)
+    resumed.restore(Snapshot.read(tmp_path / "checkpoint.safetensors"))
+    assert len(resumed.rows) == epochs_before
+    assert resumed.run()
+    assert_same(straight, resumed)
+
+
+def test_a_stop_in_the_first_epoch_goes_back_to_the_start(make_trainer: MakeTrainer) -> None:
+    trainer, asked = make_trainer(), iter([False, True])
+    assert not trainer.run(stopped=lambda: next(asked, False))
+    assert trainer.rows == []
+    assert trainer.run()
+    straight = make_trainer()
+    straight.run()
+    assert_same(straight, trainer)
+
+
+def test_a_finished_run_restored_measures_the_same(make_trainer: MakeTrainer, tmp_path: Path) -> None:
+    trainer = make_trainer()
+    trainer.run()
+    trainer.snapshot().write(tmp_path / "checkpoint.safetensors")
+    restored = make_trainer()
+    restored.restore(Snapshot.read(tmp_path / "checkpoint.safetensors"))
+    ours, theirs = trainer.criteria_and_codes(), restored.criteria_and_codes()
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    np.testing.assert_array_equal(trainer.calibration_criteria(), restored.calibration_criteria())
+
+
+def test_images_prepared_for_every_batch_train_the_same(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = make_trainer()
+    kept.run()
+    monkeypatch.setattr(robust, "MOST_KEPT_BYTES", 0)
+    streamed = make_trainer()
+    assert streamed._prepared is None
+    streamed.run()
+    np.testing.assert_allclose(kept.calibration_criteria(), streamed.calibration_criteria(), rtol=2e-3, atol=1e-3)
+
+
+def test_augmentation_changes_training_and_nothing_that_is_measured(make_trainer: MakeTrainer) -> None:
+    plain, augmented = make_trainer(), make_trainer(augment=AugmentSettings(shift_px=1))
+    indices = torch.arange(4)
+    torch.testing.assert_close(plain._inputs(indices), augmented._inputs(indices))
+    assert not torch.allclose(augmented._inputs(indices), augmented._training_inputs(indices))
+    assert augmented.run()
+
+
+def test_a_conventional_autoencoder_refines_too(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(method="ae")
+    trainer.run()
+    assert all(row.discriminator_loss == 0.0 for row in trainer.rows)
+    assert np.isfinite(trainer.calibration_criteria()).all()
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_networks_on_pixels_refine_too(make_trainer: MakeTrainer, network: str) -> None:
+    trainer = make_trainer(network=network)
+    trainer.run()
+    assert trainer.calibration_criteria().shape == (N_IMAGES, 2)
+    assert set(trainer.terms()) == {"reconstruction_error", "neg_log_prior"}
+
+
+def test_each_networks_density_is_laid_on_one_floor(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer()
+    trainer.run()
+    above = trainer.calibration_criteria()[:, 1] - trainer.prior.floor
+    assert (above >= -1e-3).all()
+    medians = [np.median(above[trainer.refinement.fold == fold]) for fold in range(3)]
+    # Half a chi-squared of six dimensions has its median at 2.7 nats, for images that a network has seen.
+    assert all(1.0 < median < 20.0 for median in medians)
+
+
+def test_verdicts_name_the_score_and_the_share() -> None:
+    refinement = RobustRefinement.fresh(RobustSettings(reject_share=0.25), np.zeros(4, dtype=np.int8), 2, seed=0)
+    assert not refinement.candidates.any()
+    refinement.screening[:] = [0.0, 5.0, -1.0, 1.0]
+    assert refinement.candidates.tolist() == [False, True, False, False]
+    assert refinement.weights.tolist() == [1.0, 0.0, 1.0, 1.0]
+    assert refinement.verdict(1).reason.startswith("screening score 5.00 spreads above the median")
+    assert "among the highest 25%" in refinement.verdict(1).reason
+    assert refinement.verdict(0).kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"folds": 1}, "folds are 1, expected at least 2"),
+        ({"screen_keep": 0.05}, r"screen keep is 0\.05"),
+        ({"reject_share": 0.5}, r"reject share is 0\.5"),
+        ({"code_noise": -1.0}, r"code noise is -1\.0, expected 0 or more"),
+        ({"screen_latent": 0}, "screening latent dimensions are 0"),
+        ({"discriminator_units": 0}, "discriminator units are 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        RobustSettings(**changes)

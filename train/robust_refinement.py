@@ -1,0 +1,87 @@
+"""What robust training finds of each training image: folds, screening scores, out-of-fold criteria, verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.guidance import KEEP, REJECT, UNGUIDED
+from train.refine import NEVER, Verdict
+from train.robust_settings import RobustSettings
+
+__all__ = ["RobustRefinement"]
+
+
+@dataclass(slots=True)
+class RobustRefinement:
+    """What became of each training image."""
+
+    settings: RobustSettings
+    guidance: NDArray[np.int8]
+    """(N,) 1 where a person said keep, -1 where a person said reject, 0 elsewhere"""
+    fold: NDArray[np.int32]
+    """(N,) fold of each image"""
+    screening: NDArray[np.float64]
+    """(N,) out-of-fold score of the screening networks, in spreads above the median; NaN until the fold is scored"""
+    criteria: NDArray[np.float32]
+    """(N, K) out-of-fold criteria, the negative log prior above its network's floor; NaN until the fold is scored"""
+
+    @classmethod
+    def fresh(
+        cls, settings: RobustSettings, guidance: NDArray[np.int8], n_criteria: int, seed: int
+    ) -> RobustRefinement:
+        """Nothing scored yet; folds of equal size, drawn by the seed."""
+        n_images = len(guidance)
+        fold = np.random.default_rng(seed).permutation(n_images).astype(np.int32) % settings.folds
+        nothing = np.full(n_images, np.nan)
+        return cls(settings, guidance, fold, nothing, np.full((n_images, n_criteria), np.nan, dtype=np.float32))
+
+    @property
+    def screened(self) -> bool:
+        """Whether every image has its screening score."""
+        return bool(np.isfinite(self.screening).all())
+
+    @property
+    def candidates(self) -> NDArray[np.bool_]:
+        """(N,) images believed anomalous: the highest screening scores, and what a person rejected."""
+        by_person = self.guidance == REJECT
+        if not self.screened:
+            return by_person
+        open_to_doubt = self.guidance == UNGUIDED
+        n_rejected = round(self.settings.reject_share * int(open_to_doubt.sum()))
+        ranked = np.argsort(np.where(open_to_doubt, -self.screening, np.inf), kind="stable")
+        rejected = by_person.copy()
+        rejected[ranked[:n_rejected]] = True
+        return rejected
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """(N,) 1 for images trained on, 0 for candidates."""
+        return (~self.candidates).astype(np.float32)
+
+    def verdict(self, index: int) -> Verdict:
+        """What became of image `index`, and why."""
+        if self.guidance[index] == REJECT:
+            return Verdict(False, 0.0, 0, "rejected by a person")
+        if self.guidance[index] == KEEP:
+            return Verdict(True, 1.0, NEVER, "kept by a person")
+        if not self.candidates[index]:
+            return Verdict(True, 1.0, NEVER, "")
+        reason = (
+            f"screening score {self.screening[index]:.2f} spreads above the median, by networks that had not seen it: "
+            f"among the highest {self.settings.reject_share:.0%}"
+        )
+        return Verdict(False, 0.0, 1, reason)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The state as named arrays, for a checkpoint."""
+        return {"fold": self.fold, "screening": self.screening, "criteria": self.criteria, "guidance": self.guidance}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], settings: RobustSettings) -> RobustRefinement:
+        """The state read back from a checkpoint."""
+        names = ("guidance", "fold", "screening", "criteria")
+        return cls(settings, *(arrays[name].copy() for name in names))
