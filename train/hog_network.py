@@ -41,14 +41,14 @@ RIDGE = 0.01
 
 
 def check_hog_size(height: int, width: int) -> None:
-    """Raise ConfigError, naming sizes that would do, where the network cannot take this input size (pixels)."""
-    for side in (height, width):
-        if not HOG_MIN_SIDE <= side <= MAX_SIDE or _cells_of(side) is None:
-            near = max(HOG_MIN_SIDE, min(MAX_SIDE, 8 * round(side / 8)))
-            raise ConfigError(
-                f"--imgsz {height}x{width}: network hog takes sides from {HOG_MIN_SIDE} to {MAX_SIDE} that are "
-                f"multiples of 8 or 28 and can be averaged to at most {PIXEL_SIDE} pixels; try --imgsz {near}"
-            )
+    """Raise ConfigError, naming a size that would do, where the network cannot take this input size (pixels)."""
+    if _takes(height) and _takes(width):
+        return
+    near = "x".join(str(_nearest_side(side)) for side in (height, width))
+    raise ConfigError(
+        f"--imgsz {height}x{width}: network hog takes sides from {HOG_MIN_SIDE} to {MAX_SIDE} that divide into "
+        f"its cells, such as 28, 32, 56, 64, 112, 128 and 256; try --imgsz {near}"
+    )
 
 
 class HogNetwork(Autoencoder):
@@ -260,6 +260,14 @@ def _layers(units: list[int]) -> nn.Sequential:
 def _pool(side: int, most: int) -> int:
     """The smallest factor by which a side is averaged to at most `most` pixels; a divisor of the side."""
     return next(factor for factor in range(1, side + 1) if side % factor == 0 and side // factor <= most)
+
+
+def _takes(side: int) -> bool:
+    return HOG_MIN_SIDE <= side <= MAX_SIDE and _cells_of(side) is not None
+
+
+def _nearest_side(side: int) -> int:
+    return min((other for other in range(HOG_MIN_SIDE, MAX_SIDE + 1) if _takes(other)), key=lambda o: abs(o - side))
 
 
 def _cells_of(side: int) -> int | None:

@@ -17,11 +17,14 @@ from train.session import train
 from train.settings import Schedule, TrainSettings
 
 RUNS = {
-    "mlp": ("mlp", (12, 12), 2),
-    "conv": ("conv", (32, 48), 8),
-    "conv-colour": ("conv", (16, 16, 3), 4),
+    "mlp": ("mlp", (12, 12), 2, "none"),
+    "conv": ("conv", (32, 48), 8, "none"),
+    "conv-colour": ("conv", (16, 16, 3), 4, "none"),
+    "conv-robust": ("conv", (16, 16), 3, "robust"),
+    "hog": ("hog", (28, 28), 6, "robust"),
+    "hog-colour": ("hog", (64, 56, 3), 5, "robust"),
 }
-"""Name -> network, image shape, latent dimensions."""
+"""Name -> network, image shape, latent dimensions, refinement. `hog` averages the larger images down."""
 
 
 @pytest.fixture(scope="session")
@@ -30,14 +33,15 @@ def run_paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("runs")
     rng = np.random.default_rng(0)
     paths = {}
-    for name, (network, shape, latent_dim) in RUNS.items():
+    for name, (network, shape, latent_dim, refine) in RUNS.items():
         images = rng.integers(0, 60, (48, *shape), dtype=np.uint8)
         images[:, 3:9, 3:9] += rng.integers(80, 190, (48, *[1] * len(shape)), dtype=np.uint8)
         np.savez(root / f"{name}.npz", images=images)
         settings = TrainSettings(
             network=network,  # type: ignore[arg-type]
+            refine=refine,  # type: ignore[arg-type]
             latent_dim=latent_dim,
-            schedule=Schedule(train=3),
+            schedule=Schedule(train=3, refine=1 if refine == "robust" else 0),
             batch_size=16,
         )
         train(DataSettings(path=str(root / f"{name}.npz")), settings, root / name, announce=False)
