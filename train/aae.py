@@ -95,7 +95,7 @@ class Learner:
         n = len(weights) if batch_size is None else batch_size
         with self._autocast(prepared):
             z, error = self.autoencoder.reconstruct(prepared, code_noise)
-        reconstruction = weighted_mean(error.float(), weights, error_cap, n)
+        reconstruction = weighted_mean(_at_least_float32(error), weights, error_cap, n)
         if self.discriminator is None:
             self._descend(self.optimizer, reconstruction)
             zero = torch.zeros_like(reconstruction)
@@ -137,7 +137,7 @@ class Learner:
         assert self.discriminator is not None, "asked for with an adversary alone"
         with self._autocast(z):
             logits: Tensor = self.discriminator(z)
-        return logits.float()
+        return _at_least_float32(logits)
 
     def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
         # Clearing first drops what the encoder's adversarial loss left in the discriminator's gradients.
@@ -145,6 +145,10 @@ class Learner:
         loss.backward()
         self.world.sum_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
         optimizer.step()
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def draw_prior(dim: int, n: int, generator: torch.Generator, device: torch.device) -> Tensor:

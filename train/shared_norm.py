@@ -46,7 +46,8 @@ class _SharedNorm(_BatchNorm):
             return super().forward(x)
         over = [0, *range(2, x.ndim)]
         column = [1, -1] + [1] * (x.ndim - 2)
-        values = x.float()  # statistics in float32 where autocast gives half of it
+        # Statistics in float32 where autocast gives half of it.
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
         n_here = torch.tensor(float(x.numel() // x.shape[1]), device=x.device)
         n = self._world.sum_(n_here)
         mean = _SumOverAll.apply(values.sum(over), self._world) / n  # (C,)
