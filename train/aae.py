@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from train.distributed import ALONE, World
 from train.networks import Autoencoder, Discriminator
+from train.shared_norm import share_norms
 
 __all__ = ["ADVERSARIAL_CAP", "Learner", "StepLosses", "weighted_mean"]
 
@@ -34,13 +36,14 @@ class StepLosses:
     """Cross-entropy of prior draws and weighted codes, nats; zero without an adversary"""
 
 
-def weighted_mean(loss: Tensor, weights: Tensor, cap: float) -> Tensor:
+def weighted_mean(loss: Tensor, weights: Tensor, cap: float, batch_size: int | None = None) -> Tensor:
     """sum_i w_i l_i / B, with l_i held at `cap` where w_i < 0, so that the sum is bounded below.
 
-    loss, weights: (B,). Beyond the cap a negatively weighted sample has no gradient: it is far enough away.
+    loss, weights: (B,), or a share of B samples where batch_size says so. Beyond the cap a negatively weighted sample
+    has no gradient: it is far enough away.
     """
     bounded = torch.where(weights < 0, loss.clamp(max=cap), loss)
-    return (weights * bounded).mean()
+    return (weights * bounded).sum() / (batch_size or len(loss))
 
 
 class Learner:
@@ -53,11 +56,20 @@ class Learner:
         *,
         learning_rate: float,
         adversarial_weight: float,
+        world: World = ALONE,
+        amp: bool = False,
     ) -> None:
-        """discriminator: None trains a conventional autoencoder, on the reconstruction error alone."""
+        """discriminator: None trains a conventional autoencoder, on the reconstruction error alone.
+
+        world: the processes that share every batch. amp: networks run in bfloat16 where autocast takes them there;
+        losses, gradients and weights stay float32.
+        """
         self.autoencoder = autoencoder
         self.discriminator = discriminator
         self.adversarial_weight = adversarial_weight
+        self.world = world
+        self.amp = amp
+        share_norms(autoencoder, world)
         self.optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate)
         self.discriminator_optimizer = (
             torch.optim.Adam(discriminator.parameters(), lr=learning_rate) if discriminator is not None else None
@@ -71,27 +83,31 @@ class Learner:
         *,
         error_cap: float = math.inf,
         code_noise: Tensor | None = None,
+        batch_size: int | None = None,
     ) -> StepLosses:
         """One step of the autoencoder and one of the discriminator.
 
         prepared: what the network prepares for images (B, C, H, W) in [0, 1]; weights: (B,), w_i; prior_draws: (B, D)
         from the prior. error_cap: where a negatively weighted reconstruction error stops counting. code_noise: (B, D),
-        added to the codes before they are decoded.
+        added to the codes before they are decoded. batch_size: of the whole batch, where B is this process's share of
+        it; losses come back as this share's summands.
         """
-        z, error = self.autoencoder.reconstruct(prepared, code_noise)
-        reconstruction = weighted_mean(error, weights, error_cap)
+        n = len(weights) if batch_size is None else batch_size
+        with self._autocast(prepared):
+            z, error = self.autoencoder.reconstruct(prepared, code_noise)
+        reconstruction = weighted_mean(_at_least_float32(error), weights, error_cap, n)
         if self.discriminator is None:
-            _descend(self.optimizer, reconstruction)
+            self._descend(self.optimizer, reconstruction)
             zero = torch.zeros_like(reconstruction)
             return StepLosses(reconstruction.detach(), zero, zero)
 
-        fooled = weighted_mean(softplus(-self.discriminator(z)), weights, ADVERSARIAL_CAP)
-        _descend(self.optimizer, reconstruction + self.adversarial_weight * fooled)
+        fooled = weighted_mean(softplus(-self._logits(z)), weights, ADVERSARIAL_CAP, n)
+        self._descend(self.optimizer, reconstruction + self.adversarial_weight * fooled)
 
         assert self.discriminator_optimizer is not None, "made together with the discriminator"
-        on_prior = softplus(-self.discriminator(prior_draws)).mean()
-        on_codes = weighted_mean(softplus(self.discriminator(z.detach())), weights, ADVERSARIAL_CAP)
-        _descend(self.discriminator_optimizer, on_prior + on_codes)
+        on_prior = softplus(-self._logits(prior_draws)).sum() / n
+        on_codes = weighted_mean(softplus(self._logits(z.detach())), weights, ADVERSARIAL_CAP, n)
+        self._descend(self.discriminator_optimizer, on_prior + on_codes)
         return StepLosses(reconstruction.detach(), fooled.detach(), (on_prior + on_codes).detach())
 
     def set_learning_rate(self, learning_rate: float) -> None:
@@ -114,12 +130,25 @@ class Learner:
             named["discriminator"] = self.discriminator_optimizer
         return named
 
+    def _autocast(self, x: Tensor) -> torch.autocast:
+        return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.amp)
 
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    # Clearing first drops what the encoder's adversarial loss left in the discriminator's gradients.
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
+    def _logits(self, z: Tensor) -> Tensor:
+        assert self.discriminator is not None, "asked for with an adversary alone"
+        with self._autocast(z):
+            logits: Tensor = self.discriminator(z)
+        return _at_least_float32(logits)
+
+    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        # Clearing first drops what the encoder's adversarial loss left in the discriminator's gradients.
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.world.sum_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
+        optimizer.step()
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def draw_prior(dim: int, n: int, generator: torch.Generator, device: torch.device) -> Tensor:

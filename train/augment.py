@@ -49,22 +49,30 @@ AUGMENTATIONS: dict[AugmentName, AugmentSettings] = {
 }
 
 
-def augment(x: Tensor, generator: Generator, settings: AugmentSettings) -> Tensor:
+def augment(
+    x: Tensor,
+    generator: Generator,
+    settings: AugmentSettings,
+    n_drawn: int | None = None,
+    share: slice = slice(None),
+) -> Tensor:
     """The images, each flipped, shifted and lit at random.
 
     x: (B, C, H, W) float in [0, 1]; the same shape, range and device comes back. generator: on the CPU, so that all
-    devices see the same draws; what is off draws nothing.
+    devices see the same draws; what is off draws nothing. n_drawn, share: x is this part of a batch of n_drawn images
+    that several processes share, all of whom draw for the whole of it.
     """
     n_images, _, height, width = x.shape
+    n_drawn = n_images if n_drawn is None else n_drawn
     rows = torch.arange(height).expand(n_images, height)
     columns = torch.arange(width).expand(n_images, width)
     if settings.flips:
-        flipped = torch.rand(n_images, 2, generator=generator) < 0.5
+        flipped = torch.rand(n_drawn, 2, generator=generator)[share] < 0.5
         rows = torch.where(flipped[:, :1], height - 1 - rows, rows)
         columns = torch.where(flipped[:, 1:], width - 1 - columns, columns)
     if settings.shift_px:
         reach = settings.shift_px
-        shifts = torch.randint(-reach, reach + 1, (n_images, 2), generator=generator)
+        shifts = torch.randint(-reach, reach + 1, (n_drawn, 2), generator=generator)[share]
         # Positions are shifted and held at the border before the flip above is looked up through them.
         rows = rows.gather(1, (torch.arange(height) + shifts[:, :1]).clamp(0, height - 1))
         columns = columns.gather(1, (torch.arange(width) + shifts[:, 1:]).clamp(0, width - 1))
@@ -74,9 +82,10 @@ def augment(x: Tensor, generator: Generator, settings: AugmentSettings) -> Tenso
         x = moved.permute(0, 3, 1, 2)
     if settings.gamma:
         spread = math.log1p(settings.gamma)
-        x = x.pow(_between(-spread, spread, n_images, generator).exp().to(x))
+        x = x.pow(_between(-spread, spread, n_drawn, generator)[share].exp().to(x))
     if settings.gain:
-        x = (x * _between(1.0 - settings.gain, 1.0 + settings.gain, n_images, generator).to(x)).clamp(0.0, 1.0)
+        gains = _between(1.0 - settings.gain, 1.0 + settings.gain, n_drawn, generator)[share]
+        x = (x * gains.to(x)).clamp(0.0, 1.0)
     return x
 
 

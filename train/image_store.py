@@ -176,9 +176,15 @@ def keep_only(store: ImageStore, kept: NDArray[np.int64]) -> ImageStore:
     return MemoryStore(array[: len(kept)])
 
 
-def image_chunks(images: Tensor | ImageStore, size: int) -> Iterator[Tensor]:
-    """uint8 images (N, C, H, W) of a tensor or a store, `size` at a time."""
-    yield from images.split(size) if isinstance(images, Tensor) else images.chunks(size)
+def image_chunks(images: Tensor | ImageStore, size: int, first: int = 0, step: int = 1) -> Iterator[Tensor]:
+    """uint8 images (N, C, H, W) of a tensor or a store, `size` at a time: every step-th chunk from the first."""
+    if isinstance(images, Tensor):
+        yield from images.split(size)[first::step]
+    elif step == 1:
+        yield from images.chunks(size)
+    else:
+        for start in range(first * size, len(images), step * size):
+            yield images.batch(torch.arange(start, min(start + size, len(images))))
 
 
 def _existing(folder: Path) -> Path:

@@ -23,14 +23,16 @@ LOG_INTERVAL_S = 10.0
 class TrainingProgress:
     """Shows epochs as they pass: phase, losses, remaining time. A context manager."""
 
-    def __init__(self, total_epochs: int, done_epochs: int = 0) -> None:
+    def __init__(self, total_epochs: int, done_epochs: int = 0, *, shown: bool = True) -> None:
+        """shown: False keeps bars and log lines back, for all but one of several processes."""
+        self._shown = shown
         self._total = total_epochs
         self._start_epochs = done_epochs
         self._started_s = time.monotonic()
         self._logged_s = float("-inf")
         self._logged_phase = ""
         self._progress: Progress | None = None
-        if sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             self._progress = Progress(
                 TextColumn("{task.fields[phase]:<10}"),
                 BarColumn(bar_width=16),
@@ -62,6 +64,8 @@ class TrainingProgress:
             if row.discriminator_loss:
                 losses += f" enc {row.encoder_loss:.2f} disc {row.discriminator_loss:.2f}"
             self._progress.update(self._task, completed=row.epoch, phase=row.phase, losses=losses)
+            return
+        if not self._shown:
             return
         losses = f"reconstruction {row.reconstruction_loss:.4f}"
         if row.discriminator_loss:

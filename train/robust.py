@@ -24,6 +24,7 @@ from edge_runtime.score import CRITERIA, Term, sum_of_terms
 from train.aae import StepLosses, draw_prior
 from train.augment import AugmentSettings, augment
 from train.density import fit_normal
+from train.distributed import ALONE, World
 from train.exposure import fit_exposure
 from train.guidance import KEEP, REJECT
 from train.hog_network import HogNetwork
@@ -62,9 +63,10 @@ class RobustTrainer(Trainer):
         images: NDArray[np.uint8] | ImageStore,
         device: torch.device,
         guidance: NDArray[np.int8] | None = None,
+        world: World = ALONE,
     ) -> None:
-        """images: (N, H, W, C) uint8 network inputs; guidance: (N,) KEEP, REJECT or UNGUIDED."""
-        super().__init__(settings, images, device, guidance)
+        """images: (N, H, W, C) uint8 network inputs; guidance: (N,) KEEP, REJECT or UNGUIDED; world: as for Trainer."""
+        super().__init__(settings, images, device, guidance, world)
         self.exposed = bool((self.guidance == REJECT).any())
         """Whether a person named anomalies, to whose codes the networks are exposed"""
         n_criteria = len(self.autoencoder.own_criteria) + self.exposed
@@ -165,13 +167,13 @@ class RobustTrainer(Trainer):
     def _inputs(self, indices: Tensor) -> Tensor:
         return self._prepare(indices) if self._prepared is None else self._prepared[indices.to(self.device)]
 
-    def _training_inputs(self, indices: Tensor) -> Tensor:
-        """As `_inputs`, augmented where that is asked for."""
-        settings = self.settings.augment
+    def _training_inputs(self, batch: Tensor, mine: slice) -> Tensor:
+        """As `_inputs` for this process's share of a batch, augmented where that is asked for."""
+        settings, indices = self.settings.augment, batch[mine]
         if settings == AugmentSettings():
             return self._inputs(indices)
         x = self.images.batch(indices).to(torch.float32, memory_format=torch.channels_last) / 255.0
-        return self.autoencoder.prepare(augment(x, self.generator, settings))
+        return self.autoencoder.prepare(augment(x, self.generator, settings, len(batch), mine))
 
     def _start_network(self, phase: Phase) -> None:
         number = next(index for index, other in enumerate(self.phases) if other == phase)
@@ -204,16 +206,17 @@ class RobustTrainer(Trainer):
         for batch in self._batches(torch.from_numpy(self._used)):
             if stopped():
                 return None
-            weights = torch.ones(len(batch), device=self.device)
+            n, mine = len(batch), self.world.share(len(batch))
             dim = self.autoencoder.latent_dim
-            noise = draw_prior(dim, len(batch), self.generator, self.device)
-            draws = draw_prior(dim, len(batch), self.generator, self.device)
+            noise = draw_prior(dim, n, self.generator, self.device)[mine]
+            draws = draw_prior(dim, n, self.generator, self.device)[mine]
             steps.append(
                 self.learner.step(
-                    self._training_inputs(batch),
-                    weights,
+                    self._training_inputs(batch, mine),
+                    torch.ones(len(noise), device=self.device),
                     draws,
                     code_noise=settings.robust.code_noise * noise,
+                    batch_size=n,
                 )
             )
         return self._row(phase, steps, len(self._used), time.perf_counter() - start)
@@ -271,11 +274,13 @@ class RobustTrainer(Trainer):
     def _measure(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Criteria (n, K) and codes (n, D) of some images under the present network."""
         self.autoencoder.eval()
-        chunks = torch.from_numpy(indices).split(CHUNK)
+        chunks = self.world.mine(torch.from_numpy(indices).split(CHUNK))
         measured = [self.autoencoder.measure_with_exposure(self._inputs(chunk), self.prior) for chunk in chunks]
+        criteria = [part.criteria.cpu().numpy() for part in measured]
+        codes = [part.latent.cpu().numpy() for part in measured]
         return (
-            np.concatenate([part.criteria.cpu().numpy() for part in measured]),
-            np.concatenate([part.latent.cpu().numpy() for part in measured]),
+            self.world.gathered(criteria, len(indices), CHUNK, (len(self.autoencoder.criteria),)),
+            self.world.gathered(codes, len(indices), CHUNK, (self.autoencoder.latent_dim,)),
         )
 
 

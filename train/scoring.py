@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.prior import Prior
+from train.distributed import ALONE, World
 from train.image_store import ImageStore, image_chunks
 from train.networks import Autoencoder, Measured
 
@@ -20,26 +21,35 @@ CHUNK = 512
 
 
 def raw_criteria(
-    autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStore
+    autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStore, world: World = ALONE
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Criteria (N, K) and codes (N, D) of uint8 images (N, C, H, W), in evaluation mode."""
-    measured = list(_measured(autoencoder, prior, images))
+    """Criteria (N, K) and codes (N, D) of uint8 images (N, C, H, W), in evaluation mode.
+
+    world: processes that take part of the images each; all get all rows.
+    """
+    measured = list(_measured(autoencoder, prior, images, world))
+    criteria = [chunk.criteria.cpu().numpy() for chunk in measured]
+    codes = [chunk.latent.cpu().numpy() for chunk in measured]
+    n_images = len(images)
     return (
-        np.concatenate([chunk.criteria.cpu().numpy() for chunk in measured]),
-        np.concatenate([chunk.latent.cpu().numpy() for chunk in measured]),
+        world.gathered(criteria, n_images, CHUNK, (len(autoencoder.criteria),)),
+        world.gathered(codes, n_images, CHUNK, (autoencoder.latent_dim,)),
     )
 
 
-def map_peaks(autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStore) -> NDArray[np.float32]:
+def map_peaks(
+    autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStore, world: World = ALONE
+) -> NDArray[np.float32]:
     """The largest value of each image's anomaly map, (N,), for uint8 images (N, C, H, W), in evaluation mode."""
-    chunks = _measured(autoencoder, prior, images)
-    return np.concatenate([chunk.anomaly_map.amax(dim=(1, 2)).cpu().numpy() for chunk in chunks])
+    chunks = _measured(autoencoder, prior, images, world)
+    peaks = [chunk.anomaly_map.amax(dim=(1, 2)).cpu().numpy() for chunk in chunks]
+    return world.gathered(peaks, len(images), CHUNK, ())
 
 
 @torch.inference_mode()
-def _measured(autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStore) -> Iterator[Measured]:
+def _measured(autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStore, world: World) -> Iterator[Measured]:
     was_training = autoencoder.training
     autoencoder.eval()
-    for chunk in image_chunks(images, CHUNK):
+    for chunk in image_chunks(images, CHUNK, world.rank, world.size):
         yield autoencoder.measure(chunk.float() / 255.0, prior)
     autoencoder.train(was_training)

@@ -19,8 +19,10 @@ from edge_runtime.score import Decision
 from edge_runtime.stopping import stop_requests
 from train.calibrate import calibrate_fused, calibrate_union
 from train.data import DataSettings, TrainingSet, load_training_set
+from train.distributed import ALONE, World
 from train.patch_trainer import PatchTrainer
 from train.photograph_store import PhotographStore
+from train.precision import uses_amp
 from train.progress import TrainingProgress
 from train.report import contact_sheet, plot_losses, plot_scores
 from train.review import group_codes, write_review
@@ -74,40 +76,47 @@ def train(
     device: str = "auto",
     announce: bool = True,
     review: bool = False,
+    world: World = ALONE,
 ) -> TrainingOutcome:
     """Train a new run into the folder `out`; announce makes runs/latest point at it, review groups what was rejected.
 
-    SIGINT and SIGTERM end it at the last whole epoch with a usable folder. Raises DataError, ConfigError.
+    world: the processes that train together, all of which call this; the first one writes. SIGINT and SIGTERM end it
+    at the last whole epoch with a usable folder. Raises DataError, ConfigError.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if world.is_first and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is not empty; name another --out, or go on with it through --resume")
-    torch_device = pick_device(device)
+    torch_device = world.device or pick_device(device)
+    _check_shared(settings, world)
+    settings = replace(settings, amp=settings.network != "patch" and uses_amp(settings.amp, torch_device))
     images = load_training_set(data, settings.network, out)
-    trainer = trainer_for(settings, images, torch_device)
+    images_sha256 = images.sha256()
+    world.check_same(images_sha256, f"the first one's images in {data.path}")
+    trainer = trainer_for(settings, images, torch_device, world)
     config = RunConfig(
         edge_aae=__version__,
         torch=torch.__version__,
-        device=_device_name(torch_device),
+        device=_device_name(torch_device, world),
         status="running",
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         epochs_done=0,
         epochs_total=trainer.total_epochs,
         n_images=len(images.images),
         n_skipped=len(images.bad),
-        images_sha256=images.sha256(),
+        images_sha256=images_sha256,
         data=replace(data, path=str(Path(data.path).absolute())),
         train=settings,
         preprocess=images.preprocess,
     )
     folder = RunFolder(out)
-    out.mkdir(parents=True, exist_ok=True)
-    folder.write_config(config)
-    if announce:
-        point_latest_at(out)
+    if world.is_first:
+        out.mkdir(parents=True, exist_ok=True)
+        folder.write_config(config)
+        if announce:
+            point_latest_at(out)
     return _run(folder, config, trainer, images, review=review)
 
 
-def resume(out: Path, *, device: str = "auto", review: bool = False) -> TrainingOutcome:
+def resume(out: Path, *, device: str = "auto", review: bool = False, world: World = ALONE) -> TrainingOutcome:
     """Go on with an interrupted run, as if nothing had happened; one killed before its first checkpoint starts over.
 
     Raises ConfigError where the run is complete; DataError where the folder is no run folder, its checkpoint is
@@ -117,17 +126,22 @@ def resume(out: Path, *, device: str = "auto", review: bool = False) -> Training
     config = folder.read_config()
     if config.status == "complete":
         raise ConfigError(f"{out} is complete ({config.epochs_done} epochs); there is nothing to resume")
+    _check_shared(config.train, world)
     images = load_training_set(config.data, config.train.network, out)
     if images.sha256() != config.images_sha256:
         raise DataError(
             f"the images in {config.data.path} are not those {out} was trained on "
             f"({len(images.images)} now, {config.n_images} then, or other pixels); train a new run"
         )
-    trainer = trainer_for(config.train, images, pick_device(device))
-    if folder.checkpoint.exists():
-        trainer.restore(Snapshot.read(folder.checkpoint))
+    trainer = trainer_for(config.train, images, world.device or pick_device(device), world)
+    # Read by all before any goes on: the first one writes it anew.
+    snapshot = Snapshot.read(folder.checkpoint) if folder.checkpoint.exists() else None
+    world.check_same("" if snapshot is None else str(snapshot.position), f"the first one's checkpoint in {out}")
+    if snapshot is not None:
+        trainer.restore(snapshot)
     logger.info("resuming %s after %d of %d epochs", out, len(trainer.rows), trainer.total_epochs)
-    point_latest_at(out)
+    if world.is_first:
+        point_latest_at(out)
     return _run(folder, config, trainer, images, review=review)
 
 
@@ -146,12 +160,12 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def trainer_for(settings: TrainSettings, images: TrainingSet, device: torch.device) -> Trainer:
+def trainer_for(settings: TrainSettings, images: TrainingSet, device: torch.device, world: World = ALONE) -> Trainer:
     """The trainer of a run's settings, before its first step."""
     if isinstance(images.store, PhotographStore):
         return PatchTrainer(settings, images.store, device, images.guidance.verdicts)
     kind = RobustTrainer if settings.refine == "robust" else Trainer
-    return kind(settings, images.store, device, images.guidance.verdicts)
+    return kind(settings, images.store, device, images.guidance.verdicts, world)
 
 
 def _run(
@@ -167,38 +181,45 @@ def _run(
         trainer.total_epochs,
         config.device,
     )
-    if images.bad:
+    world = trainer.world
+    if images.bad and world.is_first:
         write_csv(folder.path / "skipped.csv", ["name", "reason"], images.bad)
     start = time.monotonic()
     written_s = start
 
     def keep(snapshot: Snapshot) -> None:
         nonlocal written_s
-        if time.monotonic() - written_s >= CHECKPOINT_INTERVAL_S:
+        if world.is_first and time.monotonic() - written_s >= CHECKPOINT_INTERVAL_S:
             snapshot.write(folder.checkpoint)
             written_s = time.monotonic()
 
-    with TrainingProgress(trainer.total_epochs, len(trainer.rows)) as progress, stop_requests(_say_stopping) as stopped:
+    progress_shown = TrainingProgress(trainer.total_epochs, len(trainer.rows), shown=world.is_first)
+    with progress_shown as progress, stop_requests(_say_stopping) as stopped:
         complete = trainer.run(progress, keep, stopped)
     seconds = time.monotonic() - start
     snapshot = trainer.snapshot()
-    snapshot.write(folder.checkpoint)
-    if trainer.can_calibrate:
-        folder.write_weights(snapshot)
+    if world.is_first:
+        snapshot.write(folder.checkpoint)
+        if trainer.can_calibrate:
+            folder.write_weights(snapshot)
     config = replace(config, status="complete" if complete else "interrupted", epochs_done=len(trainer.rows))
     calibration = None
     if trainer.can_calibrate:
         calibration = _write_findings(folder, config, trainer, images, review)
-    folder.write_config(config)
-    if complete:  # last, so that a run that ends before here can be resumed
-        folder.checkpoint.unlink(missing_ok=True)
+    if world.is_first:
+        folder.write_config(config)
+        if complete:  # last, so that a run that ends before here can be resumed
+            folder.checkpoint.unlink(missing_ok=True)
     return TrainingOutcome(folder, config, seconds, int(trainer.refinement.candidates.sum()), calibration)
 
 
 def _write_findings(
     folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet, review: bool
 ) -> dict[str, Any]:
-    """Calibrate and write logs, sheets and plots. Returns the calibration numbers."""
+    """Calibrate and write logs, sheets and plots. Returns the calibration numbers.
+
+    All processes of a run score their share of the images; the first one writes.
+    """
     criteria = trainer.calibration_criteria()
     names = trainer.autoencoder.criteria
     if config.train.rule == "fused":
@@ -207,8 +228,11 @@ def _write_findings(
         )
     else:
         calibration, decision = calibrate_union(criteria, config.train.method, names)
-    peaks = map_peaks(trainer.autoencoder, trainer.prior, trainer.images)
+    peaks = map_peaks(trainer.autoencoder, trainer.prior, trainer.images, trainer.world)
     calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
+    codes = trainer.criteria_and_codes()[1] if review else None
+    if not trainer.world.is_first:
+        return calibration
     folder.write_prior(trainer.prior)
     folder.write_calibration(calibration, decision)
     folder.write_training_log(trainer.rows)
@@ -220,8 +244,7 @@ def _write_findings(
     _write_sheet(folder.path / "rejected.png", images, scores, rejected)
     plot_losses(folder.path / "losses.png", trainer.rows)
     plot_scores(folder.path / "scores.png", criteria, decision, rejected)
-    if review:
-        _, codes = trainer.criteria_and_codes()
+    if codes is not None:
         groups = group_codes(codes, rejected, scores, config.train.seed)
         write_review(folder.path / "review", groups, images.images, images.names, scores)
     return calibration
@@ -288,9 +311,18 @@ def _sample_indices(scores: NDArray[np.float64], images: NDArray[np.uint8]) -> N
     return np.unique(np.concatenate((spread, astride)))
 
 
+def _check_shared(settings: TrainSettings, world: World) -> None:
+    if settings.network == "patch" and world.size > 1:
+        raise ConfigError(
+            f"network patch trains in one process, not in {world.size}; start it without torchrun, or name another "
+            "--network"
+        )
+
+
 def _say_stopping() -> None:
     logger.warning("stopping at the last whole epoch; once more to end at once")
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+def _device_name(device: torch.device, world: World) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return name if world.size == 1 else f"{name}, {world.size} processes"

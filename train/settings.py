@@ -130,6 +130,9 @@ class TrainSettings:
     """How training images are changed in every batch; the defaults change nothing."""
     width: float = 1.0
     """Factor on the channels of `patch`; the other networks have none."""
+    amp: bool | None = None
+    """Networks compute in bfloat16 while they train, losses and everything after training in float32; None: on CUDA
+    devices that have it built in."""
     seed: int = 0
     itsr: ItsrSettings = field(default_factory=ItsrSettings)
     robust: RobustSettings = field(default_factory=RobustSettings)
@@ -167,6 +170,8 @@ class TrainSettings:
             raise ConfigError("--augment is for the other networks; patch always varies its photographs")
         if self.network == "patch" and self.refine == "itsr":
             raise ConfigError("--network patch has a code at every site, --refine itsr needs one an image; use robust")
+        if self.amp and self.network == "patch":
+            raise ConfigError("--amp: network patch trains in float32; leave it out")
         if self.latent_dim < 1:
             raise ConfigError(f"--latent is {self.latent_dim}, expected 1 or more")
         if self.batch_size < 2:

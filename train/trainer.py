@@ -12,14 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_runtime.errors import DataError
+from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.prior import Prior, StandardNormal
 from edge_runtime.score import Term
 from train.aae import Learner, StepLosses, draw_prior
 from train.augment import augment
+from train.distributed import ALONE, World
 from train.guidance import Guidance
 from train.image_store import ImageStore, MemoryStore
 from train.networks import Autoencoder, Discriminator, build_autoencoder
+from train.precision import uses_amp
 from train.refine import Refinement
 from train.scoring import raw_criteria
 from train.settings import TrainSettings
@@ -83,17 +85,24 @@ class Trainer:
         images: NDArray[np.uint8] | ImageStore,
         device: torch.device,
         guidance: NDArray[np.int8] | None = None,
+        world: World = ALONE,
     ) -> None:
         """images: (N, H, W, C) uint8 network inputs; guidance: (N,) KEEP, REJECT or UNGUIDED, None for no word at all.
 
-        Raises DataError where there are too few images.
+        world: processes that hold the same images and settings and share every batch and every scoring.
+        Raises DataError where there are too few images, ConfigError where a batch has fewer than there are processes.
         """
         store = MemoryStore(images) if isinstance(images, np.ndarray) else images
         n_images, height, width, channels = store.array.shape
         if n_images < MIN_IMAGES:
             raise DataError(f"{n_images} images to train on, expected at least {MIN_IMAGES}")
+        if settings.batch_size < world.size:
+            raise ConfigError(
+                f"--batch is {settings.batch_size}, expected one image or more for {world.size} processes"
+            )
         self.settings = settings
         self.device = device
+        self.world = world
         self.prior: Prior = StandardNormal(settings.latent_dim)
         self.images = store.on(device)
         self.generator = torch.Generator().manual_seed(settings.seed)
@@ -135,6 +144,7 @@ class Trainer:
         A stop inside an epoch goes back to the end of the last whole one, so that what is kept can be resumed as if
         nothing had happened.
         """
+        stopped = self.world.agreed(stopped)
         last_whole = self.snapshot()
         while not self.finished:
             phase = self.phases[self.phase_index]
@@ -191,7 +201,7 @@ class Trainer:
 
     def criteria_and_codes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Raw criteria (N, K) and codes (N, D) of all training images under the present weights."""
-        return raw_criteria(self.autoencoder, self.prior, self.images)
+        return raw_criteria(self.autoencoder, self.prior, self.images, self.world)
 
     def _restored_refinement(self, arrays: dict[str, NDArray[Any]]) -> Refinement:
         return Refinement.from_arrays(arrays, self.settings.itsr)
@@ -221,6 +231,8 @@ class Trainer:
             discriminator.to(self.device) if discriminator is not None else None,
             learning_rate=settings.learning_rate,
             adversarial_weight=settings.adversary_pull,
+            world=self.world,
+            amp=uses_amp(settings.amp, self.device),
         )
 
     def _discriminator(self, latent_dim: int) -> Discriminator:
@@ -247,21 +259,25 @@ class Trainer:
         for batch in self._batches(used):
             if stopped():
                 return None
-            x = self.images.batch(batch).to(torch.float32, memory_format=torch.channels_last) / 255.0  # (B, C, H, W)
-            x = augment(x, self.generator, self.settings.augment)
-            batch = batch.to(self.device)
-            draws = draw_prior(self.settings.latent_dim, len(batch), self.generator, self.device)
+            n, share = len(batch), self.world.share(len(batch))
+            mine = batch[share]
+            x = self.images.batch(mine).to(torch.float32, memory_format=torch.channels_last) / 255.0  # (B, C, H, W)
+            x = augment(x, self.generator, self.settings.augment, n, share)
+            draws = draw_prior(self.settings.latent_dim, n, self.generator, self.device)[share]
             prepared = self.autoencoder.prepare(x)
-            steps.append(self.learner.step(prepared, weights[batch], draws, error_cap=error_cap))
+            w = weights[mine.to(self.device)]
+            steps.append(self.learner.step(prepared, w, draws, error_cap=error_cap, batch_size=n))
         return self._row(phase, steps, len(used), time.perf_counter() - start)
 
     def _row(self, phase: Phase, steps: list[StepLosses], n_images: int, seconds: float) -> EpochRow:
+        losses = torch.stack([torch.stack((step.reconstruction, step.encoder, step.discriminator)) for step in steps])
+        reconstruction, encoder, discriminator = self.world.sum_(losses).mean(dim=0).tolist()
         return EpochRow(
             phase=phase.name if phase.fold is None else f"{phase.name}-{phase.fold + 1}",
             epoch=len(self.rows) + 1,
-            reconstruction_loss=_mean(step.reconstruction for step in steps),
-            encoder_loss=_mean(step.encoder for step in steps),
-            discriminator_loss=_mean(step.discriminator for step in steps),
+            reconstruction_loss=reconstruction,
+            encoder_loss=encoder,
+            discriminator_loss=discriminator,
             images=n_images,
             candidates=int(self.refinement.candidates.sum()),
             seconds=seconds,
@@ -270,9 +286,6 @@ class Trainer:
     def _batches(self, used: Tensor) -> Iterator[Tensor]:
         shuffled = used[torch.randperm(len(used), generator=self.generator)]
         for batch in shuffled.split(self.settings.batch_size):
-            if len(batch) > 1:  # batch normalisation needs two
+            # Batch normalisation needs two images, and every process one: not all layers take an empty share.
+            if len(batch) >= max(2, self.world.size):
                 yield batch
-
-
-def _mean(values: Iterator[Tensor]) -> float:
-    return float(torch.stack(list(values)).mean())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,8 @@ FILE = click.Path(path_type=Path)
 @click.option("--epochs-scale", type=float, default=1.0, show_default=True, help="Times every phase's epochs.")
 @click.option("--batch", type=int, help="Images a step.  [default: 128; conv 32, patch 16]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Repeats a run on one machine.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--device", default="auto", show_default=True, help="auto (a GPU if there is one), cpu, cuda or cuda:N.")
+@click.option("--amp/--no-amp", default=None, help="Train in bfloat16.  [default: on GPUs that have it]")
 @click.option("--dry-run", is_flag=True, help="Say what would happen, with time and memory; write nothing.")
 @click.pass_context
 def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, dry_run: bool, **options: Any) -> None:
@@ -137,25 +139,38 @@ def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, 
     edge-aae train photos/
     edge-aae train fashion-mnist/ --classes 0 --contaminate 2:0.05 --network mlp --refine itsr
     edge-aae train --resume
+    torchrun --nproc-per-node 2 -m edge_aae train photos/    # two GPUs; see docs/training-at-scale.md
     """
     require("torch", extra="train", purpose="training runs")
     from train import session
+    from train.distributed import joined
     from train.run_folder import default_run_path, latest_run
 
     if resume:
         _refuse_settings(ctx, data)
-        outcome = session.resume(out or latest_run(), device=options["device"], review=options["review"])
-    else:
+    elif data is None:
+        raise click.UsageError("name the images to train on: edge-aae train DATA (or --resume)")
+    device, review = options["device"], options["review"]
+    with joined(os.environ, device) as world:
+        if not world.is_first:
+            logging.getLogger().setLevel(logging.ERROR)
+            for package in ("edge_aae", "train"):
+                logging.getLogger(package).setLevel(logging.ERROR)
         if data is None:
-            raise click.UsageError("name the images to train on: edge-aae train DATA (or --resume)")
-        settings = _settings(data, options)
-        if dry_run:
-            _rehearse(settings, out or default_run_path(data), options["device"])
-            return
-        outcome = session.train(
-            *settings, out or default_run_path(data), device=options["device"], review=options["review"]
-        )
-    _report(outcome, ctx)
+            path = world.from_first(lambda: out or latest_run())
+            outcome = session.resume(path, device=device, review=review, world=world)
+        else:
+            settings = _settings(data, options)
+            path = world.from_first(lambda: out or default_run_path(data))
+            if dry_run:
+                if world.is_first:
+                    _rehearse(settings, path, "cpu" if world.device is None else str(world.device))
+                return
+            outcome = session.train(*settings, path, device=device, review=review, world=world)
+    if world.is_first:
+        _report(outcome)
+    if not outcome.complete:
+        ctx.exit(INTERRUPTED)
 
 
 def _rehearse(settings: tuple[Any, Any], out: Path, device: str) -> None:
@@ -225,6 +240,7 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         width=options["width"],
         batch_size=_either(options["batch"], default_batch_size(network)),
         augment=AUGMENTATIONS[options["augment"]],
+        amp=options["amp"],
         decision=options["decision"],
         target_fpr=options["target_fpr"],
         seed=options["seed"],
@@ -248,7 +264,7 @@ def _refuse_settings(ctx: click.Context, data: str | None) -> None:
         raise click.UsageError(f"a resumed run keeps its settings: drop {', '.join(named)}")
 
 
-def _report(outcome: Any, ctx: click.Context) -> None:
+def _report(outcome: Any) -> None:
     config = outcome.config
     folder = outcome.folder.path
     calibration = outcome.calibration or {}
@@ -263,7 +279,7 @@ def _report(outcome: Any, ctx: click.Context) -> None:
     click.echo(f"run folder: {folder}  (rejected.png, scores.png, losses.png, refinement.csv)")
     if not outcome.complete:
         click.echo(f"go on with: edge-aae train --resume --out {folder}")
-        ctx.exit(INTERRUPTED)
+        return
     click.echo("next: edge-aae export")
 
 
