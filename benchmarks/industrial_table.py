@@ -311,6 +311,10 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
             mean, spread = statistics.mean(of_condition), statistics.stdev(of_condition)
             yield f"{condition}: mean {mean:.3f}, sd {spread:.3f} over {len(of_condition)} runs."
     yield ""
+    for result in found:
+        if "note" in result:  # written by hand into a job's file
+            yield f"{result['job']}: {result['note']}"
+            yield ""
     yield "What was mixed in, and how much of it the run rejected before its last network was trained:"
     yield ""
     yield "| job | photographs | mixed in | of them rejected | rejected in all | parameters | epochs |"
