@@ -142,7 +142,7 @@ def _done(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
         "job": job.name,
         "condition": job.condition,
         "seed": job.seed,
-        "command": shlex.join(["python", "benchmarks/industrial_table.py", *sys.argv[1:]]),
+        "command": _command(job, arguments.data),
         "minutes": minutes,
         "epoch_minutes": _epoch_minutes(run),
         "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
@@ -156,6 +156,21 @@ def _done(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
         "decision": scorer.decision.to_json(),
         **_figures(report, scorer),
     }
+
+
+def _command(job: Job, data: Path) -> str:
+    """How the job is done again; the data by their folder's name, for a path says nothing elsewhere."""
+    options = {
+        "--data": data.name,
+        "--conditions": job.condition,
+        "--share": f"{job.share:g}",
+        "--refine": job.refine,
+        "--epochs-scale": f"{job.epochs_scale:g}",
+        "--seeds": str(job.seed + 1),
+    }
+    return shlex.join(
+        ["python", "benchmarks/industrial_table.py", *(word for pair in options.items() for word in pair)]
+    )
 
 
 def _mixed_in(job: Job, data: Path, defects: Sequence[Path]) -> list[Path]:
@@ -296,6 +311,10 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
             mean, spread = statistics.mean(of_condition), statistics.stdev(of_condition)
             yield f"{condition}: mean {mean:.3f}, sd {spread:.3f} over {len(of_condition)} runs."
     yield ""
+    for result in found:
+        if "note" in result:  # written by hand into a job's file
+            yield f"{result['job']}: {result['note']}"
+            yield ""
     yield "What was mixed in, and how much of it the run rejected before its last network was trained:"
     yield ""
     yield "| job | photographs | mixed in | of them rejected | rejected in all | parameters | epochs |"

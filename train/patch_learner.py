@@ -38,12 +38,9 @@ class LossWeights:
     """Absolute error and gradient dissimilarity of clean tiles."""
     adversarial: float = 0.02
     """-log D(z) of clean tiles at every site."""
-    robustness: float = 0.0
-    """q of the generalised cross-entropy (Zhang & Sabuncu 2018, arXiv 1805.07836) on clean tiles, 0 for the plain one:
-    a tile thought clean that looks defective teaches less the surer the network is."""
 
     def __post_init__(self) -> None:
-        for name in ("focal", "positive", "dice", "whole", "reconstruction", "adversarial", "robustness"):
+        for name in ("focal", "positive", "dice", "whole", "reconstruction", "adversarial"):
             if getattr(self, name) < 0.0:
                 raise ConfigError(f"loss weight {name} is {getattr(self, name)}, expected 0 or more")
 
@@ -128,22 +125,14 @@ class PatchLearner:
         entropy = binary_cross_entropy_with_logits(logits, target, reduction="none")
         p = logits.sigmoid()
         wrong = target * (1.0 - p) + (1.0 - target) * p
-        cell_loss = entropy * wrong
-        if weights.robustness > 0.0:
-            # (1 - (1 - p)^q) / q, whose slope in the logit vanishes where p nears 1.
-            bounded = (1.0 - (-weights.robustness * softplus(logits)).exp()) / weights.robustness
-            cell_loss = torch.where(clean[:, None, None], bounded * p.detach(), cell_loss)
-        cell_loss = cell_loss * (1.0 + (weights.positive - 1.0) * target) * cells
+        cell_loss = entropy * wrong * (1.0 + (weights.positive - 1.0) * target) * cells
         focal = cell_loss.sum() / cells.sum().clamp(min=1.0)
         overlap = 2.0 * (p * target * cells).sum(dim=(1, 2)) + 1.0
         union = ((p + target) * cells).sum(dim=(1, 2)) + 1.0
         with_defect = (~clean).float()
         dice = ((1.0 - overlap / union) * with_defect).sum() / with_defect.sum().clamp(min=1.0)
-        whole_loss = binary_cross_entropy_with_logits(whole, with_defect, reduction="none")
-        if weights.robustness > 0.0:
-            bounded = (1.0 - (-weights.robustness * softplus(whole)).exp()) / weights.robustness
-            whole_loss = torch.where(clean, bounded, whole_loss)
-        return weights.focal * focal + weights.dice * dice + weights.whole * whole_loss.mean()
+        whole_loss = binary_cross_entropy_with_logits(whole, with_defect)
+        return weights.focal * focal + weights.dice * dice + weights.whole * whole_loss
 
     def _restoring(self, x: Tensor, x_hat: Tensor) -> Tensor:
         valid = x[:, MASK:]
