@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.prior import Prior
-from train.networks import Autoencoder, Measured
+from train.autoencoder import Autoencoder, Measured
 
 __all__ = ["DetectorGraph", "ExportError", "OPSET", "export_graphs", "graph_facts"]
 

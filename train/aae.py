@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from train.autoencoder import Autoencoder, Discriminator
 from train.distributed import ALONE, World
-from train.networks import Autoencoder, Discriminator
 from train.shared_norm import share_norms
 
 __all__ = ["ADVERSARIAL_CAP", "Learner", "StepLosses", "weighted_mean"]

@@ -16,10 +16,13 @@ from torch.nn.functional import avg_pool2d, interpolate
 from edge_runtime.errors import ConfigError
 from edge_runtime.prior import Prior
 from edge_runtime.score import CRITERIA, Term, reconstruction_error
+from train.autoencoder import Autoencoder, Measured
 from train.hog import BINS, OrientedGradients, cell_histograms, grey
-from train.networks import HOG_MIN_SIDE, Autoencoder, Measured
 
-__all__ = ["HogNetwork", "check_hog_size"]
+__all__ = ["HOG_MIN_SIDE", "HogNetwork", "check_hog_size"]
+
+HOG_MIN_SIDE = 16
+"""Pixels: four cells of four."""
 
 PIXEL_SIDE = 32
 """Pixels of the longer side that are reconstructed; larger images are averaged down to it."""

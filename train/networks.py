@@ -1,4 +1,4 @@
-"""The networks: `mlp`, the paper's, `conv`, convolutional with one global latent vector, and what all share.
+"""The networks by name; here `mlp`, the paper's, and `conv`, convolutional with one global latent vector.
 
 `hog` stands in hog_network.py, `patch` in patch_network.py.
 
@@ -11,35 +11,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.prior import Prior
-from edge_runtime.score import CRITERIA, Term, anomaly_map, reconstruction_error
+from train.autoencoder import Autoencoder
+from train.hog_network import HOG_MIN_SIDE, HogNetwork, check_hog_size
+from train.patch_network import PATCH_MIN_SIDE, PatchNetwork, check_patch_size
 
-__all__ = [
-    "Autoencoder",
-    "Discriminator",
-    "EXPOSURE",
-    "Exposure",
-    "Measured",
-    "NETWORKS",
-    "build_autoencoder",
-    "check_input_size",
-    "smallest_side",
-]
+__all__ = ["NETWORKS", "build_autoencoder", "check_input_size", "smallest_side"]
 
 NetworkName = Literal["mlp", "conv", "hog", "patch"]
 NETWORKS: tuple[NetworkName, ...] = ("mlp", "conv", "hog", "patch")
-
-EXPOSURE = "exposure"
-"""Name of the criterion that Exposure adds."""
-
-NORM_EPSILON = 1e-12
-"""Under the root of the squared error, whose slope is infinite at a perfect reconstruction."""
 
 MLP_HIDDEN = 1000
 """Units of each hidden layer, arXiv 1901.06355 section 5."""
@@ -47,12 +31,6 @@ MLP_MIN_SIDE = 8
 """Below 8x8 pixels there is nothing to reconstruct."""
 MLP_MAX_INPUTS = 3 * 128 * 128
 """Two dense layers of 1000 units on more inputs pass 100 million weights: use `conv` for such images."""
-
-HOG_MIN_SIDE = 16
-"""Four cells of four pixels."""
-
-PATCH_MIN_SIDE = 16
-"""Of an image; smaller than a tile is continued by reflection, and below this is nothing to reflect."""
 
 CONV_MIN_SIDE = 16
 CONV_MAX_SIDE = 512
@@ -78,10 +56,10 @@ def check_input_size(network: NetworkName, channels: int, height: int, width: in
             )
         return
     if network == "hog":
-        _hog().check_hog_size(height, width)
+        check_hog_size(height, width)
         return
     if network == "patch":
-        _patch().check_patch_size(channels, height, width)
+        check_patch_size(channels, height, width)
         return
     if min(height, width) < CONV_MIN_SIDE or max(height, width) > CONV_MAX_SIDE:
         raise ConfigError(
@@ -121,13 +99,9 @@ def build_autoencoder(
             latent_dim,
         )
     if network == "hog":
-        hog: Autoencoder = _hog().HogNetwork(channels=channels, height=height, width=width, latent_dim=latent_dim)
-        return hog
+        return HogNetwork(channels=channels, height=height, width=width, latent_dim=latent_dim)
     if network == "patch":
-        patch: Autoencoder = _patch().PatchNetwork(
-            channels=channels, height=height, width=width, latent_dim=latent_dim, factor=width_factor
-        )
-        return patch
+        return PatchNetwork(channels=channels, height=height, width=width, latent_dim=latent_dim, factor=width_factor)
     n_halvings = _halvings(min(height, width))
     widths = [CONV_WIDTHS[min(i, len(CONV_WIDTHS) - 1)] for i in range(n_halvings)]
     grid = (height >> n_halvings, width >> n_halvings)
@@ -136,147 +110,6 @@ def build_autoencoder(
         _conv_decoder(channels, widths, grid, latent_dim),
         latent_dim,
     )
-
-
-class Measured(NamedTuple):
-    """What a detector finds in a batch: the outputs of the exported graph."""
-
-    criteria: Tensor
-    """(B, K), columns named by the network's criteria, higher = more anomalous"""
-    latent: Tensor
-    """(B, D), or (B, D, h, w) where every site has a code"""
-    anomaly_map: Tensor
-    """(B, h, w), higher = more anomalous"""
-
-
-class Autoencoder(nn.Module):
-    """Encoder f: X -> Z and decoder g: Z -> X, with what training, scoring and export ask of every network.
-
-    A network that works on more than pixels overrides what differs: `prepare`, `reconstruct`, `measure_prepared`.
-    """
-
-    own_criteria: tuple[str, ...] = CRITERIA
-    """Names of the columns that `measure_prepared` gives."""
-    latent_dim: int
-
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, latent_dim: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
-        self.latent_dim = latent_dim
-        self.exposure: Exposure | None = None
-
-    @property
-    def criteria(self) -> tuple[str, ...]:
-        """Names of the columns that `measure` gives."""
-        return self.own_criteria if self.exposure is None else (*self.own_criteria, EXPOSURE)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Latent z (B, D) and reconstruction x_hat, shaped as x, in [0, 1]."""
-        z = self.encoder(x)  # (B, D)
-        return z, self.decoder(z)  # (B, C, H, W)
-
-    def parts(self) -> dict[str, nn.Module]:
-        """The modules whose weights a run keeps, by name."""
-        named = {"encoder": self.encoder, "decoder": self.decoder}
-        return named if self.exposure is None else {**named, "exposure": self.exposure}
-
-    def attach_exposure(self) -> Exposure:
-        """Add the criterion `exposure`, untrained; see Exposure."""
-        self.exposure = Exposure(self.latent_dim)
-        return self.exposure
-
-    def terms(self, prior: Prior) -> dict[str, Term]:
-        """How the own criteria add up in the fused score: the mean log of squared distances, scales cancelled."""
-        return {
-            "reconstruction_error": Term(weight=1.0),  # the log of its square, halved
-            "neg_log_prior": Term(weight=0.5, floor=prior.floor),
-        }
-
-    def prepare(self, x: Tensor) -> Tensor:
-        """What training works on, for images (B, C, H, W) in [0, 1]; fixed, so it may be computed once and kept."""
-        return x
-
-    def reconstruct(self, prepared: Tensor, code_noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Codes (B, D) and the loss of each sample (B,): here the Euclidean error that the paper minimises.
-
-        code_noise: (B, D), added to the codes on their way to the decoder.
-        """
-        z = self.encoder(prepared)
-        x_hat = self.decoder(z if code_noise is None else z + code_noise)
-        return z, ((prepared - x_hat).square().sum(dim=(1, 2, 3)) + NORM_EPSILON).sqrt()
-
-    def fit_statistics(self, prepared: Tensor) -> None:
-        """Fit what criteria need beyond the weights, on prepared images (N, ...) believed normal; here nothing."""
-
-    def measure(self, x: Tensor, prior: Prior) -> Measured:
-        """The outputs of the exported detector for images (B, C, H, W) in [0, 1]."""
-        return self.measure_with_exposure(self.prepare(x), prior)
-
-    def measure_with_exposure(self, prepared: Tensor, prior: Prior) -> Measured:
-        """`measure` for what `prepare` gave."""
-        measured = self.measure_prepared(prepared, prior)
-        if self.exposure is None:
-            return measured
-        exposure = self.exposure(measured.latent)
-        return measured._replace(criteria=torch.cat((measured.criteria, exposure[:, None]), dim=1))
-
-    def measure_prepared(self, prepared: Tensor, prior: Prior) -> Measured:
-        """`measure` for what `prepare` gave, without the exposure."""
-        z, x_hat = self(prepared)
-        criteria = torch.stack((reconstruction_error(prepared, x_hat), prior.neg_log_density(z)), dim=1)
-        return Measured(criteria, z, anomaly_map(prepared, x_hat))
-
-
-class Exposure(nn.Module):
-    """How much a code looks like those of images that a person rejected: a probability, so what it adds is bounded.
-
-    Logistic regression on the codes of a trained encoder; fitted by train/robust.py.
-    """
-
-    def __init__(self, latent_dim: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(latent_dim, 1)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Probability (B,) of having been rejected, for codes (B, D)."""
-        logits: Tensor = self.linear(z)
-        return logits.squeeze(1).sigmoid()
-
-
-class Discriminator(nn.Module):
-    """Tells draws from the prior from codes of the encoder: 2 x 1000 units, arXiv 1901.06355 section 5.
-
-    Gives logits; the paper's sigmoid output is part of the loss, where it is stable.
-    """
-
-    def __init__(self, latent_dim: int, units: int = MLP_HIDDEN) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(latent_dim, units),
-            nn.ReLU(),
-            nn.Linear(units, units),
-            nn.ReLU(),
-            nn.Linear(units, 1),
-        )
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Logit that z (B, D) came from the prior: (B,)."""
-        logits: Tensor = self.layers(z)
-        return logits.squeeze(1)
-
-
-def _hog() -> Any:
-    # At use: that module builds on this one.
-    from train import hog_network
-
-    return hog_network
-
-
-def _patch() -> Any:
-    from train import patch_network
-
-    return patch_network
 
 
 def _mlp_encoder(n_inputs: int, latent_dim: int, batch_norm: bool) -> nn.Sequential:

@@ -15,10 +15,21 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.prior import Prior
 from edge_runtime.score import CRITERIA, Term, reconstruction_error
 from edge_runtime.self_reference import MASK, N_CHANNELS, NEUTRAL, VALID
-from train.networks import Autoencoder, Measured
+from train.autoencoder import Autoencoder, Measured
 from train.structure_losses import multi_scale_dissimilarity, valid_blocks
 
-__all__ = ["CODE_STEP", "PATCH_STEP", "PatchNetwork", "SiteDiscriminator", "check_patch_size", "pooled_tops"]
+__all__ = [
+    "PATCH_MIN_SIDE",
+    "CODE_STEP",
+    "PATCH_STEP",
+    "PatchNetwork",
+    "SiteDiscriminator",
+    "check_patch_size",
+    "pooled_tops",
+]
+
+PATCH_MIN_SIDE = 16
+"""Pixels of an image; smaller than a tile is continued by reflection, and below this is nothing to reflect."""
 
 PATCH_STEP = 16
 """The head halves four times."""

@@ -10,7 +10,8 @@ from torch import nn
 
 from edge_runtime.errors import ConfigError
 from train.aae import Learner
-from train.networks import Discriminator, build_autoencoder
+from train.autoencoder import Discriminator
+from train.networks import build_autoencoder
 from train.stacked import StackedLearner, StackedSequential
 
 M, B, SIDE, D = 3, 12, 8, 2
