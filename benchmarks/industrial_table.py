@@ -305,11 +305,11 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
             f"{_figure(result['tpr'])} | {result['epoch_minutes']:.1f} | {result['threads']} |"
         )
     yield ""
-    for condition in CONDITIONS:
-        of_condition = [result["auroc"]["all"] for result in found if result["condition"] == condition]
-        if len(of_condition) > 1:
-            mean, spread = statistics.mean(of_condition), statistics.stdev(of_condition)
-            yield f"{condition}: mean {mean:.3f}, sd {spread:.3f} over {len(of_condition)} runs."
+    for kind in dict.fromkeys(_kind(result) for result in found):
+        of_kind = [result["auroc"]["all"] for result in found if _kind(result) == kind]
+        if len(of_kind) > 1:
+            mean, spread = statistics.mean(of_kind), statistics.stdev(of_kind)
+            yield f"{kind}: mean {mean:.3f}, sd {spread:.3f} over {len(of_kind)} seeds."
     yield ""
     for result in found:
         if "note" in result:  # written by hand into a job's file
@@ -337,6 +337,11 @@ def _lines(found: list[dict[str, Any]]) -> Iterator[str]:
                 f"| {result['job']} | {name} | {weight:.3f} | {_figure(values.get('all'))} | "
                 f"{' | '.join(_figure(values.get(group)) for group in groups)} |"
             )
+
+
+def _kind(result: dict[str, Any]) -> str:
+    """The job's name without its seed: runs that a mean may be taken of."""
+    return str(result["job"]).rpartition("-seed")[0]
 
 
 def _figure(value: float | None) -> str:

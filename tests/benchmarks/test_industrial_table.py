@@ -72,5 +72,5 @@ def test_a_report_is_written_from_finished_jobs(tmp_path: Path) -> None:
     assert _write(Namespace(work=work, out=tmp_path / "out")) == 0
     page = (tmp_path / "out" / "industrial.md").read_text()
     assert "| clean-robust-x1-seed0 | 0.900 | 0.850-0.950 | 0.800 | 0.700 | 0.600 | 0.020 | - |" in page
-    assert "clean: mean 0.900, sd 0.000 over 2 runs." in page
+    assert "clean-robust-x1: mean 0.900, sd 0.000 over 2 seeds." in page
     assert len(json.loads((tmp_path / "out" / "industrial.json").read_text())) == 2
