@@ -203,10 +203,10 @@ def prior_from_npz(content: bytes, *, name: str = "prior.npz") -> Prior:
         missing = [array for array in ARRAYS_OF_KIND[kind] if array not in arrays]
         if missing:
             raise BundleError(f"{name} of kind {kind} lacks {', '.join(missing)}; export the bundle again")
-        parts = [np.asarray(arrays[array], dtype=np.float32) for array in ARRAYS_OF_KIND[kind]]
         try:
+            parts = [np.asarray(arrays[array], dtype=np.float32) for array in ARRAYS_OF_KIND[kind]]
             return FullNormal(*parts) if kind == "full_normal" else NormalMixture(*parts)
-        except (ConfigError, IndexError, np.linalg.LinAlgError) as error:
+        except (ConfigError, ValueError, TypeError, IndexError) as error:
             raise BundleError(f"{name} of kind {kind} cannot be used: {error}; export the bundle again") from error
     if kind != "standard_normal":
         raise BundleError(
@@ -231,7 +231,8 @@ def _check_normal(mean: NDArray[Any], whitening: NDArray[Any]) -> None:
         raise ConfigError(f"mean is {mean.shape} and whitening {whitening.shape}, expected (D,) and (D, D)")
     if not (np.isfinite(mean).all() and np.isfinite(whitening).all()):
         raise ConfigError("mean or whitening hold values that are not finite")
-    if not abs(float(np.linalg.det(whitening.astype(np.float64)))) > 0.0:
+    # The sign, because the determinant itself underflows where many dimensions are wide.
+    if np.linalg.slogdet(whitening.astype(np.float64))[0] == 0.0:
         raise ConfigError("whitening is singular: some direction of the latent space does not vary")
 
 

@@ -60,6 +60,8 @@ def conformal_limit(scores: NDArray[np.float64], target_fpr: float) -> Conformal
 def _extrapolated(scores: NDArray[np.float64], target_fpr: float) -> float:
     """The quantile of a generalised Pareto tail (Pickands 1975) over the highest scores; an assumption, not a bound."""
     ordered = np.sort(scores)
+    if len(ordered) == 1:
+        return float(ordered[0])  # no tail; the caller finds that the limit is not above the median
     n_tail = min(len(scores) - 1, max(MIN_TAIL, round(TAIL_SHARE * len(scores))))
     start = ordered[-n_tail - 1]
     excess = ordered[-n_tail:] - start

@@ -55,6 +55,8 @@ def _beyond_exponential(ordered: NDArray[np.float64]) -> float:
     if end <= start:
         return 0.0
     bulk = ordered[(ordered >= start) & (ordered <= end)]
+    if not len(bulk):  # the quantiles of a few scores may have none between them
+        return 0.0
     scale = _truncated_exponential_scale(float((bulk - start).mean()), float(end - start))
     tail = ordered[ordered > end]
     if not len(tail):
@@ -70,9 +72,12 @@ def _truncated_exponential_scale(mean: float, width: float) -> float:
     def excess(scale: float) -> float:
         return scale - width / float(np.expm1(width / scale)) - mean
 
-    longest = 1e3 * width
-    # A bulk that does not fall off has no finite scale; the longest one makes the tail flat, the estimate zero.
-    return float(brentq(excess, 1e-2 * width, longest)) if excess(longest) > 0.0 else longest
+    shortest, longest = 1e-2 * width, 1e3 * width
+    # A bulk that does not fall off has no finite scale; the longest one makes the tail flat, the estimate zero. One
+    # that sits on its start has none above zero.
+    if excess(longest) <= 0.0:
+        return longest
+    return float(brentq(excess, shortest, longest)) if excess(shortest) < 0.0 else shortest
 
 
 def _beyond_mirror(ordered: NDArray[np.float64]) -> float:

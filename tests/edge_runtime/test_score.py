@@ -1,8 +1,9 @@
-"""The score: criteria by hand-worked numbers, one definition for numpy and torch, and the union rule at its limits."""
+"""The score: criteria by hand-worked numbers, one definition for numpy and torch, and both rules at their limits."""
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.score import (
     CRITERIA,
     Decision,
+    FusedRule,
     Limit,
+    Term,
     UnionRule,
     anomaly_map,
     decision_from_json,
@@ -199,3 +202,141 @@ def test_a_manifest_decision_that_cannot_be_used_is_a_bundle_error(damage: dict[
 def test_a_manifest_decision_without_a_threshold_is_a_bundle_error() -> None:
     with pytest.raises(BundleError, match="decision cannot be used: 'threshold'; export the bundle again"):
         decision_from_json({"rule": "union", "limits": UNION.to_json()["limits"]})
+
+
+def four_criteria_rule(**changes: Any) -> FusedRule:
+    """Two of four criteria, one by its logarithm above a floor, one as it is."""
+    values: dict[str, Any] = {
+        "criteria": (*CRITERIA, "texture", "exposure"),
+        "terms": {
+            "neg_log_prior": Term(weight=2.0, floor=3.0),
+            "exposure": Term(weight=4.0, transform="linear"),
+        },
+        "limit": Limit(threshold=5.0, center=1.0),
+    }
+    return FusedRule(**{**values, **changes})
+
+
+def test_a_log_term_weighs_the_logarithm_above_the_floor() -> None:
+    term = Term(weight=2.0, floor=3.0)
+    np.testing.assert_allclose(term(np.array([4.0, 3.0 + math.e])), [0.0, 2.0], rtol=1e-12, atol=1e-12)
+
+
+def test_a_linear_term_weighs_the_distance_from_the_floor() -> None:
+    term = Term(weight=2.0, transform="linear", floor=3.0)
+    assert term(np.array([4.0, 3.0, 2.5])).tolist() == [2.0, 0.0, -1.0]
+
+
+@pytest.mark.parametrize("value", [3.0, 2.0, 3.0 + 1e-13])
+def test_a_log_term_stays_finite_at_and_below_its_floor(value: float) -> None:
+    # 2 log(1e-12), the logarithm's own floor
+    assert Term(weight=2.0, floor=3.0)(np.array([value]))[0] == pytest.approx(-55.2620422, rel=1e-8)
+
+
+def test_the_fused_score_by_hand() -> None:
+    e = math.e
+    criteria = np.array(
+        [
+            # error, neg log prior, texture, exposure
+            [9.0, 3.0 + e, 7.0, 0.0],  # 2 log(e) + 4 * 0 = 2 -> (2 - 1) / (5 - 1)
+            [0.0, 3.0 + e, 0.0, 0.75],  # 2 + 3 = 5 -> at the limit
+            [5.0, 4.0, 5.0, 0.25],  # 0 + 1 = 1 -> at the median
+            [5.0, 3.0 + e**3, 5.0, 0.75],  # 6 + 3 = 9
+        ]
+    )
+    scores = four_criteria_rule().score(criteria)
+    assert scores.dtype == np.float64
+    np.testing.assert_allclose(scores, [0.25, 1.0, 0.0, 2.0], rtol=1e-12, atol=1e-12)
+
+
+def test_a_fused_score_is_zero_at_the_median_and_one_at_the_limit() -> None:
+    rule = FusedRule(terms={"reconstruction_error": Term(weight=1.0)}, limit=Limit(threshold=2.0, center=-1.0))
+    criteria = np.array([[math.exp(-1.0), 0.0], [math.exp(2.0), 0.0]])
+    np.testing.assert_allclose(rule.score(criteria), [0.0, 1.0], rtol=1e-12, atol=1e-12)
+
+
+def test_a_fused_rule_flags_above_its_threshold_and_not_at_it() -> None:
+    scores = np.array([1.0, np.nextafter(1.0, 2.0), 1.5, 2.0])
+    assert four_criteria_rule().is_anomalous(scores).tolist() == [False, True, True, True]
+    assert four_criteria_rule(threshold=1.5).is_anomalous(scores).tolist() == [False, False, False, True]
+
+
+def test_the_scale_of_a_criterion_cancels_in_a_log_term() -> None:
+    values = np.random.default_rng(0).uniform(1.0, 9.0, (20, 2))
+    terms = {"reconstruction_error": Term(weight=1.0)}
+    rule = FusedRule(terms=terms, limit=Limit(threshold=1.0, center=0.0))
+    scaled = FusedRule(terms=terms, limit=Limit(threshold=1.0 + math.log(8.0), center=math.log(8.0)))
+    np.testing.assert_allclose(scaled.score(8.0 * values), rule.score(values), rtol=1e-9, atol=1e-12)
+
+
+def test_used_names_the_criteria_that_have_a_term() -> None:
+    assert four_criteria_rule().used == ("neg_log_prior", "exposure")
+
+
+def test_the_fused_rule_is_stored_as_the_manifest_documents_it() -> None:
+    assert four_criteria_rule().to_json() == {
+        "rule": "fused",
+        "threshold": 1.0,
+        "limit": {"threshold": 5.0, "center": 1.0},
+        "terms": {
+            "neg_log_prior": {"weight": 2.0, "transform": "log", "floor": 3.0},
+            "exposure": {"weight": 4.0, "transform": "linear", "floor": 0.0},
+        },
+    }
+
+
+def test_the_fused_rule_survives_json() -> None:
+    rule = four_criteria_rule(threshold=1.25)
+    assert decision_from_json(json.loads(json.dumps(rule.to_json())), rule.criteria) == rule
+
+
+@pytest.mark.parametrize("weight", [-0.5, float("nan"), float("inf")])
+def test_a_weight_that_is_negative_or_not_finite_is_refused(weight: float) -> None:
+    with pytest.raises(ConfigError, match=rf"term has weight {weight} and floor 0\.0, expected finite, weight >= 0"):
+        Term(weight=weight)
+
+
+def test_a_floor_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"term has weight 1\.0 and floor -inf, expected finite"):
+        Term(weight=1.0, floor=float("-inf"))
+
+
+def test_an_unknown_transform_is_refused() -> None:
+    transform: Any = "sqrt"
+    with pytest.raises(ConfigError, match="term has transform 'sqrt', expected 'log' or 'linear'"):
+        Term(weight=1.0, transform=transform)
+
+
+def test_a_term_on_an_unknown_criterion_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"limits \['entropy'\], expected one or more of \['reconstruction_error'"):
+        four_criteria_rule(terms={"entropy": Term(weight=1.0)})
+
+
+def test_a_fused_rule_without_terms_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"decision limits \[\], expected one or more of"):
+        four_criteria_rule(terms={})
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param({"terms": None}, id="no terms"),
+        pytest.param({"terms": {}}, id="empty terms"),
+        pytest.param({"terms": {"entropy": {"weight": 1.0}}}, id="unknown criterion"),
+        pytest.param({"terms": {"exposure": {"weight": -1.0}}}, id="negative weight"),
+        pytest.param({"terms": {"exposure": {"weight": "1"}}}, id="weight is text"),
+        pytest.param({"terms": {"exposure": {"weight": 10**400}}}, id="weight too large"),
+        pytest.param({"terms": {"exposure": {"weight": 1.0, "transform": "sqrt"}}}, id="unknown transform"),
+        pytest.param({"terms": {"exposure": {"weight": 1.0, "transform": ["log"]}}}, id="transform is a list"),
+        pytest.param({"terms": {"exposure": {"weight": 1.0, "floor": None}}}, id="floor is null"),
+        pytest.param({"terms": {"exposure": {"weight": 1.0, "power": 2}}}, id="extra key"),
+        pytest.param({"terms": {"exposure": 1.0}}, id="term is a number"),
+        pytest.param({"limit": {"threshold": 1.0, "center": 2.0}}, id="limit below median"),
+        pytest.param({"limit": None}, id="no limit"),
+        pytest.param({"threshold": float("nan")}, id="threshold is NaN"),
+    ],
+)
+def test_a_fused_manifest_decision_that_cannot_be_used_is_a_bundle_error(damage: dict[str, Any]) -> None:
+    rule = four_criteria_rule()
+    with pytest.raises(BundleError, match="the manifest's decision cannot be used"):
+        decision_from_json({**rule.to_json(), **damage}, rule.criteria)

@@ -1,0 +1,116 @@
+"""`--network auto`: which network images get, and the reason it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_runtime.images import write_image
+from train.network_choice import ALIGNED, alignment, choose_network
+
+Frames = Sequence[NDArray[np.uint8]]
+
+
+@pytest.fixture
+def folder_of(tmp_path: Path) -> Callable[[Frames], Path]:
+    """Writes frames as PNG files into a folder."""
+
+    def write(frames: Frames) -> Path:
+        folder = tmp_path / "images"
+        folder.mkdir()
+        for number, frame in enumerate(frames):
+            write_image(folder / f"{number}.png", frame)
+        return folder
+
+    return write
+
+
+def disc(shift: tuple[int, int] = (0, 0), side: int = 96) -> NDArray[np.uint8]:
+    """A light disc on dark ground, moved by (down, right) pixels."""
+    rows, columns = np.ogrid[:side, :side]
+    inside = (rows - side / 2 - shift[0]) ** 2 + (columns - side / 2 - shift[1]) ** 2 < (side / 4) ** 2
+    return np.where(inside, 220, 30).astype(np.uint8)
+
+
+def shifted_discs(n: int = 12) -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(0)
+    return [disc(tuple(rng.integers(-4, 5, 2))) for _ in range(n)]
+
+
+def noise(n: int = 12, side: int = 96) -> list[NDArray[np.uint8]]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (side, side), dtype=np.uint8) for _ in range(n)]
+
+
+def test_one_object_in_one_place_is_compared_place_by_place(folder_of: Callable[[Frames], Path]) -> None:
+    choice = choose_network(folder_of(shifted_discs()))
+    assert choice.network == "hog"
+    assert choice.reason.startswith("the images show one thing in one place (correlation with their median 0.9")
+
+
+def test_colour_images_are_looked_at_in_grey(folder_of: Callable[[Frames], Path]) -> None:
+    frames = [np.repeat(frame[:, :, None], 3, axis=2) for frame in shifted_discs()]
+    assert choose_network(folder_of(frames)).network == "hog"
+
+
+def test_textures_are_judged_patch_by_patch(folder_of: Callable[[Frames], Path]) -> None:
+    choice = choose_network(folder_of(noise()))
+    assert choice.network == "patch"
+    assert choice.reason.startswith("the images do not line up (correlation with their median 0.")
+
+
+@pytest.mark.parametrize("sides", [(96, 120), (120, 96)])
+def test_images_of_several_sizes_are_judged_patch_by_patch(
+    folder_of: Callable[[Frames], Path], sides: tuple[int, int]
+) -> None:
+    choice = choose_network(folder_of([disc(side=side) for side in sides] * 3))
+    assert choice.network == "patch"
+    assert choice.reason == "images of several sizes (96 to 120 pixels) cannot be compared place by place"
+
+
+def test_upright_and_lying_images_are_of_several_sizes(folder_of: Callable[[Frames], Path]) -> None:
+    choice = choose_network(folder_of([disc()[:80], disc()[:, :80]]))
+    assert choice.network == "patch"
+
+
+def test_a_few_pixels_of_difference_are_one_size(folder_of: Callable[[Frames], Path]) -> None:
+    assert choose_network(folder_of([disc(side=side) for side in (96, 98, 100)])).network == "hog"
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_too_few_images_are_said_to_be_too_few(folder_of: Callable[[Frames], Path], n: int) -> None:
+    choice = choose_network(folder_of(shifted_discs(n)))
+    assert (choice.network, choice.reason) == ("hog", "too few images to tell")
+
+
+def test_images_that_cannot_be_read_do_not_count(folder_of: Callable[[Frames], Path]) -> None:
+    folder = folder_of(noise())
+    (folder / "0.png").write_bytes(b"no image")
+    assert choose_network(folder).network == "patch"
+    for file in folder.iterdir():
+        file.write_bytes(b"no image")
+    assert choose_network(folder).reason == "too few images to tell"
+
+
+def test_a_labelled_set_is_small_images_of_one_size(tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    np.savez(path, images=np.zeros((4, 28, 28), np.uint8), labels=np.zeros(4, np.int64))
+    choice = choose_network(path)
+    assert (choice.network, choice.reason) == ("hog", "a labelled set of small images of one size")
+
+
+def test_a_video_is_frames_of_one_camera(tmp_path: Path) -> None:
+    path = tmp_path / "line.mp4"
+    path.write_bytes(b"")
+    choice = choose_network(path)
+    assert (choice.network, choice.reason) == ("hog", "frames of one camera")
+
+
+def test_copies_align_wholly_and_textures_hardly() -> None:
+    assert alignment([disc()] * 5) == pytest.approx(1.0)
+    assert alignment(noise(40)) < 0.3 < ALIGNED
+    assert alignment([np.full((64, 64), 7, np.uint8)] * 3) == 1.0
