@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import DataError
+from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.images import list_images, read_image
-from edge_runtime.labelled import is_labelled_set
+from edge_runtime.labelled import is_labelled_set, read_labelled
 from edge_runtime.preprocess import Frame
+from train.hog_network import check_hog_size
 from train.networks import NetworkName
 
 __all__ = ["Choice", "alignment", "choose_network"]
@@ -47,7 +48,7 @@ def choose_network(data: Path) -> Choice:
     wrong.
     """
     if is_labelled_set(data):
-        return Choice("hog", "a labelled set of small images of one size")
+        return _for_labelled(data)
     if not data.is_dir():
         return Choice("hog", "frames of one camera")
     frames = _probe(data)
@@ -61,6 +62,15 @@ def choose_network(data: Path) -> Choice:
     if value >= ALIGNED:
         return Choice("hog", f"the images show one thing in one place (correlation with their median {value:.2f})")
     return Choice("patch", f"the images do not line up (correlation with their median {value:.2f})")
+
+
+def _for_labelled(data: Path) -> Choice:
+    height, width = read_labelled(data, "train").images.shape[1:3]
+    try:
+        check_hog_size(height, width)
+    except ConfigError:
+        return Choice("mlp", f"images of {height}x{width} do not divide into the cells of hog")
+    return Choice("hog", "a labelled set of small images of one size")
 
 
 def alignment(frames: list[Frame]) -> float:

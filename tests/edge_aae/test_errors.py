@@ -88,7 +88,7 @@ def test_images_smaller_than_the_network_needs_are_refused(cli: Cli, tmp_path: P
 
 
 def test_a_size_the_network_cannot_take_comes_with_one_it_can(cli: Cli, photos: Path, tmp_path: Path) -> None:
-    assert_one_line(cli("train", photos / "train", "--imgsz", "100", cwd=tmp_path), 1, "multiples of 16", "96x96")
+    assert_one_line(cli("train", photos / "train", "--imgsz", "100", cwd=tmp_path), 1, "divide into its cells", "96x96")
     assert_one_line(cli("train", photos / "train", "--imgsz", "ten", cwd=tmp_path), 2, "'ten'", "pixels such as 128")
 
 

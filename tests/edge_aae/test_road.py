@@ -43,12 +43,16 @@ def video(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_leaves_a_run_folder_and_says_what_comes_next(cli: Cli, photos: Path, tmp_path: Path) -> None:
     done = cli("train", photos / "train", "--imgsz", "16", "--epochs", "2", "--out", "my-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "trained: 2 of 2 epochs" in done.stdout
+    # Three folds screen for 11 epochs and judge for 2, and 2 for the network that is kept.
+    assert "trained: 41 of 41 epochs" in done.stdout
+    assert "false alarms asked for: 0.01 of normal images; 40 images cannot show so low a rate" in done.stdout
+    assert "only 40 images" in done.stdout
     assert "next: edge-aae export" in done.stdout
-    assert "train epoch 2/2" in done.stderr
+    assert "network hog: the images show one thing in one place" in done.stderr
+    assert "final epoch 41/41" in done.stderr
     assert {file.name for file in (tmp_path / "my-run").iterdir()} == {
         "config.json", "weights.safetensors", "training.csv", "refinement.csv", "calibration.json", "samples.npz",
-        "rejected.png", "losses.png", "scores.png",
+        "prior.npz", "rejected.png", "losses.png", "scores.png",
     }  # fmt: skip
     assert (tmp_path / "runs/latest").resolve() == tmp_path / "my-run"
     with (tmp_path / "my-run/refinement.csv").open() as stream:
@@ -98,8 +102,11 @@ def test_one_perturbed_decoder_weight_ends_verify_with_3_and_names_the_output(
 
 def test_info_shows_network_thresholds_and_parity(cli: Cli, workplace: Path) -> None:
     text = cli("info", cwd=workplace).stdout
-    assert "conv aae, refine none, 4 latent dimensions" in text
+    assert "hog aae, refine robust, 4 latent dimensions" in text
     assert "32x32x1 uint8" in text
+    assert "prior       full_normal, 4 dimensions" in text
+    assert "gradient_distance      0.2 x log of what lies above 0" in text
+    assert "asked false-alarm rate 0.01 from 40 out-of-fold scores, extrapolated" in text
     assert "fp32 onnxruntime-cpu against PyTorch float32: passed, 0 flips" in text
     manifest = json.loads(cli("info", "--json", cwd=workplace).stdout)
     assert manifest["digest"] == Bundle.open(workplace / "model.aae").digest

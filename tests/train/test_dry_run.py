@@ -58,7 +58,21 @@ def test_what_a_run_would_refuse_a_dry_run_refuses(photos: Path, quick: Quick) -
 @pytest.mark.parametrize("cache", ["memory", "disk"])
 def test_the_command_says_it_all_and_writes_nothing(photos: Path, cache: str) -> None:
     before = sorted(photos.parent.rglob("*"))
-    options = ["--imgsz", "16", "--max-bad", "10%", "--epochs", "3", "--drop-duplicates", "--device", "cpu"]
+    options = [
+        "--network",
+        "conv",
+        "--refine",
+        "none",
+        "--imgsz",
+        "16",
+        "--max-bad",
+        "10%",
+        "--epochs",
+        "3",
+        "--drop-duplicates",
+        "--device",
+        "cpu",
+    ]
     result = CliRunner().invoke(train_command, [str(photos), "--dry-run", "--cache", cache, *options])
     assert result.exit_code == 0, result.output
     lines = dict(line.split(":", 1) for line in result.output.splitlines())

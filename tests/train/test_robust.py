@@ -71,11 +71,11 @@ def trained_on(trainer: RobustTrainer, monkeypatch: pytest.MonkeyPatch) -> dict[
     seen: dict[str, set[int]] = {}
     original = trainer._training_inputs
 
-    def spy(indices: torch.Tensor) -> torch.Tensor:
+    def spy(indices: torch.Tensor, mine: slice) -> torch.Tensor:
         phase = trainer.phases[trainer.phase_index]
         name = phase.name if phase.fold is None else f"{phase.name}-{phase.fold}"
         seen.setdefault(name, set()).update(indices.tolist())
-        return original(indices)
+        return original(indices, mine)
 
     monkeypatch.setattr(trainer, "_training_inputs", spy)
     assert trainer.run()
@@ -215,7 +215,7 @@ def test_augmentation_changes_training_and_nothing_that_is_measured(make_trainer
     plain, augmented = make_trainer(), make_trainer(augment=AugmentSettings(shift_px=1))
     indices = torch.arange(4)
     torch.testing.assert_close(plain._inputs(indices), augmented._inputs(indices))
-    assert not torch.allclose(augmented._inputs(indices), augmented._training_inputs(indices))
+    assert not torch.allclose(augmented._inputs(indices), augmented._training_inputs(indices, slice(None)))
     assert augmented.run()
 
 

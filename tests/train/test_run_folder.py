@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def test_a_config_that_is_no_json_object_is_refused(run: RunFolder, text: str) -
 def test_a_run_reads_back_with_network_prior_thresholds_and_samples(run: RunFolder, finished_run: Any) -> None:
     loaded = run.load()
     assert loaded.path == run.path
-    assert loaded.config.train == finished_run.settings
+    assert loaded.config.train == replace(finished_run.settings, amp=False)  # what the device decided
     assert not loaded.autoencoder.training
     assert loaded.prior.dim == 4
     numbers = json.loads(run.calibration.read_text())
