@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from benchmarks.paper_protocol import Setting
@@ -96,7 +96,7 @@ def plot_error_distributions(path: Path, history: Sequence[ErrorEpoch], shown: S
     wide.plot(epochs, [entry.tnr for entry in history], color=NORMAL, marker=".", label="TNR at T")
     wide.plot(epochs, [entry.tpr for entry in history], color=ANOMALOUS, marker=".", label="TPR at T")
     wide.set_xscale("log")
-    wide.xaxis.set_major_formatter(ScalarFormatter())
+    wide.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     wide.xaxis.set_minor_formatter(NullFormatter())
     wide.set_ylim(0, 1.02)
     wide.set_xlabel("epoch")
