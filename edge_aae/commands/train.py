@@ -276,7 +276,9 @@ def _report(outcome: Any) -> None:
     )
     for line in _calibration_lines(calibration):
         click.echo(line)
-    click.echo(f"run folder: {folder}  (rejected.png, scores.png, losses.png, refinement.csv)")
+    # A robust run that is interrupted has no findings yet.
+    written = "  (rejected.png, scores.png, losses.png, refinement.csv)" if calibration else ""
+    click.echo(f"run folder: {folder}{written}")
     if not outcome.complete:
         click.echo(f"go on with: edge-aae train --resume --out {folder}")
         return

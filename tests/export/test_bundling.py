@@ -14,11 +14,17 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import DataError, GateError
 from edge_runtime.golden import Golden, verify_bundle
+from edge_runtime.prior import FullNormal
 from export import bundling
 from export.bundling import export_bundle
 from export.parity import torch_outputs
 from tests.export.conftest import RUNS
+from train.autoencoder import EXPOSURE
+from train.data import DataSettings
+from train.guidance import GuidanceFiles
 from train.run_folder import RunFolder, TrainedRun
+from train.session import train
+from train.settings import Schedule, TrainSettings
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -30,6 +36,34 @@ def test_a_run_becomes_a_bundle_that_verifies_itself(run_paths: dict[str, Path],
     report = verify_bundle(bundle)
     assert report.passed, report.failures()
     assert "preprocess: network_input" in [item.where for item in report.comparisons]
+
+
+def test_a_robust_bundle_holds_its_fitted_prior_and_one_threshold(run_paths: dict[str, Path], tmp_path: Path) -> None:
+    run = RunFolder(run_paths["hog"]).load()
+    export_bundle(run_paths["hog"], tmp_path / "model.aae")
+    bundle = Bundle.open(tmp_path / "model.aae")
+    assert bundle.manifest["prior"] == {"kind": "full_normal", "dim": 6, "file": "prior.npz"}
+    assert isinstance(bundle.prior, FullNormal)
+    np.testing.assert_array_equal(bundle.prior.mean, run.prior.mean)
+    assert bundle.decision == run.decision
+    assert bundle.manifest["calibration"]["limit"]["n"] == 48
+
+
+def test_what_a_person_rejected_reaches_the_bundle(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, (48, 16, 16), dtype=np.uint8)
+    images[:, 3:9, 3:9] += rng.integers(80, 190, (48, 1, 1), dtype=np.uint8)
+    np.savez(tmp_path / "blocks.npz", images=images)
+    (tmp_path / "reject.txt").write_text("0\n1\n2\n")
+    data = DataSettings(path=str(tmp_path / "blocks.npz"), guidance=GuidanceFiles.of(reject=tmp_path / "reject.txt"))
+    settings = TrainSettings(
+        network="hog", refine="robust", latent_dim=4, schedule=Schedule(train=1, refine=1), batch_size=16
+    )
+    train(data, settings, tmp_path / "run", announce=False)
+    export_bundle(tmp_path / "run", tmp_path / "model.aae")
+    bundle = Bundle.open(tmp_path / "model.aae")
+    assert EXPOSURE in bundle.manifest["decision"]["terms"]
+    assert verify_bundle(bundle).passed
 
 
 def test_the_same_run_gives_the_same_bytes(run_paths: dict[str, Path], tmp_path: Path) -> None:

@@ -1,0 +1,117 @@
+"""What `edge-aae train` says of its choices and its threshold; in this process, on few and small images."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from edge_aae.cli import cli
+from edge_aae.commands.train import _calibration_lines, _report
+from edge_runtime.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_they_were() -> Any:
+    """The command line sets the root logger's handlers and the packages' levels; the other tests want theirs."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    packages = [logging.getLogger(name) for name in ("edge_aae", "train", "export", "edge_runtime")]
+    levels = [package.level for package in packages]
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for package, before in zip(packages, levels, strict=True):
+        package.setLevel(before)
+
+
+@pytest.fixture
+def train(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Trains on the photographs, one epoch a network, with further options."""
+
+    def invoke(*options: str) -> Result:
+        monkeypatch.chdir(tmp_path)
+        quick = ["--imgsz", "16", "--epochs", "1", "--refine-epochs", "1", "--latent", "4", "--out", "run"]
+        return CliRunner().invoke(cli, ["train", str(photos / "train"), *quick, *options])
+
+    return invoke
+
+
+def calibration(*, n: int, extrapolated: bool = False) -> dict[str, Any]:
+    return {
+        "limit": {"n": n, "target_fpr": 0.01, "extrapolated": extrapolated, "realised_fpr": [0.004, 0.018]},
+        "contamination": {"share": 0.05, "low": 0.02, "high": 0.09},
+    }
+
+
+def test_the_chosen_network_and_its_reason_are_said(train: Any) -> None:
+    done = train()
+    assert done.exit_code == 0, done.output
+    assert "network hog: the images show one thing in one place (correlation with their median" in done.output
+
+
+def test_a_rate_that_few_images_cannot_show_is_called_extrapolated(train: Any, tmp_path: Path) -> None:
+    done = train("--network", "hog", "--target-fpr", "0.0001", "--review")
+    assert done.exit_code == 0, done.output
+    assert "false alarms asked for: 0.0001 of normal images; 40 images cannot show so low a rate" in done.output
+    assert "extrapolated from the tail of their scores" in done.output
+    assert "only 40 images: with 200 or more" in done.output
+    assert "estimated anomalies among them: " in done.output
+    assert (tmp_path / "run/review/group-1.csv").exists()
+
+
+def test_a_word_in_percent_is_a_rate(train: Any) -> None:
+    done = train("--network", "hog", "--target-fpr", "10%")
+    assert done.exit_code == 0, done.output
+    assert "false alarms asked for: 0.1 of normal images; expect " in done.output
+
+
+def test_the_fused_rule_without_robust_is_refused_with_the_reason(train: Any, tmp_path: Path) -> None:
+    done = train("--network", "conv", "--refine", "itsr", "--decision", "fused")
+    assert isinstance(done.exception, ConfigError)
+    assert "--decision fused needs out-of-fold scores, which only --refine robust makes" in str(done.exception)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_papers_rule_says_nothing_of_a_rate(train: Any) -> None:
+    done = train("--network", "hog", "--decision", "union")
+    assert done.exit_code == 0, done.output
+    assert "false alarms asked for" not in done.output
+
+
+def test_the_expected_rate_is_given_as_an_interval() -> None:
+    lines = _calibration_lines(calibration(n=500))
+    assert lines == [
+        "estimated anomalies among them: 5.0%, between 2.0% and 9.0%",
+        "false alarms asked for: 0.01 of normal images; expect 0.40% to 1.80% (90 %) after 500 images, "
+        "less if some are anomalous",
+    ]
+
+
+@pytest.mark.parametrize(("n", "said"), [(199, True), (200, False)])
+def test_few_images_are_called_few(n: int, said: bool) -> None:
+    assert any(line.startswith("only ") for line in _calibration_lines(calibration(n=n))) is said
+
+
+def test_without_a_fused_calibration_nothing_is_said() -> None:
+    assert _calibration_lines({}) == []
+    assert _calibration_lines({"flagged_share": 0.1}) == []
+
+
+@pytest.mark.parametrize(("calibrated", "said"), [({"flagged_share": 0.1}, True), (None, False)])
+def test_only_reports_that_were_written_are_named(
+    capsys: pytest.CaptureFixture[str], calibrated: dict[str, Any] | None, said: bool
+) -> None:
+    config = SimpleNamespace(epochs_done=1, epochs_total=5, n_images=40, n_skipped=0)
+    folder = SimpleNamespace(path=Path("runs/photos-1"))
+    _report(SimpleNamespace(
+        config=config, folder=folder, calibration=calibrated, complete=False, seconds=1.0, n_rejected=0
+    ))  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "run folder: runs/photos-1" in printed
+    assert ("rejected.png" in printed) is said
+    assert "go on with: edge-aae train --resume --out runs/photos-1" in printed
