@@ -114,3 +114,9 @@ def test_copies_align_wholly_and_textures_hardly() -> None:
     assert alignment([disc()] * 5) == pytest.approx(1.0)
     assert alignment(noise(40)) < 0.3 < ALIGNED
     assert alignment([np.full((64, 64), 7, np.uint8)] * 3) == 1.0
+
+
+@pytest.mark.parametrize(("side", "network"), [(8, "mlp"), (20, "mlp"), (28, "hog"), (32, "hog")])
+def test_a_labelled_set_gets_a_network_that_takes_its_size(tmp_path: Path, side: int, network: str) -> None:
+    np.savez(tmp_path / "d.npz", images=np.zeros((20, side, side), np.uint8))
+    assert choose_network(tmp_path / "d.npz").network == network
