@@ -171,7 +171,7 @@ class TrainSettings:
         if self.network == "patch" and self.refine == "itsr":
             raise ConfigError("--network patch has a code at every site, --refine itsr needs one an image; use robust")
         if self.amp and self.network == "patch":
-            raise ConfigError("--amp: network patch trains in float32; leave it out")
+            raise ConfigError("--amp: network patch takes bfloat16 by itself where the machine has it; leave it out")
         if self.latent_dim < 1:
             raise ConfigError(f"--latent is {self.latent_dim}, expected 1 or more")
         if self.batch_size < 2:

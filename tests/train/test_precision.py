@@ -89,5 +89,5 @@ def test_the_precision_survives_the_run_folders_settings() -> None:
 
 
 def test_patch_refuses_bfloat16() -> None:
-    with pytest.raises(ConfigError, match="--amp: network patch trains in float32"):
+    with pytest.raises(ConfigError, match="--amp: network patch takes bfloat16 by itself"):
         TrainSettings(network="patch", latent_dim=4, schedule=Schedule(train=1), batch_size=16, amp=True)
