@@ -62,7 +62,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workplace(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which train and export were run on the photographs with defaults: runs/photos..., model.aae."""
     place = tmp_path_factory.mktemp("workplace")
-    trained = run_cli("train", photos / "train", "--imgsz", "32x32", "--epochs", "40", "--latent", "4", cwd=place)
+    trained = run_cli(
+        "train", photos / "train", "--imgsz", "32x32", "--epochs", "40", "--refine-epochs", "2",
+        "--latent", "4", cwd=place,
+    )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     exported = run_cli("export", cwd=place)
     assert exported.returncode == 0, exported.stderr
