@@ -17,7 +17,7 @@ from train.autoencoder import Autoencoder, Discriminator
 from train.distributed import ALONE, World
 from train.shared_norm import share_norms
 
-__all__ = ["ADVERSARIAL_CAP", "Learner", "StepLosses", "weighted_mean"]
+__all__ = ["ADVERSARIAL_CAP", "Learner", "StepLosses", "weighted_mean", "named_optimizers"]
 
 ADVERSARIAL_CAP = 4.0 * math.log(2.0)
 """A negatively weighted adversarial loss counts up to this, four times its value for an undecided discriminator
@@ -125,10 +125,7 @@ class Learner:
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The optimisers by the name under which their state is stored."""
-        named: dict[str, torch.optim.Optimizer] = {"autoencoder": self.optimizer}
-        if self.discriminator_optimizer is not None:
-            named["discriminator"] = self.discriminator_optimizer
-        return named
+        return named_optimizers(self.optimizer, self.discriminator_optimizer)
 
     def _autocast(self, x: Tensor) -> torch.autocast:
         return torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.amp)
@@ -145,6 +142,14 @@ class Learner:
         loss.backward()
         self.world.sum_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
         optimizer.step()
+
+
+def named_optimizers(
+    autoencoder: torch.optim.Optimizer, discriminator: torch.optim.Optimizer | None
+) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers by the name under which their state is stored; None: there is no adversary."""
+    named = {"autoencoder": autoencoder}
+    return named if discriminator is None else {**named, "discriminator": discriminator}
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

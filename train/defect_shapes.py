@@ -77,4 +77,5 @@ def wander(
 
 
 def blurred(shape: Grey, sigma: float) -> Grey:
+    """The shape (H, W) float32 under a Gaussian of this standard deviation, pixels; its range stays."""
     return np.asarray(cv2.GaussianBlur(shape, (0, 0), sigma), dtype=np.float32)

@@ -11,12 +11,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.self_reference import MASK
-from train.aae import StepLosses
+from train.aae import StepLosses, named_optimizers
 from train.patch_batches import Batch
 from train.patch_network import RECONSTRUCTED, PatchNetwork, SiteDiscriminator
+from train.precision import has_bfloat16
 from train.structure_losses import multi_scale_dissimilarity, valid_blocks
 
-__all__ = ["LossWeights", "PatchLearner", "faster_in_bfloat16"]
+__all__ = ["LossWeights", "PatchLearner"]
 
 PIXEL_SCALE = 12.0
 """Of the absolute error: an error of a twelfth, what medians leave, counts one."""
@@ -79,7 +80,7 @@ class PatchLearner:
         target = 1.0 - valid_blocks((~masks).float())  # (B, H/2, W/2), any pixel of four
         clean = ~masks.flatten(1).any(dim=1)
         self.training.train()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=faster_in_bfloat16(device)):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device)):
             z, logits, whole = self.training.marked(x)
             z_clean = z[clean]
             x_hat = self.training.decoder(z_clean)
@@ -114,10 +115,7 @@ class PatchLearner:
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The optimisers by the name under which their state is stored."""
-        named: dict[str, torch.optim.Optimizer] = {"autoencoder": self.optimizer}
-        if self.discriminator_optimizer is not None:
-            named["discriminator"] = self.discriminator_optimizer
-        return named
+        return named_optimizers(self.optimizer, self.discriminator_optimizer)
 
     def _marking(self, logits: Tensor, whole: Tensor, target: Tensor, valid: Tensor, clean: Tensor) -> Tensor:
         weights = self.weights
@@ -159,8 +157,3 @@ class PatchLearner:
         mean = [value for value in self.autoencoder.state_dict().values() if value.is_floating_point()]
         now = [value for value in self.training.state_dict().values() if value.is_floating_point()]
         torch._foreach_lerp_(mean, now, share)
-
-
-def faster_in_bfloat16(device: torch.device) -> bool:
-    """Whether half precision is native: on CPUs that lack it, it is many times slower."""
-    return device.type == "cuda" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
