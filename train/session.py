@@ -9,26 +9,20 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from edge_runtime import __version__
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.score import Decision
 from edge_runtime.stopping import stop_requests
-from train.calibrate import calibrate_fused, calibrate_union
 from train.data import DataSettings, TrainingSet, load_training_set
 from train.distributed import ALONE, World
+from train.findings import write_findings
 from train.patch_trainer import PatchTrainer
 from train.photograph_store import PhotographStore
 from train.precision import uses_amp
 from train.progress import TrainingProgress
-from train.report import contact_sheet, plot_losses, plot_scores
-from train.review import group_codes, write_review
 from train.robust import RobustTrainer
 from train.run_folder import RunConfig, RunFolder, point_latest_at, write_csv
-from train.scoring import map_peaks
 from train.settings import TrainSettings
 from train.snapshot import Snapshot
 from train.trainer import Trainer
@@ -39,13 +33,6 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT_INTERVAL_S = 30.0
 """A crash loses at most this much work, and an epoch."""
-
-SAMPLE_BYTES = 4_000_000
-"""Bytes of sample images in a run folder, and with their outputs about five times that in a bundle."""
-MIN_SAMPLES, MAX_SAMPLES = 4, 32
-
-PEAK_QUANTILES = (0.5, 0.99)
-"""Of the brightest pixel of each training image's anomaly map; heatmaps get their colour scale from them."""
 
 
 class TrainingOutcome:
@@ -205,110 +192,12 @@ def _run(
     config = replace(config, status="complete" if complete else "interrupted", epochs_done=len(trainer.rows))
     calibration = None
     if trainer.can_calibrate:
-        calibration = _write_findings(folder, config, trainer, images, review)
+        calibration = write_findings(folder, config, trainer, images, review=review)
     if world.is_first:
         folder.write_config(config)
         if complete:  # last, so that a run that ends before here can be resumed
             folder.checkpoint.unlink(missing_ok=True)
     return TrainingOutcome(folder, config, seconds, int(trainer.refinement.candidates.sum()), calibration)
-
-
-def _write_findings(
-    folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet, review: bool
-) -> dict[str, Any]:
-    """Calibrate and write logs, sheets and plots. Returns the calibration numbers.
-
-    All processes of a run score their share of the images; the first one writes.
-    """
-    criteria = trainer.calibration_criteria()
-    names = trainer.autoencoder.criteria
-    if config.train.rule == "fused":
-        calibration, decision = calibrate_fused(
-            criteria, names, trainer.terms(), config.train.target_fpr, config.train.seed
-        )
-    else:
-        calibration, decision = calibrate_union(criteria, config.train.method, names)
-    peaks = map_peaks(trainer.autoencoder, trainer.prior, trainer.images, trainer.world)
-    calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
-    codes = trainer.criteria_and_codes()[1] if review else None
-    if not trainer.world.is_first:
-        return calibration
-    folder.write_prior(trainer.prior)
-    folder.write_calibration(calibration, decision)
-    folder.write_training_log(trainer.rows)
-    scores = decision.score(criteria)
-    chosen = _sample_indices(scores, images.images)
-    folder.write_samples(images.images[chosen], images.raw_frames)
-    _write_refinement(folder.path / "refinement.csv", trainer, images, criteria, decision)
-    rejected = trainer.refinement.candidates
-    _write_sheet(folder.path / "rejected.png", images, scores, rejected)
-    plot_losses(folder.path / "losses.png", trainer.rows)
-    plot_scores(folder.path / "scores.png", criteria, decision, rejected)
-    if codes is not None:
-        groups = group_codes(codes, rejected, scores, config.train.seed)
-        write_review(folder.path / "review", groups, images.images, images.names, scores)
-    return calibration
-
-
-def _write_refinement(
-    path: Path, trainer: Trainer, images: TrainingSet, criteria: NDArray[np.float32], decision: Decision
-) -> None:
-    scores = decision.score(criteria)
-    flagged = decision.is_anomalous(scores)
-    header = [
-        "index",
-        "name",
-        "label",
-        *decision.criteria,
-        "score",
-        "above_threshold",
-        "kept",
-        "weight",
-        "round",
-        "reason",
-    ]
-    rows = []
-    for index, name in enumerate(images.names):
-        verdict = trainer.refinement.verdict(index)
-        label = "" if images.labels is None else int(images.labels[index])
-        rows.append(
-            [
-                index,
-                name,
-                label,
-                *(f"{value:.6g}" for value in criteria[index]),
-                f"{scores[index]:.6g}",
-                int(flagged[index]),
-                int(verdict.kept),
-                f"{verdict.weight:g}",
-                verdict.round if not verdict.kept else "",
-                verdict.reason,
-            ]
-        )
-    write_csv(path, header, rows)
-
-
-def _write_sheet(path: Path, images: TrainingSet, scores: NDArray[np.float64], rejected: NDArray[np.bool_]) -> None:
-    """The rejected images, most anomalous first; without refinement the highest scores, and the title says so."""
-    order = np.argsort(-scores, kind="stable")
-    if rejected.any():
-        order = order[rejected[order]]
-        title = f"{len(order)} of {len(scores)} training images rejected, highest score first"
-    else:
-        order = order[: max(1, round(0.1 * len(order)))]
-        title = f"none of {len(scores)} training images rejected; the highest scores"
-    captions = [f"{scores[index]:.2f} {Path(images.names[index]).stem[-11:]}" for index in order]
-    contact_sheet(path, title, [images.picture(index) for index in order], captions)
-
-
-def _sample_indices(scores: NDArray[np.float64], images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Images for the golden samples: evenly spread over the ranked scores, and the two astride the threshold."""
-    n_samples = int(np.clip(SAMPLE_BYTES // images[0].nbytes, MIN_SAMPLES, MAX_SAMPLES))
-    ranked = np.argsort(scores, kind="stable")
-    spread = ranked[np.linspace(0, len(ranked) - 1, max(2, n_samples - 2)).round().astype(int)]
-    above = int(np.searchsorted(scores[ranked], 1.0, side="right"))
-    astride = ranked[max(0, above - 1) : above + 1]
-    return np.unique(np.concatenate((spread, astride)))
 
 
 def _check_shared(settings: TrainSettings, world: World) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+import train.findings
 import train.session
 from edge_runtime.errors import ConfigError, DataError
 from train.data import DataSettings
@@ -402,7 +403,7 @@ def test_a_run_that_fails_after_its_last_epoch_resumes_without_training_again(
 ) -> None:
     out = RunFolder(Path("runs/full-disk"))
     with monkeypatch.context() as patch:
-        patch.setattr(train.session, "plot_losses", failing_plot)
+        patch.setattr(train.findings, "plot_losses", failing_plot)
         with pytest.raises(DataError, match="No space left"):
             train.session.train(small_set, quick(), out.path, device="cpu")
     n_epochs = len(Snapshot.read(out.checkpoint).rows)
