@@ -21,7 +21,7 @@ LEAST_SHARE = 0.02
 
 
 def as_terms(criteria: NDArray[np.float32], names: Sequence[str], floor: float) -> NDArray[np.float64]:
-    """Criteria (N, K) as the fused score adds them: logarithms of distances, the log odds as they are.
+    """Criteria (N, K) as the fused score adds them: logarithms of distances, the defect score as it is.
 
     floor: the least negative log prior.
     """
@@ -44,7 +44,7 @@ def from_terms(terms: NDArray[np.float64], names: Sequence[str], floor: float) -
 def fused_weights(normal: NDArray[np.float32], defective: NDArray[np.float32]) -> NDArray[np.float64]:
     """Weights (K,) >= 0 by logistic regression of defective against normal terms, each (N, K); they sum to 1.
 
-    The last criterion, the log odds of a defect, gets all where nothing tells them apart.
+    The last criterion, the defect score, gets all where nothing tells them apart.
     """
     minimize = require("scipy.optimize", extra="train", purpose="fusing criteria").minimize
     rows = np.clip(np.concatenate([normal, defective]).astype(np.float64), -CLIP, CLIP)

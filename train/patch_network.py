@@ -45,8 +45,10 @@ RECONSTRUCTED = 3
 CONTRAST = (4.0, 12.0, 12.0)
 """Factors on the input channels, so that each varies by about one: grey levels vary by a quarter of the range, what
 is left without the medians by a twelfth."""
-TOP_SHARES = (0.001, 0.01, 0.1)
+TOP_SHARES = (0.001, 0.01, 0.03, 0.1, 0.3)
 """Of a tile's blocks, highest first, over which the map is averaged: no one share suits a pinhole and a large stain."""
+LEAST_SPREAD = 0.01
+"""Of a pooled top over normal photographs, in log odds."""
 SUPPRESSED = -12.0
 """Logit of padding: as sure as can be that there is no defect."""
 BLOCK = 4
@@ -77,8 +79,8 @@ class PatchNetwork(Autoencoder):
     """Encoder with a code at every eighth pixel, decoder, and a head for the map of defects."""
 
     own_criteria = (*CRITERIA, "structural_error", "defect_score")
-    """After the two that every network has: the mean gradient dissimilarity where it is largest, 0 to 1, and the log
-    odds of a defect."""
+    """After the two that every network has: the mean gradient dissimilarity where it is largest, 0 to 1, and the most
+    outstanding of the map's pooled tops, in standard deviations over photographs that were trained on."""
 
     encoder: PatchEncoder
 
@@ -120,7 +122,7 @@ class PatchNetwork(Autoencoder):
 
     def measure_prepared(self, prepared: Tensor, prior: Prior) -> Measured:
         """The outputs of the exported detector for tiles (B, 4, H, W) in [0, 1]; the map has half their resolution."""
-        z, logits, defect = self.marked(prepared)
+        z, logits, _ = self.marked(prepared)
         x_hat = self.decoder(z)  # (B, 3, H, W)
         valid = prepared[:, MASK:]  # (B, 1, H, W)
         x = prepared[:, :RECONSTRUCTED]
@@ -133,7 +135,7 @@ class PatchNetwork(Autoencoder):
             reconstruction_error(x * valid, x_hat * valid),
             top_mean(surprise, STRUCTURE_SHARE),
             top_mean(max_pool2d(dissimilar, BLOCK // 2)[:, 0], STRUCTURE_SHARE),
-            defect,
+            self.head.most_outstanding(logits),
         )
         return Measured(torch.stack(criteria, dim=1), z, nn.functional.softplus(logits))
 
@@ -205,6 +207,10 @@ class DefectHead(nn.Module):
             nn.init.constant_(self.to_map.bias, -3.0)  # defects are rare
         self.up = nn.Upsample(scale_factor=2, mode="bilinear")
         self.pooling = nn.Parameter(torch.tensor([[1.0] * len(TOP_SHARES), [0.0] * len(TOP_SHARES)]))
+        self.register_buffer("usual", torch.tensor([[0.0] * len(TOP_SHARES), [1.0] * len(TOP_SHARES)]))
+
+    usual: Tensor
+    """(2, S) median and standard deviation of each pooled top over photographs without a known defect"""
 
     def forward(self, quarter: Tensor, eighth: Tensor) -> Tensor:
         """Log odds of a defect, (B, H/2, W/2)."""
@@ -222,6 +228,19 @@ class DefectHead(nn.Module):
         """
         slopes, offsets = self.pooling
         return (pooled_tops(logits) * slopes.abs() + offsets).logsumexp(dim=1)
+
+    def fit_usual(self, tops: Tensor) -> None:
+        """Learn what is usual from the pooled tops of photographs (N, S), the largest over each one's tiles."""
+        middle, spread = tops.median(dim=0).values, tops.std(dim=0, correction=0).clamp(min=LEAST_SPREAD)
+        self.usual.copy_(torch.stack((middle, spread)))
+
+    def most_outstanding(self, logits: Tensor) -> Tensor:
+        """The pooled top (B,) of a map (B, H/2, W/2) that lies furthest above what is usual, in standard deviations.
+
+        What the tile is judged by: the odds of `whole` are learnt on synthetic defects and their sizes.
+        """
+        middle, spread = self.usual
+        return ((pooled_tops(logits) - middle) / spread).amax(dim=1)
 
 
 class Fusion(nn.Module):
@@ -256,7 +275,7 @@ class SiteDiscriminator(nn.Module):
 
 
 def pooled_tops(logits: Tensor) -> Tensor:
-    """Means over the highest TOP_SHARES of blocks of a map (B, H/2, W/2): (B, 3)."""
+    """Means over the highest TOP_SHARES of blocks of a map (B, H/2, W/2): (B, S)."""
     blocks = max_pool2d(logits[:, None], BLOCK // 2)[:, 0]
     return torch.stack([top_mean(blocks, share) for share in TOP_SHARES], dim=1)
 

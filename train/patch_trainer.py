@@ -28,7 +28,7 @@ from train.guidance import REJECT
 from train.patch_batches import Augmentation, Batch, draw_batch
 from train.patch_fusion import as_terms, from_terms, fused_weights
 from train.patch_learner import LossWeights, PatchLearner
-from train.patch_network import CODE_STEP, PatchNetwork, SiteDiscriminator
+from train.patch_network import CODE_STEP, PatchNetwork, SiteDiscriminator, pooled_tops
 from train.patch_refinement import PatchRefinement
 from train.photograph_store import PhotographStore
 from train.robust_refinement import RobustRefinement
@@ -242,7 +242,7 @@ class PatchTrainer(Trainer):
         held_out = np.flatnonzero(refinement.fold == phase.fold)
         refinement.criteria[held_out] = self._in_spreads([self.images.photographs[index] for index in held_out])
         refinement.synthetic[held_out] = self._in_spreads(self._with_defects(phase, held_out))
-        # The last column, the log odds of a defect, is what a network that has seen other kinds of defects tells best.
+        # The last column, the defect score, is what a network that has seen other kinds of defects tells best.
         refinement.screening[held_out] = refinement.criteria[held_out, -1]
 
     def _with_defects(self, phase: Phase, indices: NDArray[np.int64]) -> list[NDArray[np.uint8]]:
@@ -271,6 +271,7 @@ class PatchTrainer(Trainer):
             [self._codes(tiles) for tiles, _ in self.images.batches(iter(reference), MEASURED_TILES)]
         )
         self.prior = fit_normal(codes[:: math.ceil(len(codes) / CODES)])
+        self.autoencoder.head.fit_usual(self._tops(reference))
         terms = as_terms(self._measure(reference)[0], self.autoencoder.own_criteria, self.prior.floor)
         middle = np.median(terms, axis=0)
         self._reference = middle, np.maximum(middle - np.quantile(terms, 0.16, axis=0), 1e-6)
@@ -297,6 +298,15 @@ class PatchTrainer(Trainer):
         x = tiles.to(self.device).float() / 255.0
         z, valid = network.encoder(x), network.valid_sites(x)  # (B, D, h, w), (B, h, w)
         return z.permute(0, 2, 3, 1)[valid > 0].cpu().numpy()
+
+    @torch.inference_mode()
+    def _tops(self, photographs: list[NDArray[np.uint8]]) -> Tensor:
+        """Pooled tops of the map of defects (n, S), the largest over each photograph's tiles."""
+        tops: list[Tensor] = []
+        for tiles, counts in self.images.batches(iter(photographs), MEASURED_TILES):
+            logits = self.autoencoder.marked(tiles.to(self.device).float() / 255.0)[1]
+            tops.extend(part.amax(dim=0) for part in pooled_tops(logits).split(counts))
+        return torch.stack(tops)
 
     @torch.inference_mode()
     def _measure(self, photographs: list[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -12,7 +12,7 @@ from edge_runtime.score import CRITERIA
 from train.networks import build_autoencoder, check_input_size
 from train.patch_batches import Augmentation, Batch, crop, draw_batch
 from train.patch_learner import LossWeights, PatchLearner
-from train.patch_network import PatchNetwork, SiteDiscriminator, pooled_tops, top_mean
+from train.patch_network import TOP_SHARES, PatchNetwork, SiteDiscriminator, pooled_tops, top_mean
 from train.synthesis import KINDS, SynthesisSettings
 
 
@@ -92,10 +92,25 @@ def test_tops_are_means_of_the_highest_blocks() -> None:
     values = torch.arange(100.0).reshape(1, 10, 10)
     assert top_mean(values, 0.03).item() == pytest.approx((99 + 98 + 97) / 3)
     assert top_mean(values, 0.0001).item() == 99.0
-    assert pooled_tops(torch.zeros(3, 32, 32)).shape == (3, 3)
+    assert pooled_tops(torch.zeros(3, 32, 32)).shape == (3, len(TOP_SHARES))
     large = torch.zeros(1, 128, 128)  # more than TensorRT sorts
     large[0, 5, 7] = 4.0
     assert top_mean(large, 1e-6).item() == 4.0
+
+
+def test_a_map_is_judged_by_the_top_that_lies_furthest_above_what_is_usual() -> None:
+    network = PatchNetwork(channels=4, height=64, width=64, latent_dim=4, factor=0.5)
+    rng = np.random.default_rng(0)
+    usual = torch.tensor(rng.normal(size=(200, 32, 32)), dtype=torch.float32)
+    network.head.fit_usual(pooled_tops(usual))
+    assert network.head.most_outstanding(usual).mean().item() < 1.5
+    pinhole, stain = usual[:1].clone(), usual[:1].clone()
+    pinhole[0, 3, 4] += 12.0
+    stain[0, 8:24, 8:24] += 1.0  # no cell of it is remarkable
+    assert network.head.most_outstanding(pinhole).item() > 5.0
+    assert network.head.most_outstanding(stain).item() > 5.0
+    network.head.fit_usual(pooled_tops(torch.zeros(3, 32, 32)))
+    assert torch.isfinite(network.head.most_outstanding(stain)).all(), "what never varies has a least spread"
 
 
 def test_a_few_steps_tell_marked_tiles_from_clean_ones() -> None:
