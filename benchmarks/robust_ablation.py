@@ -61,7 +61,7 @@ VARIANTS = {
     "robust": Variant(title="robust"),
     "no-trim": Variant(title="screening networks see all images", robust={"screen_keep": 1.0}),
     "no-rejection": Variant(title="nothing is rejected", robust={"reject_share": 0.0}),
-    "reject-20": Variant(title="20 % rejected", robust={"reject_share": 0.2}),
+    "reject-10": Variant(title="10 % rejected", robust={"reject_share": 0.1}),
     "reject-30": Variant(title="30 % rejected", robust={"reject_share": 0.3}),
     "no-adversary": Variant(title="no adversary", train={"method": "ae"}),
     "no-noise": Variant(title="no noise on codes", robust={"code_noise": 0.0}),

@@ -20,7 +20,7 @@ class RobustSettings:
     """Share of its images that a screening network trains on, the best-fitting ones of the epoch before."""
     screen_latent: int = 16
     """Latent dimensions of the screening networks: little capacity goes to what most images share."""
-    reject_share: float = 0.1
+    reject_share: float = 0.2
     """Share of images, highest screening scores first, that the later networks do not train on. Clean data lose
     nothing measurable by it; a contamination beyond it leaves a remainder."""
     code_noise: float = 0.05
