@@ -29,7 +29,7 @@ from train.settings import TrainSettings
 from train.side_by_side import Progress, SideBySide
 from train.trainer import Trainer
 
-__all__ = ["METHODS", "Job", "Results", "job_of", "missing_method", "work"]
+__all__ = ["ASKED_RATES", "METHODS", "Job", "Results", "job_of", "missing_method", "work"]
 
 METHODS = (*PAPER_METHODS, "robust", *BASELINES)
 
@@ -37,6 +37,9 @@ RECIPE = 1
 """Of the networks' protocol here; raise it when figures change for another reason than the settings in a job's key."""
 
 REPORT_INTERVAL_S = 30.0
+
+ASKED_RATES = (0.01, 0.05, 0.1)
+"""False-alarm rates whose thresholds a calibrated run is held to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +136,10 @@ def work(jobs: list[Job], device: torch.device, data: Path, together: int) -> It
             continue
         for job in of_method:
             started = time.perf_counter()
-            cells = _robust(job, device, data) if method == "robust" else _baseline(job, data)
-            yield job, _result(job, cells, time.perf_counter() - started, device if method == "robust" else None)
+            found = _robust(job, device, data) if method == "robust" else {"cells": _baseline(job, data)}
+            seconds = time.perf_counter() - started
+            cells = found.pop("cells")
+            yield job, _result(job, cells, seconds, device if method == "robust" else None) | found
 
 
 def _side_by_side(jobs: list[Job], device: torch.device, data: Path) -> Iterator[tuple[Job, dict[str, Any]]]:
@@ -188,8 +193,8 @@ class _Reporter:
         )
 
 
-def _robust(job: Job, device: torch.device, data: Path) -> dict[str, dict[str, float]]:
-    """The product's own way: train a run folder, load it, score with its decision."""
+def _robust(job: Job, device: torch.device, data: Path) -> dict[str, Any]:
+    """The product's own way: train a run folder, load it, score with its decision, hold it to other asked rates."""
     settings = job.settings
     assert settings is not None, "robust has settings"
     with tempfile.TemporaryDirectory() as folder:
@@ -206,7 +211,15 @@ def _robust(job: Job, device: torch.device, data: Path) -> dict[str, dict[str, f
     criteria, _ = raw_criteria(trained.autoencoder, trained.prior, torch.from_numpy(inputs).permute(0, 3, 1, 2))
     scores = trained.decision.score(criteria)
     assert test.labels is not None, "the original sets have labels"
-    return evaluate(job.setting, scores, trained.decision.is_anomalous(scores), test.labels)
+    normal = scores[test.labels == job.setting.pair.normal]
+    quantiles = trained.calibration["score_quantiles"]
+    asked = {rate: np.interp(1.0 - rate, np.linspace(0.0, 1.0, len(quantiles)), quantiles) for rate in ASKED_RATES}
+    return {
+        "cells": evaluate(job.setting, scores, trained.decision.is_anomalous(scores), test.labels),
+        "false_alarms": {f"{rate:g}": int((normal > threshold).sum()) for rate, threshold in asked.items()},
+        "n_normal_test": len(normal),
+        "contamination": trained.calibration["contamination"],
+    }
 
 
 def _baseline(job: Job, data: Path) -> dict[str, dict[str, float]]:

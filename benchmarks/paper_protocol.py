@@ -95,7 +95,7 @@ class Setting:
         return DataSettings(
             path=str(data / self.pair.folder),
             classes=(self.pair.normal,),
-            contaminate=((self.pair.anomaly, self.alpha),),
+            contaminate=((self.pair.anomaly, self.alpha),) if self.alpha > 0.0 else (),
             seed=seed,
         )
 
