@@ -21,8 +21,8 @@ class RobustSettings:
     screen_latent: int = 16
     """Latent dimensions of the screening networks: little capacity goes to what most images share."""
     reject_share: float = 0.2
-    """Share of images, highest screening scores first, that the later networks do not train on. Clean data lose
-    nothing measurable by it; a contamination beyond it leaves a remainder."""
+    """Share of images, highest screening scores first, that the later networks do not train on. Against a
+    tenth, clean data lose some .005 AUROC on unseen classes; a contamination beyond it leaves a remainder."""
     code_noise: float = 0.05
     """Standard deviation of the noise on codes in training, in units of the prior's: neighbours decode alike."""
     exposure_spreads: float = 3.0

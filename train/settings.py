@@ -66,8 +66,8 @@ def default_schedule(network: NetworkName, method: MethodName, refine: RefineNam
     (4000; Fashion-MNIST 10000) and re-training for Fashion-MNIST (500; MNIST 1000).
     `conv`: minutes on two CPU cores for a thousand images of 128x128. `hog`: a minute of one core for six thousand
     of 28x28 with `robust`, whose `refine` epochs screen and whose `train` epochs are those of the judging networks
-    and of the last. `patch`: about half an hour of CPU time for 762 photographs of 330x280 at half scale, some
-    10,000 steps of 0.16 s on one thread; its screening networks judge as well.
+    and of the last. `patch`: 22 minutes of one thread for 762 photographs of 330x280 at half scale, 9,540
+    steps; its screening networks judge as well.
     """
     if network == "patch":
         return Schedule(train=150, refine=40) if refine == "robust" else Schedule(train=200)
