@@ -19,18 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from scipy import stats
 
-from benchmarks.paper_jobs import Results, job_of, work
+from benchmarks.paper_jobs import Results, identity_of, job_of, work
 from benchmarks.paper_protocol import PAIRS, Setting, default_data
-from benchmarks.paper_report import TITLES
+from benchmarks.paper_report import TITLES, bacc_and_auroc
+from edge_runtime.errors import EdgeAaeError
 
 LEVELS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 METHODS = ("ae", "aae", "itsr", "robust")
 SWEPT = ("mnist-0-2", "fashion-0-2")
-SIDES = ("observed", "unobserved")
 INTERVAL = 0.95
 TOGETHER = 4
 """Runs of a paper's method that train side by side."""
@@ -38,6 +37,14 @@ TOGETHER = 4
 
 def main() -> int:
     """Run what is missing, then write both files."""
+    try:
+        return _run(_parser().parse_args())
+    except EdgeAaeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=default_data())
     parser.add_argument("--pairs", default="all", help=f"comma-separated: {', '.join(SWEPT)}")
@@ -48,7 +55,10 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/contamination"))
     parser.add_argument("--industrial", type=Path, default=Path("docs/results/industrial.json"))
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
-    arguments = parser.parse_args()
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.ERROR)
     pairs = [pair for pair in PAIRS if pair.name in _chosen(arguments.pairs, SWEPT)]
     levels = [float(level) for level in _chosen(arguments.levels, tuple(map(str, LEVELS)))]
@@ -69,7 +79,7 @@ def main() -> int:
         auroc = {side: round(cell["auroc"], 3) for side, cell in result["cells"].items()}
         print(f"{job.name}: AUROC {auroc}, false alarms {result.get('false_alarms')}", flush=True)
     done = {job.identity: result for job in jobs if (result := results.get(job)) is not None}
-    others = [result for result in earlier if _identity(result) not in done]
+    others = [result for result in earlier if identity_of(result) not in done]
     finished = [*others, *done.values()]
     photographs = json.loads(arguments.industrial.read_text()) if arguments.industrial.exists() else []
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -87,9 +97,11 @@ def markdown(results: list[dict[str, Any]], photographs: list[dict[str, Any]]) -
     for command in dict.fromkeys(result["command"] for result in results):
         yield f"- `{command}`"
     yield ""
-    yield "One CPU thread a run. AE, AAE and ITSR have the SHORT schedule that --max-epochs names, not the paper's;"
-    yield "`robust` has the product's own. A cell holds BAcc (AUROC), observed / unobserved, mean over seeds, BAcc at"
-    yield "each method's threshold: p90 limits and their union for AE, AAE, ITSR; an asked rate of 10 % for `robust`."
+    epochs = sorted({result["key"]["max_epochs"] for result in results if "max_epochs" in result["key"]})
+    yield "One CPU thread a run. AE, AAE and ITSR have a SHORT schedule, not the paper's: at most"
+    yield f"{' or '.join(map(str, epochs))} epochs a phase (--max-epochs). `robust` has the product's own. A cell holds"
+    yield "BAcc (AUROC), observed / unobserved, mean over seeds, BAcc at each method's threshold: p90 limits and their"
+    yield "union for AE, AAE, ITSR; an asked rate of 10 % for `robust`."
     yield ""
     levels = sorted({result["alpha"] for result in results})
     for pair in PAIRS:
@@ -104,13 +116,16 @@ def markdown(results: list[dict[str, Any]], photographs: list[dict[str, Any]]) -
             of_method = [result for result in of_pair if result["method"] == method]
             if of_method:
                 seeds = len({result["seed"] for result in of_method})
-                cells = [_cell([result for result in of_method if result["alpha"] == level]) for level in levels]
+                cells = [
+                    bacc_and_auroc([result["cells"] for result in of_method if result["alpha"] == level])
+                    for level in levels
+                ]
                 yield f"| {TITLES[method]} | {seeds} | {' | '.join(cells)} |"
         yield ""
     if photographs:
         yield "Magnetic tile: see [industrial.md](industrial.md)."
         yield ""
-    yield "# False-alarm rates asked for and realised"
+    yield "## False-alarm rates asked for and realised"
     yield ""
     yield f"Normal test images that the threshold of `robust` flags, and the {INTERVAL:.0%} interval of the binomial"
     yield "distribution of one seed's images at the asked rate. What lies above it is marked; contamination makes the"
@@ -147,17 +162,6 @@ def _rates(results: list[dict[str, Any]], photographs: list[dict[str, Any]]) -> 
         )
 
 
-def _cell(of_seeds: list[dict[str, Any]]) -> str:
-    if not of_seeds:
-        return "-"
-
-    def mean(side: str, name: str) -> str:
-        return f"{np.mean([result['cells'][side][name] for result in of_seeds]):.3f}"
-
-    bacc, auroc = (" / ".join(mean(side, name) for side in SIDES) for name in ("bacc", "auroc"))
-    return f"{bacc} ({auroc})"
-
-
 def _chosen(text: str, known: tuple[str, ...]) -> list[str]:
     if text == "all":
         return list(known)
@@ -165,10 +169,6 @@ def _chosen(text: str, known: tuple[str, ...]) -> list[str]:
     if unknown := sorted(set(chosen) - set(known)):
         raise SystemExit(f"error: {', '.join(unknown)} is not known; expected all, or some of {', '.join(known)}")
     return chosen
-
-
-def _identity(result: dict[str, Any]) -> tuple[str, float, str, int]:
-    return result["setting"], result["alpha"], result["method"], result["seed"]
 
 
 if __name__ == "__main__":

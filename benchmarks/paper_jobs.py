@@ -14,22 +14,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.baselines import BASELINES, missing
 from benchmarks.paper_protocol import Setting, evaluate
 from benchmarks.paper_schedule import PAPER_METHODS, paper_settings, robust_settings
 from edge_runtime import __version__
 from edge_runtime.labelled import LabelledImages
-from train.calibrate import calibrate_union
+from train.calibrate import calibrate_union, threshold_at
 from train.refine import REFINEMENTS
-from train.run_folder import RunFolder
+from train.run_folder import RunFolder, TrainedRun
 from train.scoring import raw_criteria
 from train.session import train
 from train.settings import TrainSettings
 from train.side_by_side import Progress, SideBySide
 from train.trainer import Trainer
 
-__all__ = ["ASKED_RATES", "METHODS", "Job", "Results", "job_of", "missing_method", "work"]
+__all__ = ["METHODS", "Job", "Results", "identity_of", "job_of", "missing_method", "trained_and_scored", "work"]
 
 METHODS = (*PAPER_METHODS, "robust", *BASELINES)
 
@@ -92,6 +93,11 @@ def job_of(setting: Setting, method: str, seed: int, *, scale: float, cap: int |
     return Job(setting, method, seed, settings, json.loads(json.dumps(key)))
 
 
+def identity_of(result: dict[str, Any]) -> tuple[str, float, str, int]:
+    """That of the job whose result it is."""
+    return result["setting"], result["alpha"], result["method"], result["seed"]
+
+
 def missing_method(method: str) -> str | None:
     """Why a method cannot run here."""
     if method == "robust" and "robust" not in REFINEMENTS:
@@ -104,9 +110,7 @@ class Results:
 
     def __init__(self, work: Path, earlier: Iterable[dict[str, Any]]) -> None:
         self.work = work
-        self._earlier = {
-            (result["setting"], result["alpha"], result["method"], result["seed"]): result for result in earlier
-        }
+        self._earlier = {identity_of(result): result for result in earlier}
 
     def get(self, job: Job) -> dict[str, Any] | None:
         """The result of a job, None where there is none or its key is another."""
@@ -137,9 +141,7 @@ def work(jobs: list[Job], device: torch.device, data: Path, together: int) -> It
         for job in of_method:
             started = time.perf_counter()
             found = _robust(job, device, data) if method == "robust" else {"cells": _baseline(job, data)}
-            seconds = time.perf_counter() - started
-            cells = found.pop("cells")
-            yield job, _result(job, cells, seconds, device if method == "robust" else None) | found
+            yield job, _result(job, found, time.perf_counter() - started, device if method == "robust" else None)
 
 
 def _side_by_side(jobs: list[Job], device: torch.device, data: Path) -> Iterator[tuple[Job, dict[str, Any]]]:
@@ -163,7 +165,7 @@ def _side_by_side(jobs: list[Job], device: torch.device, data: Path) -> Iterator
         assert test.labels is not None, "the original sets have labels"
         cells = evaluate(job.setting, scores, decision.is_anomalous(scores), test.labels)
         # Of the whole group: side by side there is no time of one.
-        result = _result(job, cells, trained_s, device)
+        result = _result(job, {"cells": cells}, trained_s, device)
         contaminating = labels[job.name] == job.setting.pair.anomaly
         result["together"] = len(jobs)
         result["candidates"] = {
@@ -194,32 +196,34 @@ class _Reporter:
 
 
 def _robust(job: Job, device: torch.device, data: Path) -> dict[str, Any]:
-    """The product's own way: train a run folder, load it, score with its decision, hold it to other asked rates."""
-    settings = job.settings
-    assert settings is not None, "robust has settings"
-    with tempfile.TemporaryDirectory() as folder:
-        outcome = train(
-            job.setting.data_settings(data, job.seed),
-            settings,
-            Path(folder) / "run",
-            device=str(device),
-            announce=False,
-        )
-        trained = RunFolder(outcome.folder.path).load()
+    """Cells, and the run held to other asked rates than its own."""
+    assert job.settings is not None, "robust has settings"
     test = _test_set(job.setting, data)
-    inputs = np.stack([trained.config.preprocess(image) for image in test.images])
-    criteria, _ = raw_criteria(trained.autoencoder, trained.prior, torch.from_numpy(inputs).permute(0, 3, 1, 2))
-    scores = trained.decision.score(criteria)
     assert test.labels is not None, "the original sets have labels"
+    trained, scores = trained_and_scored(job.setting, job.settings, test, device, data, job.seed)
     normal = scores[test.labels == job.setting.pair.normal]
-    quantiles = trained.calibration["score_quantiles"]
-    asked = {rate: np.interp(1.0 - rate, np.linspace(0.0, 1.0, len(quantiles)), quantiles) for rate in ASKED_RATES}
     return {
         "cells": evaluate(job.setting, scores, trained.decision.is_anomalous(scores), test.labels),
-        "false_alarms": {f"{rate:g}": int((normal > threshold).sum()) for rate, threshold in asked.items()},
+        "false_alarms": {
+            f"{rate:g}": int((normal > threshold_at(trained.calibration, rate)).sum()) for rate in ASKED_RATES
+        },
         "n_normal_test": len(normal),
         "contamination": trained.calibration["contamination"],
     }
+
+
+def trained_and_scored(
+    setting: Setting, settings: TrainSettings, test: LabelledImages, device: torch.device, data: Path, seed: int
+) -> tuple[TrainedRun, NDArray[np.float64]]:
+    """The product's own way: train a run folder, load it; its scores (N,) of the test images. seed: of contaminants."""
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = train(
+            setting.data_settings(data, seed), settings, Path(folder) / "run", device=str(device), announce=False
+        )
+        trained = RunFolder(outcome.folder.path).load()
+    inputs = np.stack([trained.config.preprocess(image) for image in test.images])
+    criteria, _ = raw_criteria(trained.autoencoder, trained.prior, torch.from_numpy(inputs).permute(0, 3, 1, 2))
+    return trained, trained.decision.score(criteria)
 
 
 def _baseline(job: Job, data: Path) -> dict[str, dict[str, float]]:
@@ -235,16 +239,14 @@ def _test_set(setting: Setting, data: Path) -> LabelledImages:
     return setting.test_set(data)
 
 
-def _result(
-    job: Job, cells: dict[str, dict[str, float]], seconds: float, device: torch.device | None
-) -> dict[str, Any]:
+def _result(job: Job, found: dict[str, Any], seconds: float, device: torch.device | None) -> dict[str, Any]:
     return {
         "setting": job.setting.pair.name,
         "alpha": job.setting.alpha,
         "method": job.method,
         "seed": job.seed,
         "key": job.key,
-        "cells": cells,
+        **found,
         "seconds": round(seconds, 1),
         "device": _device_name(device),
         "threads": torch.get_num_threads(),

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.baselines import BASELINES
 from benchmarks.paper_protocol import ALPHAS, PAIRS, Setting
 
-__all__ = ["TITLES", "write_results"]
+__all__ = ["TITLES", "bacc_and_auroc", "write_results"]
 
 TITLES = {
     "ae": "AE",
@@ -70,6 +70,18 @@ def markdown(content: dict[str, Any]) -> str:
         *_wins(bacc, methods),
     ]
     return "\n".join(lines) + "\n"
+
+
+def bacc_and_auroc(of_seeds: list[dict[str, dict[str, float]]]) -> str:
+    """A table's cell, BAcc (AUROC), both observed / unobserved and means over seeds; from the cells of each seed."""
+    if not of_seeds:
+        return "-"
+
+    def mean(side: str, name: str) -> str:
+        return f"{np.mean([cells[side][name] for cells in of_seeds]):.3f}"
+
+    bacc, auroc = (" / ".join(mean(side, name) for side in SIDES) for name in ("bacc", "auroc"))
+    return f"{bacc} ({auroc})"
 
 
 def _provenance(content: dict[str, Any], methods: list[str]) -> list[str]:

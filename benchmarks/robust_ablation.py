@@ -11,24 +11,21 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.baselines import BASELINES
+from benchmarks.paper_jobs import trained_and_scored
 from benchmarks.paper_protocol import Pair, Setting, default_data, evaluate
+from benchmarks.paper_report import bacc_and_auroc
 from benchmarks.paper_schedule import robust_settings
 from edge_runtime import __version__
 from train.robust_settings import RobustSettings
-from train.run_folder import RunFolder
-from train.scoring import raw_criteria
-from train.session import train
 from train.settings import Schedule, TrainSettings
 
 PAIRS = (
@@ -118,20 +115,9 @@ def markdown(results: Iterable[dict[str, Any]], n_seeds: int) -> list[str]:
     ]
     for variant in dict.fromkeys(name for name, _, _ in cells):
         title = VARIANTS[variant].title if variant in VARIANTS else BASELINES[variant].title
-        row = [_cell(cells.get((variant, pair, alpha), [])) for pair, alpha in columns]
+        row = [bacc_and_auroc(cells.get((variant, pair, alpha), [])) for pair, alpha in columns]
         lines.append(f"| {title} | " + " | ".join(row) + " |")
     return lines
-
-
-def _cell(of_seeds: list[dict[str, Any]]) -> str:
-    if not of_seeds:
-        return "-"
-
-    def mean(subset: str, name: str) -> str:
-        return f"{np.mean([cells[subset][name] for cells in of_seeds]):.3f}"
-
-    bacc, area = ([mean(subset, name) for subset in ("observed", "unobserved")] for name in ("bacc", "auroc"))
-    return f"{' / '.join(bacc)} ({' / '.join(area)})"
 
 
 def _finished(work: Path, data: Path, setting: Setting, variant: str, seed: int) -> dict[str, Any]:
@@ -150,13 +136,7 @@ def _finished(work: Path, data: Path, setting: Setting, variant: str, seed: int)
         scored = BASELINES[variant].run(setting.training_set(data, seed).images[..., 0], test.images, seed)
         scores, flagged = scored.scores, scored.scores > scored.threshold
     else:
-        with tempfile.TemporaryDirectory() as folder:
-            outcome = train(
-                setting.data_settings(data, seed), settings, Path(folder) / "run", device="cpu", announce=False
-            )
-            trained = RunFolder(outcome.folder.path).load()
-        inputs = torch.tensor(test.images).unsqueeze(1)
-        scores = trained.decision.score(raw_criteria(trained.autoencoder, trained.prior, inputs)[0])
+        trained, scores = trained_and_scored(setting, settings, test, torch.device("cpu"), data, seed)
         flagged = trained.decision.is_anomalous(scores)
     result = {
         "variant": variant,

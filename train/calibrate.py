@@ -15,7 +15,7 @@ from train.conformal import conformal_limit
 from train.contamination import estimate_contamination
 from train.settings import MethodName
 
-__all__ = ["LIMIT_QUANTILE", "calibrate_fused", "calibrate_union"]
+__all__ = ["LIMIT_QUANTILE", "calibrate_fused", "calibrate_union", "threshold_at"]
 
 LIMIT_QUANTILE = 0.9
 """T_rec = p90 of the error and T_prior = p10 of the likelihood over the training set, arXiv 1901.06355 section 4.1."""
@@ -70,6 +70,11 @@ def calibrate_fused(
         **_numbers(values, names, decision),
     }
     return calibration, decision
+
+
+def threshold_at(calibration: Mapping[str, Any], rate: float) -> float:
+    """The score that the asked share of training images exceeds, between the quantiles that calibrate_fused kept."""
+    return float(np.interp(1.0 - rate, SCORE_QUANTILES, calibration["score_quantiles"]))
 
 
 def _numbers(values: NDArray[np.float64], names: Sequence[str], decision: Decision) -> dict[str, Any]:

@@ -81,7 +81,8 @@ class PatchLearner:
         clean = ~masks.flatten(1).any(dim=1)
         self.training.train()
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bfloat16(device)):
-            z, logits, whole = self.training.marked(x)
+            z, logits = self.training.marked(x)
+            whole = self.training.head.whole(logits)
             z_clean = z[clean]
             x_hat = self.training.decoder(z_clean)
         z_clean, logits, whole = z_clean.float(), logits.float(), whole.float()

@@ -107,14 +107,13 @@ class PatchNetwork(Autoencoder):
         used = {name: term for name, term in log_terms.items() if term.weight > 0.0}
         return {**used, "defect_score": Term(weight=weights[3], transform="linear")}
 
-    def marked(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For tiles (B, 4, H, W) in [0, 1]: codes (B, D, H/8, W/8), log odds of a defect (B, H/2, W/2), and of the
-        whole tile (B,)."""
+    def marked(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """For tiles (B, 4, H, W) in [0, 1]: codes (B, D, H/8, W/8), log odds of a defect (B, H/2, W/2)."""
         quarter, eighth = self.encoder.features(x)
         logits = self.head(quarter, eighth)
         valid = valid_blocks(x[:, MASK])  # a cell with padding in it counts as padding
         logits = logits * valid + SUPPRESSED * (1.0 - valid)
-        return self.encoder.code(eighth), logits, self.head.whole(logits)
+        return self.encoder.code(eighth), logits
 
     def valid_sites(self, x: Tensor) -> Tensor:
         """1 for each code (B, H/8, W/8) whose pixels are all valid, 0 for padding; x: (B, 4, H, W)."""
@@ -122,7 +121,7 @@ class PatchNetwork(Autoencoder):
 
     def measure_prepared(self, prepared: Tensor, prior: Prior) -> Measured:
         """The outputs of the exported detector for tiles (B, 4, H, W) in [0, 1]; the map has half their resolution."""
-        z, logits, _ = self.marked(prepared)
+        z, logits = self.marked(prepared)
         x_hat = self.decoder(z)  # (B, 3, H, W)
         valid = prepared[:, MASK:]  # (B, 1, H, W)
         x = prepared[:, :RECONSTRUCTED]
@@ -222,7 +221,7 @@ class DefectHead(nn.Module):
         return pixel_shuffle(self.to_map(joined), 2)[:, 0]
 
     def whole(self, logits: Tensor) -> Tensor:
-        """Log odds (B,) that there is a defect anywhere in the map (B, H/2, W/2).
+        """Log odds (B,) that there is a defect anywhere in the map (B, H/2, W/2), for training.
 
         The sum of the odds that each pooled top gives, slope and offset learnt: a defect shows in one of them.
         """

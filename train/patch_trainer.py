@@ -28,7 +28,8 @@ from train.guidance import REJECT
 from train.patch_batches import Augmentation, Batch, draw_batch
 from train.patch_fusion import as_terms, from_terms, fused_weights
 from train.patch_learner import LossWeights, PatchLearner
-from train.patch_network import CODE_STEP, PatchNetwork, SiteDiscriminator, pooled_tops
+from train.patch_measure import codes_and_tops, measured
+from train.patch_network import CODE_STEP, PatchNetwork, SiteDiscriminator
 from train.patch_refinement import PatchRefinement
 from train.photograph_store import PhotographStore
 from train.robust_refinement import RobustRefinement
@@ -52,8 +53,6 @@ DEFECT_SHARE = 0.5
 """Of each batch."""
 PATCH_SOURCES = 8
 """Photographs that one batch may paste from."""
-MEASURED_TILES = 64
-"""Tiles a forward pass outside training."""
 REFERENCE_PHOTOGRAPHS = 256
 """Photographs a network trained on, by which its criteria are set level with another network's; and whose codes the
 density is fitted on."""
@@ -114,7 +113,7 @@ class PatchTrainer(Trainer):
                 "the threshold rests on photographs that were trained on, so more normal ones will be flagged than was "
                 "asked for; --refine robust judges by networks that have not seen them"
             )
-            return self._measure(self.images.photographs)[0]
+            return self.criteria_and_codes()[0]
         return from_terms(self._levelled(self.refinement.criteria), self.autoencoder.own_criteria, self.prior.floor)
 
     def terms(self) -> dict[str, Term]:
@@ -123,7 +122,7 @@ class PatchTrainer(Trainer):
 
     def criteria_and_codes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Criteria (N, K), the largest over each photograph's tiles, and mean codes (N, D), under present weights."""
-        return self._measure(self.images.photographs)
+        return measured(self.autoencoder, self.prior, self.images, self.images.photographs, self.device)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from a snapshot of a run with the same settings and photographs."""
@@ -267,12 +266,10 @@ class PatchTrainer(Trainer):
         """The density of the present network's codes over valid sites of photographs it trained on; and what its
         criteria of them look like."""
         reference = [self.images.photographs[index] for index in seen[:: math.ceil(len(seen) / REFERENCE_PHOTOGRAPHS)]]
-        codes = np.concatenate(
-            [self._codes(tiles) for tiles, _ in self.images.batches(iter(reference), MEASURED_TILES)]
-        )
+        codes, tops = codes_and_tops(self.autoencoder, self.images, reference, self.device)
         self.prior = fit_normal(codes[:: math.ceil(len(codes) / CODES)])
-        self.autoencoder.head.fit_usual(self._tops(reference))
-        terms = as_terms(self._measure(reference)[0], self.autoencoder.own_criteria, self.prior.floor)
+        self.autoencoder.head.fit_usual(tops)
+        terms = self._terms_of(reference)
         middle = np.median(terms, axis=0)
         self._reference = middle, np.maximum(middle - np.quantile(terms, 0.16, axis=0), 1e-6)
 
@@ -287,38 +284,12 @@ class PatchTrainer(Trainer):
 
     def _in_spreads(self, photographs: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Criteria of photographs as terms, in spreads above the median of what the present network trained on."""
-        criteria, _ = self._measure(photographs)
         middle, spread = self._level()
-        terms = as_terms(criteria, self.autoencoder.own_criteria, self.prior.floor)
-        return ((terms - middle) / spread).astype(np.float32)
+        return ((self._terms_of(photographs) - middle) / spread).astype(np.float32)
 
-    @torch.inference_mode()
-    def _codes(self, tiles: Tensor) -> NDArray[np.float32]:
-        network = self.autoencoder
-        x = tiles.to(self.device).float() / 255.0
-        z, valid = network.encoder(x), network.valid_sites(x)  # (B, D, h, w), (B, h, w)
-        return z.permute(0, 2, 3, 1)[valid > 0].cpu().numpy()
-
-    @torch.inference_mode()
-    def _tops(self, photographs: list[NDArray[np.uint8]]) -> Tensor:
-        """Pooled tops of the map of defects (n, S), the largest over each photograph's tiles."""
-        tops: list[Tensor] = []
-        for tiles, counts in self.images.batches(iter(photographs), MEASURED_TILES):
-            logits = self.autoencoder.marked(tiles.to(self.device).float() / 255.0)[1]
-            tops.extend(part.amax(dim=0) for part in pooled_tops(logits).split(counts))
-        return torch.stack(tops)
-
-    @torch.inference_mode()
-    def _measure(self, photographs: list[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Criteria (n, K), the largest over each photograph's tiles, and mean codes (n, D)."""
-        network = self.autoencoder.eval()
-        criteria, codes = [], []
-        for tiles, counts in self.images.batches(iter(photographs), MEASURED_TILES):
-            measured = network.measure(tiles.to(self.device).float() / 255.0, self.prior)
-            for part, latent in zip(measured.criteria.split(counts), measured.latent.split(counts), strict=True):
-                criteria.append(part.amax(dim=0).cpu().numpy())
-                codes.append(latent.mean(dim=(0, 2, 3)).cpu().numpy())
-        return np.stack(criteria), np.stack(codes)
+    def _terms_of(self, photographs: list[NDArray[np.uint8]]) -> NDArray[np.float64]:
+        criteria, _ = measured(self.autoencoder, self.prior, self.images, photographs, self.device)
+        return as_terms(criteria, self.autoencoder.own_criteria, self.prior.floor)
 
     @property
     def autoencoder(self) -> PatchNetwork:

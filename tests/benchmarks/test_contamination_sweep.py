@@ -15,6 +15,7 @@ def result(alpha: float, seed: int, flagged: int, auroc: float) -> dict[str, Any
         "setting": "mnist-0-2",
         "alpha": alpha,
         "method": "robust",
+        "key": {},
         "seed": seed,
         "cells": {"observed": cell, "unobserved": cell},
         "false_alarms": {"0.01": flagged},

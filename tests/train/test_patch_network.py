@@ -12,7 +12,7 @@ from edge_runtime.score import CRITERIA
 from train.networks import build_autoencoder, check_input_size
 from train.patch_batches import Augmentation, Batch, crop, draw_batch
 from train.patch_learner import LossWeights, PatchLearner
-from train.patch_network import TOP_SHARES, PatchNetwork, SiteDiscriminator, pooled_tops, top_mean
+from train.patch_network import PatchNetwork, SiteDiscriminator, pooled_tops, top_mean
 from train.synthesis import KINDS, SynthesisSettings
 
 
@@ -92,7 +92,7 @@ def test_tops_are_means_of_the_highest_blocks() -> None:
     values = torch.arange(100.0).reshape(1, 10, 10)
     assert top_mean(values, 0.03).item() == pytest.approx((99 + 98 + 97) / 3)
     assert top_mean(values, 0.0001).item() == 99.0
-    assert pooled_tops(torch.zeros(3, 32, 32)).shape == (3, len(TOP_SHARES))
+    assert pooled_tops(torch.zeros(3, 32, 32)).shape == (3, 5)
     large = torch.zeros(1, 128, 128)  # more than TensorRT sorts
     large[0, 5, 7] = 4.0
     assert top_mean(large, 1e-6).item() == 4.0
@@ -138,7 +138,8 @@ def test_a_few_steps_tell_marked_tiles_from_clean_ones() -> None:
     assert all(np.isfinite(float(loss)) for loss in (losses.reconstruction, losses.encoder, losses.discriminator))
     test = batch(32)
     with torch.inference_mode():
-        _, _, whole = learner.autoencoder.eval().marked(test.tiles.float() / 255.0)
+        network = learner.autoencoder.eval()
+        whole = network.head.whole(network.marked(test.tiles.float() / 255.0)[1])
     assert whole[:16].median() > whole[16:].median()
 
 

@@ -60,7 +60,7 @@ def test_phases_screen_each_fold_and_then_train_on_what_is_kept(trained: PatchTr
     assert [row.phase for row in trained.rows] == ["screen-1"] * 2 + ["screen-2"] * 2 + ["final"] * 3
     assert len(trained.rows) == trained.total_epochs
     n_rejected = int(trained.refinement.candidates.sum())
-    assert n_rejected == round(RobustSettings().reject_share * N_PHOTOGRAPHS)
+    assert n_rejected == round(0.2 * N_PHOTOGRAPHS)
     assert trained.rows[0].images == N_PHOTOGRAPHS // 2
     assert trained.rows[-1].images == N_PHOTOGRAPHS - n_rejected
     rejected = int(np.flatnonzero(trained.refinement.candidates)[0])
