@@ -10,11 +10,17 @@ from numpy.typing import NDArray
 from edge_runtime.extras import require
 from edge_runtime.prior import FullNormal, NormalMixture
 
-__all__ = ["fit_mixture", "fit_normal"]
+__all__ = ["fit_density", "fit_mixture", "fit_normal"]
 
 RIDGE = 0.01
 """Of the mean variance, added to each: a latent dimension that hardly varies must not blow up the distance."""
-MIXTURE_COMPONENTS = 4
+
+
+def fit_density(codes: NDArray[Any], components: int, seed: int) -> FullNormal | NormalMixture:
+    """One normal density on codes (N, D), or a mixture of so many; never more than there are codes for."""
+    most = len(codes) // (codes.shape[1] + 1)
+    n_components = min(components, max(1, most))
+    return fit_normal(codes) if n_components == 1 else fit_mixture(codes, seed, n_components)
 
 
 def fit_normal(codes: NDArray[Any]) -> FullNormal:
@@ -25,7 +31,7 @@ def fit_normal(codes: NDArray[Any]) -> FullNormal:
     return FullNormal(values.mean(axis=0).astype(np.float32), _whitening(covariance))
 
 
-def fit_mixture(codes: NDArray[Any], seed: int, components: int = MIXTURE_COMPONENTS) -> NormalMixture:
+def fit_mixture(codes: NDArray[Any], seed: int, components: int) -> NormalMixture:
     """A mixture of normal densities with full covariances on codes (N, D), by scikit-learn's EM."""
     mixture = require("sklearn.mixture", extra="train", purpose="mixture densities")
     variance = float(codes.var(axis=0).mean())

@@ -23,7 +23,7 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.prior import StandardNormal
 from edge_runtime.score import Term
 from train.aae import StepLosses
-from train.density import fit_normal
+from train.density import fit_density
 from train.guidance import REJECT
 from train.patch_batches import Augmentation, Batch, draw_batch
 from train.patch_fusion import as_terms, from_terms, fused_weights
@@ -103,18 +103,24 @@ class PatchTrainer(Trainer):
         return self.finished
 
     def calibration_criteria(self) -> NDArray[np.float32]:
-        """(N, K) criteria of every photograph, the largest over its tiles, as the last network would give them had it
-        not seen it: a screening network's, set level with the last network by what both were trained on.
+        """(N, K) criteria of every photograph, the largest over its tiles, from which thresholds follow.
 
-        Without refinement, under the last network itself.
+        Those of the last network. The photographs that were rejected it has not seen, and they are the ones in which
+        the highest scores of new normal photographs are to be looked for: which part of the training set is the
+        hardest was judged by networks that had not seen it, as it would be for a new photograph. Those it has seen get
+        no less than their screening network's criteria, set level with the last one's.
+
+        Without refinement, the last network's alone.
         """
+        own = self.criteria_and_codes()[0]
         if self.settings.refine == "none":
             logger.warning(
                 "the threshold rests on photographs that were trained on, so more normal ones will be flagged than was "
                 "asked for; --refine robust judges by networks that have not seen them"
             )
-            return self.criteria_and_codes()[0]
-        return from_terms(self._levelled(self.refinement.criteria), self.autoencoder.own_criteria, self.prior.floor)
+            return own
+        levelled = from_terms(self._levelled(self.refinement.criteria), self.autoencoder.own_criteria, self.prior.floor)
+        return np.where(self.refinement.candidates[:, None], own, np.maximum(own, levelled))
 
     def terms(self) -> dict[str, Term]:
         """The fused score."""
@@ -267,7 +273,8 @@ class PatchTrainer(Trainer):
         criteria of them look like."""
         reference = [self.images.photographs[index] for index in seen[:: math.ceil(len(seen) / REFERENCE_PHOTOGRAPHS)]]
         codes, tops = codes_and_tops(self.autoencoder, self.images, reference, self.device)
-        self.prior = fit_normal(codes[:: math.ceil(len(codes) / CODES)])
+        components = self.settings.robust.components
+        self.prior = fit_density(codes[:: math.ceil(len(codes) / CODES)], components, self.settings.seed)
         self.autoencoder.head.fit_usual(tops)
         terms = self._terms_of(reference)
         middle = np.median(terms, axis=0)

@@ -24,7 +24,7 @@ from edge_runtime.score import CRITERIA, Term, sum_of_terms
 from train.aae import StepLosses, draw_prior
 from train.augment import AugmentSettings, augment
 from train.autoencoder import EXPOSURE, Discriminator
-from train.density import fit_normal
+from train.density import fit_density
 from train.distributed import ALONE, World
 from train.exposure import fit_exposure
 from train.guidance import KEEP, REJECT
@@ -122,7 +122,7 @@ class RobustTrainer(Trainer):
         super().restore(snapshot)
         self._used = snapshot.refinement["used"].copy()
         if self.finished:
-            self._fit_prior(np.flatnonzero(~self.refinement.candidates))
+            self._fit_prior(np.flatnonzero(~self.refinement.candidates), self.settings.robust.components)
 
     def _restored_refinement(self, arrays: dict[str, NDArray[Any]]) -> RobustRefinement:  # type: ignore[override]
         return RobustRefinement.from_arrays(arrays, self.settings.robust)
@@ -243,7 +243,7 @@ class RobustTrainer(Trainer):
                 refinement.screening -= np.median(refinement.screening)
                 refinement.screening /= _spread(refinement.screening)
             return
-        self._fit_prior(self._seen)
+        self._fit_prior(self._seen, self.settings.robust.components)
         if self.exposed:
             of_others = np.arange(len(self.images))
             if phase.fold is not None:
@@ -257,13 +257,13 @@ class RobustTrainer(Trainer):
             criteria[:, NEG_LOG_PRIOR] -= self.prior.floor
             refinement.criteria[held_out] = criteria
 
-    def _fit_prior(self, indices: NDArray[np.int64]) -> None:
+    def _fit_prior(self, indices: NDArray[np.int64], components: int = 1) -> None:
         """Fit the codes' density, and what else the criteria need, on the images of these indices."""
         self.autoencoder.eval()
         step = -(-len(indices) // MOST_FITTED)
         self.autoencoder.fit_statistics(self._inputs(torch.from_numpy(indices[::step])))
         _, codes = self._measure(indices)
-        self.prior = fit_normal(codes)
+        self.prior = fit_density(codes, components, self.settings.seed)
 
     def _own_sums(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
         criteria, _ = self._measure(indices)

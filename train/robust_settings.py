@@ -10,6 +10,9 @@ from edge_runtime.errors import ConfigError
 __all__ = ["RobustSettings"]
 
 
+MOST_COMPONENTS = 32
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RobustSettings:
     """Cross-fitted trimming, exposure, and the fused score."""
@@ -29,6 +32,10 @@ class RobustSettings:
     """What an image that looks wholly like those that a person rejected gets on top of its score, in spreads (median
     minus 16 % quantile) of the scores: bounded, so that a wrong word costs little. Exposure to images that only a
     network rejected costs more than it gains: a clean set's tails fire as strongly as a contaminating class."""
+    components: int = 1
+    """Normal densities whose mixture is fitted to the codes of the judging networks and the last; 1: one, with full
+    covariance. More let rare modes keep a place of their own, be they rare products or anomalies. The screening
+    networks, which look for what is rare, keep to one."""
     discriminator_units: int = 96
     """Of both hidden layers."""
 
@@ -45,5 +52,9 @@ class RobustSettings:
                 raise ConfigError(f"{name} is {value}, expected 0 or more")
         if self.screen_latent < 1:
             raise ConfigError(f"screening latent dimensions are {self.screen_latent}, expected at least 1")
+        if not 1 <= self.components <= MOST_COMPONENTS:
+            raise ConfigError(
+                f"--mixture is {self.components}, expected 1 to {MOST_COMPONENTS} normal densities of the codes"
+            )
         if self.discriminator_units < 1:
             raise ConfigError(f"discriminator units are {self.discriminator_units}, expected at least 1")

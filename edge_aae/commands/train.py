@@ -67,6 +67,13 @@ FILE = click.Path(path_type=Path)
     type=click.Choice(["fused", "union"]),
     help="fused: one score, one threshold; union: the paper's, p90 of each criterion.  [default: fused with robust]",
 )
+@click.option(
+    "--mixture",
+    type=int,
+    default=1,
+    show_default=True,
+    help="robust: normal densities fitted to the codes; more where products come in several kinds.",
+)
 @click.option("--review", is_flag=True, help="Write review/: rejected images in groups that look alike.")
 @click.option(
     "--imgsz",
@@ -187,6 +194,7 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
     from train.data import DataSettings
     from train.guidance import GuidanceFiles
     from train.network_choice import choose_network
+    from train.robust_settings import RobustSettings
     from train.settings import (
         NetworkName,
         Schedule,
@@ -209,6 +217,8 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         raise ConfigError("--refine-epochs and --retrain-epochs belong to --refine itsr")
     if refine == "robust" and options["retrain_epochs"] is not None:
         raise ConfigError("--retrain-epochs belongs to --refine itsr; robust has --epochs and --refine-epochs")
+    if refine != "robust" and options["mixture"] != 1:
+        raise ConfigError(f"--mixture belongs to --refine robust; with --refine {refine} leave it out")
     schedule = Schedule(
         train=_either(options["epochs"], standard.train),
         refine=_either(options["refine_epochs"], standard.refine),
@@ -237,6 +247,7 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         refine=refine,
         latent_dim=_either(options["latent"], default_latent_dim(network, method)),
         schedule=schedule,
+        robust=RobustSettings(components=options["mixture"]),
         width=options["width"],
         batch_size=_either(options["batch"], default_batch_size(network)),
         augment=AUGMENTATIONS[options["augment"]],

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from train.density import MIXTURE_COMPONENTS, RIDGE, fit_mixture, fit_normal
+from edge_runtime.prior import NormalMixture
+from train.density import RIDGE, fit_density, fit_mixture, fit_normal
 
 COVARIANCE = np.array([[4.0, 1.2], [1.2, 1.0]])
 
@@ -49,8 +50,8 @@ def test_a_fitted_mixture_finds_the_modes_of_the_codes() -> None:
     rng = np.random.default_rng(0)
     centers = np.array([[-10.0, 0.0], [10.0, 0.0], [0.0, 10.0], [0.0, -10.0]])
     codes = np.concatenate([rng.normal(center, 1.0, (200, 2)) for center in centers])
-    prior = fit_mixture(codes, 0)
-    assert len(prior.weights) == MIXTURE_COMPONENTS
+    prior = fit_mixture(codes, 0, 4)
+    assert len(prior.weights) == 4
     np.testing.assert_allclose(np.sort(prior.weights), 0.25, atol=0.01)
     distances = np.linalg.norm(prior.means[:, None] - centers[None], axis=2)
     assert sorted(distances.argmin(axis=1).tolist()) == [0, 1, 2, 3]
@@ -68,4 +69,14 @@ def test_between_the_modes_a_mixture_is_less_likely_and_one_normal_more() -> Non
 
 def test_the_same_seed_fits_the_same_mixture() -> None:
     codes = np.random.default_rng(0).normal(0.0, 1.0, (300, 3))
-    assert fit_mixture(codes, 5).to_npz() == fit_mixture(codes, 5).to_npz()
+    assert fit_mixture(codes, 5, 4).to_npz() == fit_mixture(codes, 5, 4).to_npz()
+
+
+def test_as_many_densities_as_asked_and_no_more_than_codes_can_tell() -> None:
+    codes = np.random.default_rng(0).normal(0.0, 1.0, (60, 2)).astype(np.float32)
+    assert fit_density(codes, 1, 0).kind == "full_normal"
+    mixture = fit_density(codes, 4, 0)
+    assert isinstance(mixture, NormalMixture)
+    assert len(mixture.weights) == 4
+    # A covariance of two dimensions needs three codes: five of them are enough for one.
+    assert fit_density(codes[:5], 4, 0).kind == "full_normal"

@@ -77,6 +77,15 @@ def test_calibration_criteria_are_finite_and_the_score_has_positive_weights(trai
     assert np.isfinite(sum_of_terms(criteria, names, terms)).all()
 
 
+def test_thresholds_rest_on_the_last_network_where_it_has_not_seen_a_photograph(trained: PatchTrainer) -> None:
+    calibrating, (own, _) = trained.calibration_criteria(), trained.criteria_and_codes()
+    rejected = trained.refinement.candidates
+    np.testing.assert_allclose(calibrating[rejected], own[rejected], rtol=1e-6)
+    # Those it was trained on look less anomalous to it than they would if they were new.
+    assert (calibrating[~rejected] >= own[~rejected] - 1e-4).all()
+    assert (calibrating[~rejected] > own[~rejected] + 1e-4).any()
+
+
 def test_a_photograph_is_as_anomalous_as_its_worst_tile(trained: PatchTrainer) -> None:
     criteria, codes = trained.criteria_and_codes()
     photograph = trained.images.photographs[3]
