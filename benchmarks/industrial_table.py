@@ -2,6 +2,7 @@
 
     python benchmarks/industrial_table.py --data magnetic-tile                        # the defaults of --network patch
     python benchmarks/industrial_table.py --data magnetic-tile --epochs-scale 0.2     # a short one
+    python benchmarks/industrial_table.py --data magnetic-tile --methods ae,aae,itsr  # --network conv, unsliced
 
 `contaminated` mixes a share of test defects into the training photographs, unmarked, and takes them out of the test
 set. `twins-out` trains without the photographs whose tile is in the test set (docs/results/twins.md). Every finished
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.choices import chosen
 from benchmarks.industrial_report import markdown
 from edge_runtime.errors import DataError, EdgeAaeError
 from edge_runtime.evaluation import Evaluation, score_items
@@ -37,12 +39,29 @@ from train.evaluation import Circumstances, Report, report_of
 from train.pixel_metrics import PixelTally, find_masks
 from train.run_scorer import RunScorer
 from train.session import resume, train
-from train.settings import TrainSettings, default_batch_size, default_latent_dim, default_schedule
+from train.settings import (
+    MethodName,
+    NetworkName,
+    RefineName,
+    TrainSettings,
+    default_batch_size,
+    default_latent_dim,
+    default_schedule,
+)
 
 CONDITIONS = ("clean", "contaminated", "twins-out")
 TWINS = Path("docs/results/magnetic-tile-twins.txt")
 WIDER_RATE = 0.05
 """The second false-alarm rate reported, beside the one the threshold is calibrated to."""
+
+
+METHODS: dict[str, tuple[NetworkName, MethodName, RefineName]] = {
+    "robust": ("patch", "aae", "robust"),
+    "none": ("patch", "aae", "none"),
+    "ae": ("conv", "ae", "none"),
+    "aae": ("conv", "aae", "none"),
+    "itsr": ("conv", "aae", "itsr"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,14 +72,14 @@ class Job:
     seed: int
     share: float
     """Of defects among the training photographs, with `contaminated`"""
-    refine: str
+    method: str
     epochs_scale: float
 
     @property
     def name(self) -> str:
         """Names the job's files."""
         share = f"-{self.share:g}" if self.condition == "contaminated" else ""
-        return f"{self.condition}{share}-{self.refine}-x{self.epochs_scale:g}-seed{self.seed}"
+        return f"{self.condition}{share}-{self.method}-x{self.epochs_scale:g}-seed{self.seed}"
 
 
 def main() -> int:
@@ -72,11 +91,12 @@ def main() -> int:
                 condition=condition,
                 seed=seed,
                 share=arguments.share,
-                refine=arguments.refine,
+                method=method,
                 epochs_scale=arguments.epochs_scale,
             )
+            for method in chosen(arguments.methods, tuple(METHODS))
             for seed in range(arguments.seeds)
-            for condition in arguments.conditions.split(",")
+            for condition in chosen(arguments.conditions, CONDITIONS)
         ]
         for job in jobs:
             result = arguments.work / f"{job.name}.json"
@@ -98,7 +118,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--conditions", default="clean,contaminated", help=f"comma-separated: {', '.join(CONDITIONS)}")
     parser.add_argument("--seeds", type=int, default=1, help="seeds 0 to N - 1: of the network, and of who is mixed in")
     parser.add_argument("--share", type=float, default=0.05, help="of defects among the contaminated training set")
-    parser.add_argument("--refine", default="robust", choices=["robust", "none"])
+    parser.add_argument(
+        "--methods",
+        default="robust",
+        help="comma-separated: robust and none, --network patch with and without refinement; ae, aae and itsr, "
+        "--network conv on whole photographs",
+    )
     parser.add_argument("--epochs-scale", type=float, default=1.0, help="times the default epochs")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--report-only", action="store_true", help="write the table from what is finished")
@@ -116,13 +141,14 @@ def _done(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
             resume(run, device=arguments.device)
     else:
         images = _training_folder(job, arguments.data, mixed_in, arguments.work / f"{job.name}-images")
-        schedule = default_schedule("patch", "aae", job.refine).scaled(job.epochs_scale)  # type: ignore[arg-type]
+        network, method, refine = METHODS[job.method]
         settings = TrainSettings(
-            network="patch",
-            refine=job.refine,  # type: ignore[arg-type]
-            latent_dim=default_latent_dim("patch", "aae"),
-            schedule=schedule,
-            batch_size=default_batch_size("patch"),
+            network=network,
+            method=method,
+            refine=refine,
+            latent_dim=default_latent_dim(network, method),
+            schedule=default_schedule(network, method, refine).scaled(job.epochs_scale),
+            batch_size=default_batch_size(network),
             seed=job.seed,
         )
         train(DataSettings(path=str(images)), settings, run, device=arguments.device, announce=False)
@@ -139,6 +165,7 @@ def _done(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
     report, scorer = _evaluated(run, items, arguments.data / "test")
     return {
         "job": job.name,
+        "method": job.method,
         "condition": job.condition,
         "seed": job.seed,
         "command": _command(job, arguments.data),
@@ -163,7 +190,7 @@ def _command(job: Job, data: Path) -> str:
         "--data": data.name,
         "--conditions": job.condition,
         "--share": f"{job.share:g}",
-        "--refine": job.refine,
+        "--methods": job.method,
         "--epochs-scale": f"{job.epochs_scale:g}",
         "--seeds": str(job.seed + 1),
     }

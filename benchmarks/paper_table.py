@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.choices import chosen
 from benchmarks.paper_jobs import METHODS, Job, Results, job_of, missing_method, work
 from benchmarks.paper_protocol import default_data, settings_named
 from benchmarks.paper_report import TITLES, write_results
@@ -63,10 +64,7 @@ def _run(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"{name} is {value}, expected 1 or more")
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # products in TF32
-    methods = METHODS if arguments.methods == "all" else tuple(arguments.methods.split(","))
-    unknown = sorted(set(methods) - set(METHODS))
-    if unknown:
-        raise ConfigError(f"no method {', '.join(unknown)}; expected all, or some of {', '.join(METHODS)}")
+    methods = chosen(arguments.methods, METHODS)
     jobs = [
         job_of(setting, method, seed, scale=arguments.epochs_scale, cap=arguments.max_epochs)
         for seed in range(arguments.seeds)

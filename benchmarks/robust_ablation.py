@@ -23,20 +23,23 @@ from typing import Any
 import torch
 
 from benchmarks.baselines import BASELINES
+from benchmarks.choices import chosen
 from benchmarks.paper_jobs import trained_and_scored
 from benchmarks.paper_protocol import Pair, Setting, default_data, evaluate
 from benchmarks.paper_report import bacc_and_auroc
 from benchmarks.paper_schedule import robust_settings
 from edge_runtime import __version__
+from edge_runtime.errors import EdgeAaeError
 from train.robust_settings import RobustSettings
 from train.settings import MethodName, NetworkName, Schedule, TrainSettings, default_schedule
 
-PAIRS = (
+_PAIRS = (
     Pair(name="mnist-1-7", title="MNIST 1 vs 7", folder="mnist", normal=1, anomaly=7),
     Pair(name="mnist-3-5", title="MNIST 3 vs 5", folder="mnist", normal=3, anomaly=5),
     Pair(name="fashion-5-7", title="Sandal vs Sneaker", folder="fashion-mnist", normal=5, anomaly=7),
     Pair(name="fashion-4-3", title="Coat vs Dress", folder="fashion-mnist", normal=4, anomaly=3),
 )
+PAIRS = {pair.name: pair for pair in _PAIRS}
 ALPHAS = (0.05, 0.001)
 BASELINE_ROWS = ("hog-ppca-10", "hog-ppca-25")
 
@@ -71,10 +74,7 @@ VARIANTS = {
     "reject-30": Variant(title="30 % rejected", robust={"reject_share": 0.3}),
     "no-adversary": Variant(title="no adversary", train={"method": "ae"}),
     "no-noise": Variant(title="no noise on codes", robust={"code_noise": 0.0}),
-    "pixels": Variant(
-        title="pixels alone (network mlp)",
-        train={"network": "mlp"},
-    ),
+    "pixels": Variant(title="pixels alone (network mlp)", train={"network": "mlp"}),
     "latent-16": Variant(title="latent 16", train={"latent_dim": 16}),
     "mixture": Variant(title="mixture of 4 densities", robust={"components": 4}),
     "half-epochs": Variant(title="half the epochs", train={"schedule": ROBUST.scaled(0.5)}),
@@ -86,21 +86,33 @@ VARIANTS = {
 }
 
 
-def main() -> None:
-    """Run what is not finished, then write both files."""
+def main() -> int:
+    """Run what is not finished; both files are written anew after every run."""
+    try:
+        _run(_parser().parse_args())
+    except EdgeAaeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=default_data())
-    parser.add_argument("--pairs", default="all", help=f"comma-separated: {', '.join(pair.name for pair in PAIRS)}")
+    parser.add_argument("--pairs", default="all", help=f"comma-separated: {', '.join(PAIRS)}")
     parser.add_argument("--variants", default="all", help=f"comma-separated: {', '.join(VARIANTS)}")
     parser.add_argument("--alphas", default=",".join(f"{alpha:g}" for alpha in ALPHAS), help="contamination shares")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--work", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
-    arguments = parser.parse_args()
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.ERROR)
-    pairs = [pair for pair in PAIRS if arguments.pairs == "all" or pair.name in arguments.pairs.split(",")]
+    pairs = [PAIRS[name] for name in chosen(arguments.pairs, tuple(PAIRS))]
     alphas = [float(alpha) for alpha in arguments.alphas.split(",")]
-    names = list(VARIANTS) if arguments.variants == "all" else arguments.variants.split(",")
+    names = chosen(arguments.variants, tuple(VARIANTS))
     arguments.work.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["python", "benchmarks/robust_ablation.py", *sys.argv[1:]])
@@ -174,4 +186,4 @@ def _finished(work: Path, data: Path, setting: Setting, variant: str, seed: int)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

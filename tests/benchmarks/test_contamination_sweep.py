@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.contamination_sweep import _chosen, markdown
+from benchmarks.choices import chosen
+from benchmarks.contamination_sweep import markdown
+from edge_runtime.errors import ConfigError
 
 
 def result(alpha: float, seed: int, flagged: int, auroc: float) -> dict[str, Any]:
@@ -24,10 +26,13 @@ def result(alpha: float, seed: int, flagged: int, auroc: float) -> dict[str, Any
     }
 
 
-def photographs(n_mixed_in: int, rate: float) -> dict[str, Any]:
+def photographs(n_mixed_in: int, rate: float, auroc: float = 0.9) -> dict[str, Any]:
     return {
         "job": "clean-robust-x1-seed0",
+        "method": "robust",
         "condition": "clean",
+        "bacc": 0.7,
+        "auroc": {"all": auroc},
         "n_mixed_in": n_mixed_in,
         "n_train": 800,
         "n_test": {"all": 150, "hole": 50},
@@ -54,6 +59,14 @@ def test_photographs_join_by_their_normal_test_images() -> None:
     assert "above" in line
 
 
+def test_methods_on_photographs_stand_side_by_side_by_share() -> None:
+    itsr = {**photographs(0, 0.0, 0.6), "method": "itsr"}
+    lines = list(markdown([], [photographs(0, 0.0), photographs(0, 0.0, 0.8), photographs(40, 0.05, 0.7), itsr]))
+    assert "| method | 0 % | 5 % |" in lines
+    assert "| robust | 0.700 (0.850), 2 seeds | 0.700 (0.700) |" in lines
+    assert any(line.endswith("| 0.700 (0.600) | - |") for line in lines)
+
+
 def test_a_name_nobody_knows_is_said_with_those_that_are() -> None:
-    with pytest.raises(SystemExit, match="svm is not known; expected all, or some of ae, aae"):
-        _chosen("svm", ("ae", "aae"))
+    with pytest.raises(ConfigError, match="no svm here; expected all, or some of ae, aae"):
+        chosen("svm", ("ae", "aae"))

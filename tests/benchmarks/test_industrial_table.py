@@ -16,7 +16,7 @@ from edge_runtime.images import list_images
 
 
 def _job(condition: str = "contaminated", share: float = 0.2, seed: int = 0) -> Job:
-    return Job(condition=condition, seed=seed, share=share, refine="robust", epochs_scale=1.0)
+    return Job(condition=condition, seed=seed, share=share, method="robust", epochs_scale=1.0)
 
 
 @pytest.fixture

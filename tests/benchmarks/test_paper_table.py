@@ -112,7 +112,7 @@ def test_an_unknown_method_is_an_error_without_a_traceback(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["paper_table.py", "--methods", "magic"])
     assert paper_table.main() == 1
-    assert "no method magic; expected all, or some of ae, aae, itsr" in capsys.readouterr().err
+    assert "no magic here; expected all, or some of ae, aae, itsr" in capsys.readouterr().err
 
 
 def _job(method: str, *, seed: int = 0, scale: float = 1.0) -> Job:
