@@ -1,47 +1,21 @@
-"""Inference engines behind one contract: a batch of network inputs in, raw criteria, latent and map out.
-
-A backend that is named and is not the one that really runs is an error: onnxruntime falls back silently.
-"""
+"""onnxruntime on the CPU: the backend that every machine has."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.backends.contract import RawOutputs, check_outputs
 from edge_runtime.errors import BackendError, ConfigError
 from edge_runtime.extras import require
 
-__all__ = ["Backend", "OnnxRuntimeCpu", "RawOutputs", "onnx_session"]
+__all__ = ["OnnxRuntimeCpu", "onnx_session", "run_session"]
 
-DETECTOR_OUTPUTS = ("criteria", "latent", "anomaly_map")
 CPU_PROVIDER = "CPUExecutionProvider"
-
-
-@dataclass(frozen=True, slots=True)
-class RawOutputs:
-    """What the detector graph gives for a batch."""
-
-    criteria: NDArray[np.float32]
-    """(B, K), columns in the order of the manifest's criteria."""
-    latent: NDArray[np.float32]
-    """(B, D), or (B, D, h, w) where the network has a code at every site."""
-    anomaly_map: NDArray[np.float32]
-    """(B, h, w), any resolution, >= 0, higher = more anomalous."""
-
-
-class Backend(Protocol):
-    """Runs a detector graph."""
-
-    name: str
-
-    def run(self, inputs: NDArray[np.uint8]) -> RawOutputs:
-        """Raw outputs for (B, H, W, C) uint8 network inputs; B is what the graph was exported with, 1."""
-        ...
 
 
 class OnnxRuntimeCpu:
@@ -52,9 +26,7 @@ class OnnxRuntimeCpu:
     def __init__(self, detector_onnx: bytes, *, threads: int = 0) -> None:
         """threads: for one operator; 0 lets onnxruntime use every core this process may run on."""
         self._session = onnx_session(detector_onnx, threads=threads)
-        outputs = [output.name for output in self._session.get_outputs()]
-        if outputs != list(DETECTOR_OUTPUTS):
-            raise BackendError(f"detector gives {outputs}, expected {list(DETECTOR_OUTPUTS)}; export the bundle again")
+        check_outputs([output.name for output in self._session.get_outputs()])
         self._input = self._session.get_inputs()[0].name
 
     def run(self, inputs: NDArray[np.uint8]) -> RawOutputs:

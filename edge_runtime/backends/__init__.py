@@ -1,0 +1,9 @@
+"""Inference engines behind one contract: a batch of network inputs in, raw criteria, latent and map out.
+
+A backend that is named and is not the one that really runs is an error: engines fall back silently.
+"""
+
+from edge_runtime.backends.contract import DETECTOR_OUTPUTS, Backend, RawOutputs
+from edge_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu, onnx_session, run_session
+
+__all__ = ["DETECTOR_OUTPUTS", "Backend", "OnnxRuntimeCpu", "RawOutputs", "onnx_session", "run_session"]
