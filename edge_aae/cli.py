@@ -9,10 +9,11 @@ import click
 
 from edge_aae.commands.demo import demo
 from edge_aae.commands.evaluate import evaluate
-from edge_aae.commands.export import export, info, verify
+from edge_aae.commands.export import export, info
 from edge_aae.commands.run import run
 from edge_aae.commands.score import score
 from edge_aae.commands.train import train
+from edge_aae.commands.verify import verify
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
 

@@ -19,7 +19,6 @@ from edge_aae.demo_page import strip, write_page
 from edge_runtime.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.golden import verify_bundle
 from edge_runtime.images import write_image
 from edge_runtime.labelled import LabelledImages, read_labelled
 from edge_runtime.metrics import auroc, balanced_accuracy
@@ -27,6 +26,7 @@ from edge_runtime.pipeline import RunSummary, run
 from edge_runtime.preprocess import Frame
 from edge_runtime.records import to_line
 from edge_runtime.sources import VideoSource
+from edge_runtime.verification import verify_bundle
 from export.bundling import Export, export_bundle
 from export.parity import require_passed
 from train.data import DataSettings

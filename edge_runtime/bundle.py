@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.archive import check_entry_name, pack, read_entries, sha256
+from edge_runtime.budgets import DETECTOR_FILES, PRECISIONS, detector_file
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.files import write_atomically
 from edge_runtime.preprocess import Preprocess
@@ -120,6 +121,26 @@ class Bundle:
     def prior(self) -> Prior:
         """The latent prior."""
         return prior_from_npz(self.files["prior.npz"])
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those whose detector the bundle holds."""
+        return tuple(precision for precision in PRECISIONS if DETECTOR_FILES[precision] in self.files)
+
+    def detector(self, precision: str) -> bytes:
+        """The detector graph of a precision; raises BundleError where the bundle has none."""
+        name = detector_file(precision)
+        if name not in self.files:
+            raise BundleError(
+                f"{self.path} has no {name}; it holds {', '.join(self.precisions)}: use one of these, or export again "
+                f"with --precision {precision}"
+            )
+        return self.files[name]
+
+    def failed_gate(self, precision: str) -> list[str]:
+        """Why a precision failed the gate and was shipped all the same (--allow-failing); empty where it passed."""
+        evidence = self.manifest["parity"].get(precision, {})
+        return list(evidence.get("failures", []))
 
     @property
     def criteria(self) -> tuple[str, ...]:

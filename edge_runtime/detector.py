@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.backends import Backend, OnnxRuntimeCpu
+from edge_runtime.backends import Backend, open_backend
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BackendError, FrameError
 from edge_runtime.preprocess import Frame, Preprocess
@@ -18,6 +19,8 @@ from edge_runtime.score import Decision
 from edge_runtime.tiling import Tiling
 
 __all__ = ["Detector", "Result"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,13 +75,26 @@ class Detector:
         self._decision = bundle.decision if threshold is None else replace(bundle.decision, threshold=threshold)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, threads: int = 0, threshold: float | None = None) -> Detector:
-        """A detector on the CPU through onnxruntime, warmed up with one run.
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        precision: str = "fp32",
+        backend: str = "onnxruntime-cpu",
+        threads: int = 0,
+        threshold: float | None = None,
+    ) -> Detector:
+        """A detector on the CPU, warmed up with one run.
 
-        path: an .aae bundle or its folder. threads: 0 uses every core. Raises BundleError, BackendError.
+        path: an .aae bundle or its folder. precision: fp32, fp16 or int8, if the bundle has it; one that was shipped
+        although it failed the gate is said. backend: a name of edge_runtime.backends.BACKENDS. threads: 0 uses every
+        core. Raises BundleError, BackendError, ConfigError.
         """
         bundle = Bundle.open(Path(path))
-        detector = cls(bundle, OnnxRuntimeCpu(bundle.files["detector.onnx"], threads=threads), threshold=threshold)
+        graph = bundle.detector(precision)
+        for failure in bundle.failed_gate(precision):
+            logger.warning("%s: %s failed the parity gate when it was exported: %s", path, precision, failure)
+        detector = cls(bundle, open_backend(backend, graph, threads=threads), threshold=threshold)
         detector.score_input(np.zeros(bundle.preprocess.input_shape, dtype=np.uint8))
         return detector
 

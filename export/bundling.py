@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from edge_runtime import __version__
-from edge_runtime.archive import sha256
+from edge_runtime.budgets import detector_file
 from edge_runtime.bundle import Bundle
-from edge_runtime.comparison import GateReport
-from edge_runtime.golden import Golden, verify_bundle
+from edge_runtime.gate_report import GateReport
+from edge_runtime.golden import Golden, hashes_of
 from edge_runtime.preprocess import Frame, Preprocess
-from export.graphs import export_graphs, graph_facts
-from export.parity import gate, gate_frames, parity_json, require_passed, torch_outputs
+from edge_runtime.verification import verify_bundle
+from export.graphs import graph_facts, identified
+from export.parity import evidence, torch_outputs
+from export.precisions import ExportRequest, Precision, exported, judged
 from train.run_folder import RunFolder, TrainedRun, telling_name
 
-__all__ = ["Export", "export_bundle"]
+__all__ = ["Export", "ExportRequest", "export_bundle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,32 +30,50 @@ class Export:
 
     bundle: Bundle
     reports: list[GateReport]
+    refused: dict[str, str] = field(default_factory=dict)
+    """Precision to the reason why it is not in the bundle"""
 
 
-def export_bundle(run_path: Path, out: Path) -> Export:
+def export_bundle(run_path: Path, out: Path, request: ExportRequest | None = None) -> Export:
     """Export a run to an .aae file.
 
-    The file appears only if the gate passes, whole; an older one stays until then. Raises GateError, DataError,
-    BundleError.
+    The file appears only if the gate passes, whole; an older one stays until then. A precision that fails is left out,
+    and the reason kept, unless the request names it (then nothing is written) or allows it. Raises GateError,
+    DataError, BundleError.
     """
+    request = request or ExportRequest()
     run = RunFolder(run_path).load()
-    files = export_graphs(run.autoencoder, run.prior, run.config.preprocess)
-    reports = gate(run, files, run.decision, gate_frames(run.sample_inputs))
-    require_passed(reports, subject=f"the export of {run_path}")
+    files, precisions = exported(run, request)
+    files = identified(files, model_id=run.model_id, criteria=run.autoencoder.criteria)
+    while True:
+        bundle = _packed(run, files, precisions, out)
+        # What a device will do first: the packed bundle against its own golden samples.
+        own = [verify_bundle(bundle, precision=name) for name in bundle.precisions]
+        precisions = [judged(item, request, _of(item, own)) for item in precisions]
+        refused = [item.name for item in precisions if item.refused and detector_file(item.name) in files]
+        if not refused:
+            break
+        files = {name: content for name, content in files.items() if name not in map(detector_file, refused)}
+    bundle.write(out)
+    checked = [check.report for item in precisions for check in item.checks]
+    return Export(Bundle.open(out), [*checked, *own], {item.name: item.refused for item in precisions if item.refused})
+
+
+def _of(precision: Precision, reports: Sequence[GateReport]) -> list[GateReport]:
+    return [report for report in reports if report.precision == precision.name]
+
+
+def _packed(run: TrainedRun, files: dict[str, bytes], precisions: Sequence[Precision], out: Path) -> Bundle:
+    manifest = _manifest(run, files, precisions)
+    files = {**files, "prior.npz": run.prior.to_npz()}
     golden = Golden(
         inputs=run.sample_inputs,
         outputs=torch_outputs(run, run.sample_inputs, torch.float32),
         raw_frames=tuple(run.raw_frames),
         raw_inputs=tuple(_raw_input(run.config.preprocess, frame) for frame in run.raw_frames),
-        graphs={name: sha256(content) for name, content in files.items()},
+        hashes=hashes_of(manifest, files),
     )
-    files |= {"prior.npz": run.prior.to_npz(), "golden.npz": golden.to_npz()}
-    bundle = Bundle.from_parts(_manifest(run, files, reports), files, out)
-    # What a device will do first: the packed bundle against its own golden samples.
-    own = verify_bundle(bundle)
-    require_passed([own], subject=f"the bundle of {run_path}")
-    bundle.write(out)
-    return Export(Bundle.open(out), [*reports, own])
+    return Bundle.from_parts(manifest, {**files, "golden.npz": golden.to_npz()}, out)
 
 
 def _raw_input(preprocess: Preprocess, frame: Frame) -> Frame:
@@ -60,11 +81,12 @@ def _raw_input(preprocess: Preprocess, frame: Frame) -> Frame:
     return preprocess.tiles(frame)[0] if preprocess.fit == "tile" else preprocess(frame)
 
 
-def _manifest(run: TrainedRun, files: dict[str, bytes], reports: list[GateReport]) -> dict[str, Any]:
+def _manifest(run: TrainedRun, files: dict[str, bytes], precisions: Sequence[Precision]) -> dict[str, Any]:
     config = run.config
     return {
         "created_by": {"edge_aae": __version__, "trained_by": config.edge_aae, "torch": config.torch},
         "model": {
+            "id": run.model_id,
             "network": config.train.network,
             "method": config.train.method,
             "refine": config.train.refine,
@@ -72,7 +94,7 @@ def _manifest(run: TrainedRun, files: dict[str, bytes], reports: list[GateReport
             "parameters": sum(parameter.numel() for parameter in run.autoencoder.parameters()),
         },
         "preprocess": config.preprocess.to_json(),
-        "graphs": {name: graph_facts(content) for name, content in files.items() if name.endswith(".onnx")},
+        "graphs": {name: graph_facts(content) for name, content in files.items()},
         "criteria": list(run.autoencoder.criteria),
         "prior": {"kind": run.prior.kind, "dim": run.prior.dim, "file": "prior.npz"},
         "calibration": run.calibration,
@@ -90,5 +112,10 @@ def _manifest(run: TrainedRun, files: dict[str, bytes], reports: list[GateReport
             "data": {**config.data.to_json(), "path": telling_name(config.data.path)},
             "settings": config.train.to_json(),
         },
-        "parity": {"fp32": parity_json(reports)},
+        "parity": {item.name: _evidence(item) for item in precisions},
     }
+
+
+def _evidence(precision: Precision) -> dict[str, Any]:
+    found = {**evidence([check.report for check in precision.checks]), **precision.facts}
+    return {**found, "shipped": not precision.refused, **({"refused": precision.refused} if precision.refused else {})}

@@ -1,6 +1,6 @@
 """Networks to ONNX: encoder, decoder and the fused detector, as TensorRT's parser wants them.
 
-opset 18, weights inside the file, Cast first, FP32 (tried rules: the parser takes uint8 only as input of a Cast).
+opset 18, weights inside the file, Cast first (tried rules: the parser takes uint8 only as input of a Cast).
 """
 
 from __future__ import annotations
@@ -9,19 +9,29 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from edge_runtime.bundle import SCHEMA_VERSION
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.prior import Prior
+from export.half import half_body, join_half_bodies
 from train.autoencoder import Autoencoder, Measured
 
-__all__ = ["DetectorGraph", "ExportError", "OPSET", "export_graphs", "graph_facts"]
+__all__ = [
+    "DetectorGraph",
+    "ExportError",
+    "OPSET",
+    "export_graphs",
+    "export_half_detector",
+    "graph_facts",
+    "identified",
+]
 
 OPSET = 18
 """The newest that onnx-tensorrt 10.0 to 11.x, TensorRT-RTX and onnxruntime 1.17 to 1.32 all take."""
@@ -44,32 +54,62 @@ class DetectorGraph(nn.Module):
 
     def forward(self, frame: Tensor) -> Measured:
         """criteria (B, K), latent (B, D), anomaly_map (B, h, w) for frame (B, H, W, C) uint8."""
-        dtype = next(self.autoencoder.parameters()).dtype
+        # A body in half precision casts for itself; float64 goes through everything.
+        dtype = torch.promote_types(next(self.autoencoder.parameters()).dtype, torch.float32)
         x = frame.to(dtype).permute(0, 3, 1, 2) / 255.0  # (B, C, H, W) in [0, 1]
         return self.autoencoder.measure(x, self.prior)
 
 
-def export_graphs(autoencoder: Autoencoder, prior: Prior, preprocess: Preprocess) -> dict[str, bytes]:
+def export_graphs(
+    autoencoder: Autoencoder, prior: Prior, preprocess: Preprocess, *, batch: int | None = None
+) -> dict[str, bytes]:
     """encoder.onnx, decoder.onnx (dynamic batch) and detector.onnx (static batch 1) by name.
 
-    autoencoder: on the CPU, in evaluation mode. Raises ExportError where the written graph breaks the rules.
+    autoencoder: on the CPU, in evaluation mode. batch: the largest of an additional detector-batch.onnx, 2 or more.
+    Raises ExportError where the written graph breaks the rules.
     """
     height, width, channels = preprocess.input_shape
-    batch = {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}
+    dynamic = {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}
     # Two examples, not one: the exporter specialises a dimension whose example is 1.
     x = torch.zeros(2, channels, height, width)
     with torch.inference_mode():
         latent_shape = autoencoder.encoder(x).shape[1:]
     z = torch.zeros(2, *latent_shape)
     frame = torch.zeros(1, height, width, channels, dtype=torch.uint8)
-    return {
-        name: _export(module, example, inputs, outputs, dims, autoencoder.criteria)
-        for name, module, example, inputs, outputs, dims in (
-            ("encoder.onnx", autoencoder.encoder, x, ["x"], ["latent"], batch),
-            ("decoder.onnx", autoencoder.decoder, z, ["z"], ["x_hat"], batch),
-            ("detector.onnx", DetectorGraph(autoencoder, prior), frame, ["frame"], list(Measured._fields), None),
-        )
+    detector = DetectorGraph(autoencoder, prior)
+    graphs = {
+        "encoder.onnx": _export(autoencoder.encoder, x, ["x"], ["latent"], dynamic),
+        "decoder.onnx": _export(autoencoder.decoder, z, ["z"], ["x_hat"], dynamic),
+        "detector.onnx": _export(detector, frame, ["frame"], list(Measured._fields), None),
     }
+    if batch is not None:
+        frames = torch.zeros(2, height, width, channels, dtype=torch.uint8)
+        up_to = {0: torch.export.Dim("batch", min=1, max=batch)}
+        graphs["detector-batch.onnx"] = _export(detector, frames, ["frame"], list(Measured._fields), up_to)
+    return graphs
+
+
+def export_half_detector(autoencoder: Autoencoder, prior: Prior, preprocess: Preprocess) -> bytes:
+    """detector-fp16.onnx: as detector.onnx, layers with weights in half precision; see export/half.py."""
+    frame = torch.zeros(1, *preprocess.input_shape, dtype=torch.uint8)
+    detector = DetectorGraph(half_body(autoencoder), prior)
+    return _export(detector, frame, ["frame"], list(Measured._fields), None, join_half_bodies)
+
+
+def identified(graphs: Mapping[str, bytes], *, model_id: str, criteria: Sequence[str]) -> dict[str, bytes]:
+    """The graphs with metadata that names their model, the bundle's schema and the criteria's columns."""
+    found = {}
+    for name, content in graphs.items():
+        model = onnx.load_from_string(content)
+        del model.metadata_props[:]
+        for key, value in (
+            ("criteria", ",".join(criteria)),
+            ("model_id", model_id),
+            ("schema_version", str(SCHEMA_VERSION)),
+        ):
+            model.metadata_props.add(key=key, value=value)
+        found[name] = model.SerializeToString()
+    return found
 
 
 def graph_facts(content: bytes) -> dict[str, Any]:
@@ -87,11 +127,19 @@ def graph_facts(content: bytes) -> dict[str, Any]:
         ]
 
     return {
-        "precision": "fp32",
+        "precision": _precision(model),
         "opset": _opset(model),
         "inputs": describe(model.graph.input),
         "outputs": describe(model.graph.output),
     }
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    """What the weights compute in."""
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        return "int8"
+    halves = any(item.data_type == onnx.TensorProto.FLOAT16 for item in model.graph.initializer)
+    return "fp16" if halves else "fp32"
 
 
 def _export(
@@ -100,7 +148,7 @@ def _export(
     inputs: list[str],
     outputs: list[str],
     batch: Mapping[int, Any] | None,
-    criteria: Sequence[str],
+    finish: Callable[[onnx.ModelProto], None] = lambda model: None,
 ) -> bytes:
     with _quiet_exporter():
         program = torch.onnx.export(
@@ -117,7 +165,7 @@ def _export(
     assert program is not None, "the dynamo exporter returns a program"
     model = program.model_proto
     _strip_sources(model)
-    model.metadata_props.add(key="criteria", value=",".join(criteria))
+    finish(model)
     _check(model, outputs)
     content: bytes = model.SerializeToString()
     return content

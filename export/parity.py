@@ -1,4 +1,4 @@
-"""The parity gate: exported graphs against PyTorch, in float32 and in float64, on real and on hostile frames.
+"""The parity gate: exported graphs against PyTorch, in every precision and through every engine at hand.
 
 `edge-aae export` runs it before a bundle is written, `edge-aae verify --against RUN` again at any time.
 """
@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,60 +16,120 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_runtime.comparison import GateReport, Outputs, compare_outputs
+from edge_runtime.archive import sha256
+from edge_runtime.backends import open_backend
+from edge_runtime.budgets import Budget, budget_of, detector_file
+from edge_runtime.bundle import Bundle
+from edge_runtime.comparison import Outputs
 from edge_runtime.errors import BundleError, GateError
-from edge_runtime.golden import run_graphs
+from edge_runtime.gate_report import Check, GateReport, compare_outputs
 from edge_runtime.score import Decision
-from export.graphs import DetectorGraph
+from edge_runtime.verification import DEFAULT_BACKEND, detector_outputs, run_graphs
+from export.frames import GateFrames
+from export.graphs import OPSET, DetectorGraph, graph_facts
 from train.run_folder import TrainedRun
 
-__all__ = ["gate", "gate_frames", "parity_json", "require_passed", "torch_outputs"]
+__all__ = ["Reference", "check_files", "check_same_network", "evidence", "require_passed", "torch_outputs"]
 
-NOISE_SEED = 20190125
-N_NOISE = 4
+CHUNK = 64
+"""Inputs of one forward pass."""
 
 
-def gate_frames(sample_inputs: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The frames of the gate: the samples, then black, white, mid-grey, a checkerboard and noise: (N, H, W, C) uint8.
+class Reference:
+    """What PyTorch gives for some frames, in float32 and, where asked for, in float64."""
 
-    Hostile frames reach activations that training images do not: saturated sigmoids, far-off codes.
-    """
-    shape = sample_inputs.shape[1:]
-    rng = np.random.default_rng(NOISE_SEED)
-    checkerboard = np.indices(shape[:2]).sum(axis=0) % 2 * 255
-    hostile = [
-        *(np.full(shape, level) for level in (0, 255, 128)),
-        np.broadcast_to(checkerboard[:, :, None], shape),
-        *(rng.integers(0, 256, shape) for _ in range(N_NOISE)),
-    ]
-    return np.concatenate((sample_inputs, np.stack(hostile).astype(np.uint8)))
+    def __init__(self, run: TrainedRun, frames: GateFrames) -> None:
+        self.run = run
+        self.frames = frames
+        self.float32 = torch_outputs(run, frames.inputs, torch.float32)
+
+    def float64(self) -> Outputs:
+        """The same in float64: what rounding alone does."""
+        return torch_outputs(self.run, self.frames.inputs, torch.float64)
+
+    def check(
+        self,
+        files: Mapping[str, bytes],
+        decision: Decision,
+        *,
+        precision: str = "fp32",
+        backend: str = DEFAULT_BACKEND,
+        threads: int = 0,
+        budget: Budget | None = None,
+    ) -> Iterator[Check]:
+        """A precision's graphs through one backend: against float32, and fp32 through onnxruntime against float64 too.
+
+        Raises BackendError where the backend cannot run the graph here.
+        """
+        frames = self.frames
+        if precision == "fp32" and backend == DEFAULT_BACKEND:
+            actual = run_graphs(files, frames.inputs, self.float32.latent, threads=threads)
+            references = {"PyTorch float32": self.float32, "PyTorch float64": self.float64()}
+        else:
+            graph = files[detector_file(precision)]
+            actual = detector_outputs(open_backend(backend, graph, threads=threads), frames.inputs)
+            references = {"PyTorch float32": self.float32}
+        for against, reference in references.items():
+            report = compare_outputs(
+                reference,
+                actual,
+                self.run.autoencoder.criteria,
+                decision,
+                backend=backend,
+                against=against,
+                precision=precision,
+                graph=detector_file(precision),
+                budget=budget or budget_of(precision, backend),
+                labels=frames.labels,
+                groups=frames.groups,
+            )
+            yield Check(report, frames.inputs, reference, actual)
 
 
 @torch.inference_mode()
 def torch_outputs(run: TrainedRun, inputs: NDArray[np.uint8], dtype: torch.dtype) -> Outputs:
     """What PyTorch gives on the CPU for (N, H, W, C) uint8 network inputs, computed in dtype."""
     autoencoder = copy.deepcopy(run.autoencoder).to("cpu", dtype).eval()
-    criteria, latent, anomaly_map = DetectorGraph(autoencoder, run.prior)(torch.from_numpy(inputs))
-    x_hat = autoencoder.decoder(latent)
-    codes = latent.numpy()
-    return Outputs(criteria.numpy(), codes, anomaly_map.numpy(), codes, x_hat.numpy())
+    graph = DetectorGraph(autoencoder, run.prior)
+    parts = []
+    for part in torch.from_numpy(inputs).split(CHUNK):
+        criteria, latent, anomaly_map = graph(part)
+        parts.append((criteria, latent, anomaly_map, autoencoder.decoder(latent)))
+    criteria, latent, anomaly_map, x_hat = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    return Outputs(criteria, latent, anomaly_map, latent, x_hat)
 
 
-def gate(
-    run: TrainedRun, files: Mapping[str, bytes], decision: Decision, inputs: NDArray[np.uint8]
-) -> list[GateReport]:
-    """The graphs in `files` through onnxruntime against PyTorch in float32 and float64: one report each.
-
-    inputs: (N, H, W, C) uint8, from gate_frames.
+def check_files(run: TrainedRun, bundle: Bundle) -> list[str]:
+    """What a bundle's files tell that outputs may not: prior, decision and preprocessing against the run's; opset,
+    inputs, outputs and model of each graph against what was written.
     """
-    reference = torch_outputs(run, inputs, torch.float32)
-    actual = run_graphs(files, inputs, reference.latent)
-    return [
-        compare_outputs(
-            outputs, actual, run.autoencoder.criteria, decision, backend="onnxruntime-cpu", against=f"PyTorch {name}"
+    manifest, preprocess = bundle.manifest, run.config.preprocess
+    failures = [
+        f"{name} is not that of {run.path}: {came}, expected {expected}"
+        for name, came, expected in (
+            ("prior.npz", sha256(bundle.files["prior.npz"])[:16], sha256(run.prior.to_npz())[:16]),
+            ("the manifest's decision", manifest["decision"], run.decision.to_json()),
+            ("the manifest's preprocess", manifest["preprocess"], preprocess.to_json()),
+            ("the manifest's model id", manifest["model"].get("id"), run.model_id),
         )
-        for name, outputs in (("float32", reference), ("float64", torch_outputs(run, inputs, torch.float64)))
+        if came != _as_read(expected)
     ]
+    for name in sorted(name for name in bundle.files if name.endswith(".onnx")):
+        facts = graph_facts(bundle.files[name])
+        if facts["opset"] != OPSET:
+            failures.append(f"{name} has opset {facts['opset']}, it was written with {OPSET}")
+        listed = manifest["graphs"].get(name, {})
+        failures += [
+            f"{name} has {key} {facts[key]}, the manifest lists {listed[key]}"
+            for key in ("precision", "inputs", "outputs")
+            if key in listed and facts[key] != listed[key]
+        ]
+    return failures
+
+
+def _as_read(value: Any) -> Any:
+    """As the manifest gives it back: JSON has no tuples."""
+    return json.loads(json.dumps(value))
 
 
 def check_same_network(run: TrainedRun, input_shape: tuple[int, int, int], latent_dim: int) -> None:
@@ -80,11 +141,16 @@ def check_same_network(run: TrainedRun, input_shape: tuple[int, int, int], laten
         )
 
 
-def parity_json(reports: list[GateReport]) -> dict[str, Any]:
-    """The gate's evidence for the manifest: reports, versions and machine."""
+def evidence(reports: Sequence[GateReport], backend: str = DEFAULT_BACKEND) -> dict[str, Any]:
+    """The gate's evidence for the manifest: verdict by that backend, all reports, versions and machine."""
+    decisive = [report for report in reports if report.backend == backend]
     return {
+        "passed": all(report.passed for report in decisive),
+        "failures": [line for report in decisive for line in report.failures()],
         "reports": [report.to_json() for report in reports],
-        "versions": {name: _version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime", "numpy")},
+        "versions": {
+            name: _version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "numpy")
+        },
         "machine": {
             "system": platform.system(),
             "architecture": platform.machine(),
@@ -93,9 +159,9 @@ def parity_json(reports: list[GateReport]) -> dict[str, Any]:
     }
 
 
-def require_passed(reports: list[GateReport], *, subject: str) -> None:
+def require_passed(reports: Sequence[GateReport], *, subject: str) -> None:
     """Raise GateError naming every output that differs."""
-    failures = [line for report in reports for line in report.failures()]
+    failures = [f"{report.precision}: {line}" for report in reports for line in report.failures()]
     if failures:
         raise GateError(f"{subject} failed the parity gate: " + "; ".join(failures))
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save
 
+from edge_runtime.archive import sha256
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.files import csv_bytes, write_atomically
 from edge_runtime.npz import npz_bytes, read_npz
@@ -31,6 +32,7 @@ __all__ = ["RunConfig", "RunFolder", "TrainedRun", "default_run_path", "latest_r
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
 CONFIG_VERSION = 1
+MODEL_ID_DIGITS = 16
 GENERIC_NAMES = frozenset({"good", "train", "images", "normal", "data"})
 """Folder names that say nothing: a run is named after the first folder above that does."""
 
@@ -97,6 +99,8 @@ class TrainedRun:
     """(N, H, W, C) network inputs, spread over the training scores"""
     raw_frames: list[Frame]
     """A few unprocessed training images"""
+    model_id: str
+    """Names the trained model: the first digits of the SHA-256 of weights and prior"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +224,7 @@ class RunFolder:
             decision=decision,
             sample_inputs=samples["inputs"],
             raw_frames=[samples[key] for key in sorted(samples) if key.startswith("frame_")],
+            model_id=sha256(self.weights.read_bytes() + self.prior.read_bytes())[:MODEL_ID_DIGITS],
         )
 
 

@@ -1,4 +1,4 @@
-"""`edge-aae export`, `edge-aae verify` and `edge-aae info`: bundles made, proven and shown."""
+"""`edge-aae export` and `edge-aae info`: bundles made and shown."""
 
 from __future__ import annotations
 
@@ -8,78 +8,72 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.options import DEFAULT_MODEL, resolve_model
-from edge_runtime.errors import GateError
+from edge_aae.commands.options import DEFAULT_MODEL, PRECISION_NAMES, resolve_model
+from edge_aae.commands.verify import print_report
 from edge_runtime.extras import require
 from edge_runtime.score import Decision, FusedRule, UnionRule
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
-    from edge_runtime.comparison import GateReport
 
-__all__ = ["export", "info", "verify"]
+__all__ = ["export", "info"]
+
+FILE = click.Path(path_type=Path)
 
 
 @click.command(short_help="Write the bundle of a run, if it passes the parity gate.")
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("run", required=False, type=FILE)
+@click.option("--out", type=FILE, default=DEFAULT_MODEL, show_default=True, help="Bundle to write.")
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_MODEL,
-    show_default=True,
-    help="Bundle to write.",
+    "--precision",
+    "precisions",
+    type=PRECISION_NAMES,
+    help="Comma-separated: fp32, fp16, int8; each must pass.  [default: all, without those that fail]",
 )
-def export(run: Path | None, out: Path) -> None:
+@click.option("--calibration", type=FILE, help="The training images, if they moved; INT8 needs them.")
+@click.option("--batch", type=click.IntRange(min=2), help="Add detector-batch.onnx for up to so many frames at once.")
+@click.option("--allow-failing", is_flag=True, help="Ship what fails the gate too, marked; runs then say so.")
+def export(
+    run: Path | None,
+    out: Path,
+    precisions: tuple[str, ...] | None,
+    calibration: Path | None,
+    batch: int | None,
+    allow_failing: bool,
+) -> None:
     """Write the bundle of RUN (default: runs/latest): ONNX graphs, prior, golden samples, manifest.
 
     The parity gate compares the graphs with PyTorch first; the bundle appears only if they agree (exit 3 otherwise).
+    Each precision ships if it passes: FP32 must, FP16 and INT8 are left out where they do not, with the reason.
     """
     require("torch", extra="train", purpose="exports")
     require("onnxscript", extra="export", purpose="exports")
-    from export.bundling import export_bundle
+    from export.bundling import ExportRequest, export_bundle
     from train.run_folder import latest_run
 
-    result = export_bundle(run or latest_run(), out)
+    request = ExportRequest(
+        precisions=precisions,  # type: ignore[arg-type]
+        calibration=calibration,
+        batch=batch,
+        allow_failing=allow_failing,
+    )
+    result = export_bundle(run or latest_run(), out, request)
     for report in result.reports:
-        _print_report(report)
-    click.echo(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB, model sha256:{result.bundle.digest[:12]})")
+        print_report(report)
+    for name, reason in result.refused.items():
+        click.echo(f"{name} left out: {reason}")
+    for name in result.bundle.precisions:
+        if result.bundle.failed_gate(name):
+            click.echo(f"{name} FAILED the gate and is shipped all the same, marked (--allow-failing)")
+    click.echo(
+        f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB, {', '.join(result.bundle.precisions)}, "
+        f"model sha256:{result.bundle.digest[:12]})"
+    )
     click.echo("next: edge-aae verify, edge-aae score IMAGES, edge-aae run --camera 0")
 
 
-@click.command(short_help="Run the parity gate again, on this machine.")
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--against",
-    type=click.Path(path_type=Path),
-    help="Run folder: compare with PyTorch on it. Without, with the golden samples in the bundle (no torch needed).",
-)
-@click.option("--threads", type=int, default=0, help="For onnxruntime; 0 uses every core.")
-@click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
-def verify(bundle: Path | None, against: Path | None, threads: int, as_json: bool) -> None:
-    """Run the parity gate on BUNDLE (default: as for run); exit 3 where an output differs, naming it."""
-    from edge_runtime.bundle import Bundle
-    from edge_runtime.golden import verify_bundle
-
-    opened = Bundle.open(resolve_model(bundle), tolerate_altered_graphs=True)
-    reports = [verify_bundle(opened, threads=threads)]
-    if against is not None:
-        reports += _against_run(opened, against)
-    if as_json:
-        click.echo(
-            json.dumps({"bundle": str(opened.path), "reports": [report.to_json() for report in reports]}, indent=2)
-        )
-    else:
-        for report in reports:
-            _print_report(report)
-    failures = [line for report in reports for line in report.failures()]
-    if failures:
-        raise GateError(f"{opened.path} failed the parity gate: " + "; ".join(failures))
-    if not as_json:
-        click.echo(f"{opened.path}: passed")
-
-
 @click.command(short_help="Show what a bundle holds.")
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", required=False, type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 def info(bundle: Path | None, as_json: bool) -> None:
     """Show what BUNDLE (default: as for run) holds; every file's hash is checked first."""
@@ -91,32 +85,6 @@ def info(bundle: Path | None, as_json: bool) -> None:
         return
     for line in _describe(opened):
         click.echo(line)
-
-
-def _against_run(bundle: Bundle, run_path: Path) -> list[GateReport]:
-    require("torch", extra="train", purpose="comparisons with PyTorch")
-    require("onnx", extra="export", purpose="comparisons with PyTorch")
-    from export.parity import check_same_network, gate, gate_frames
-    from train.run_folder import RunFolder
-
-    run = RunFolder(run_path).load()
-    check_same_network(run, bundle.preprocess.input_shape, bundle.prior.dim)
-    return gate(run, bundle.files, bundle.decision, gate_frames(run.sample_inputs))
-
-
-def _print_report(report: GateReport) -> None:
-    click.echo(
-        f"{report.backend} against {report.reference}, {report.n_frames} frames: "
-        f"{'passed' if report.passed else 'FAILED'}, {report.decision_flips} decision flips, "
-        f"score rank correlation {report.score_rank_correlation:.6f}"
-    )
-    for name in report.altered_graphs:
-        click.echo(f"  {name:<38} not the graph that was exported (SHA-256)  DIFFERS")
-    for item in report.comparisons:
-        click.echo(
-            f"  {item.where:<38} max {item.max_error:.1e}  p99 {item.p99_error:.1e}  mean {item.mean_error:.1e}  "
-            f"allowed {item.tolerance.atol:g} + {item.tolerance.rtol:g} |ref|  {'ok' if item.passed else 'DIFFERS'}"
-        )
 
 
 def _describe(bundle: Bundle) -> list[str]:

@@ -12,7 +12,17 @@ import click
 
 from edge_runtime.errors import BundleError
 
-__all__ = ["CLASSES", "CONTAMINATE", "PERCENT", "ROI", "SIZE", "model_option", "resolve_model"]
+__all__ = [
+    "CLASSES",
+    "CONTAMINATE",
+    "PERCENT",
+    "PRECISION_NAMES",
+    "ROI",
+    "SIZE",
+    "engine_options",
+    "model_option",
+    "resolve_model",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +41,16 @@ def model_option(command: Command) -> Command:
         type=click.Path(path_type=Path),
         help=f"Bundle (.aae file or folder).  [default: ${MODEL_VARIABLE}, ./{DEFAULT_MODEL}, or the demo's]",
     )(command)
+
+
+def engine_options(command: Command) -> Command:
+    """--precision and --backend: which of the bundle's detectors runs, and through what."""
+    for option in (
+        click.option("--backend", default="onnxruntime-cpu", show_default=True, help="Or openvino, openvino-bf16."),
+        click.option("--precision", default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them."),
+    ):
+        command = option(command)
+    return command
 
 
 def resolve_model(named: Path | None) -> Path:
@@ -92,6 +112,13 @@ def _contaminate(text: str) -> tuple[tuple[int, float], ...]:
     return tuple((int(label), float(share)) for label, share in parts)
 
 
+def _precisions(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    if not set(names) <= {"fp32", "fp16", "int8"}:
+        raise ValueError
+    return names
+
+
 def _percent(text: str) -> float:
     return float(text.rstrip("%")) / 100.0 if text.endswith("%") else float(text)
 
@@ -104,5 +131,6 @@ def _roi(text: str) -> tuple[int, int, int, int]:
 SIZE = _Parsed("size", "pixels such as 128, or ROWSxCOLUMNS such as 96x256", _size)
 CLASSES = _Parsed("classes", "class numbers such as 0 or 0,3", _classes)
 CONTAMINATE = _Parsed("class:share", "CLASS:SHARE such as 2:0.05", _contaminate)
+PRECISION_NAMES = _Parsed("precisions", "fp32, fp16 or int8, comma-separated", _precisions)
 PERCENT = _Parsed("percent", "a share such as 1% or 0.01", _percent)
 ROI = _Parsed("x,y,w,h", "X,Y,WIDTH,HEIGHT in frame pixels", _roi)

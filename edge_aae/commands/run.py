@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import click
 
-from edge_aae.commands.options import model_option, resolve_model
+from edge_aae.commands.options import engine_options, model_option, resolve_model
 from edge_runtime.errors import DataError
 
 __all__ = ["run"]
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 @click.option("--camera", type=click.IntRange(min=0), help="V4L2 camera by index: 0 is /dev/video0.")
 @click.option("--source", help="Video file, image, folder of images, or a glob pattern of them.")
 @model_option
+@engine_options
 @click.option("--out", default="-", show_default=True, help="JSON Lines file; - is standard output.")
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
@@ -32,6 +33,8 @@ def run(
     camera: int | None,
     source: str | None,
     model: Path | None,
+    precision: str,
+    backend: str,
     out: str,
     threshold: float | None,
     threads: int,
@@ -56,11 +59,14 @@ def run(
     if (camera is None) == (source is None):
         raise click.UsageError("name one source: --camera INDEX or --source PATH")
     frames = source_from(camera, source)
-    detector = Detector.load(resolve_model(model), threads=threads, threshold=threshold)
+    detector = Detector.load(
+        resolve_model(model), precision=precision, backend=backend, threads=threads, threshold=threshold
+    )
     logger.info(
-        "%s on %s, model %s sha256:%s, threshold %g",
+        "%s on %s %s, model %s sha256:%s, threshold %g",
         redact(frames.source_id),
         detector.backend.name,
+        precision,
         detector.bundle.path,
         detector.bundle.digest[:12],
         detector.decision.threshold,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_aae.commands.options import CLASSES, model_option, resolve_model
+from edge_aae.commands.options import CLASSES, engine_options, model_option, resolve_model
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 @click.command(short_help="Score images; AUROC, AP and BAcc where labels are known.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_option
+@engine_options
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 def score(
     paths: tuple[Path, ...],
     model: Path | None,
+    precision: str,
+    backend: str,
     labels: Path | None,
     classes: tuple[int, ...],
     csv_file: Path | None,
@@ -58,7 +61,9 @@ def score(
     from edge_runtime.evaluation import BundleScorer, write_csv, write_json
     from edge_runtime.items import load_items
 
-    detector = Detector.load(resolve_model(model), threads=threads, threshold=threshold)
+    detector = Detector.load(
+        resolve_model(model), precision=precision, backend=backend, threads=threads, threshold=threshold
+    )
     items = load_items(paths, detector.bundle, labels, classes)
     evaluation = score_with_progress(BundleScorer(detector), items, heatmaps)
     for line in evaluation.lines(top):

@@ -5,5 +5,16 @@ A backend that is named and is not the one that really runs is an error: engines
 
 from edge_runtime.backends.contract import DETECTOR_OUTPUTS, Backend, RawOutputs
 from edge_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu, onnx_session, run_session
+from edge_runtime.backends.selection import BACKENDS, open_backend, present_backends
 
-__all__ = ["DETECTOR_OUTPUTS", "Backend", "OnnxRuntimeCpu", "RawOutputs", "onnx_session", "run_session"]
+__all__ = [
+    "BACKENDS",
+    "DETECTOR_OUTPUTS",
+    "Backend",
+    "OnnxRuntimeCpu",
+    "RawOutputs",
+    "onnx_session",
+    "open_backend",
+    "present_backends",
+    "run_session",
+]

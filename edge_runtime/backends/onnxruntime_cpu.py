@@ -13,7 +13,7 @@ from edge_runtime.backends.contract import RawOutputs, check_outputs
 from edge_runtime.errors import BackendError, ConfigError
 from edge_runtime.extras import require
 
-__all__ = ["OnnxRuntimeCpu", "onnx_session", "run_session"]
+__all__ = ["OnnxRuntimeCpu", "onnx_session", "run_session", "usable_cores"]
 
 CPU_PROVIDER = "CPUExecutionProvider"
 
@@ -41,7 +41,7 @@ def onnx_session(model: bytes, *, threads: int = 0) -> Any:
     ort = require("onnxruntime", extra="cpu", purpose="runs on the CPU")
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = threads or _usable_cores()
+    options.intra_op_num_threads = threads or usable_cores()
     try:
         session = ort.InferenceSession(model, options, providers=[CPU_PROVIDER])
     except Exception as error:
@@ -60,7 +60,7 @@ def run_session(session: Any, feeds: dict[str, NDArray[Any]]) -> Sequence[NDArra
     return outputs
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores this process may run on; onnxruntime's own count ignores taskset and container limits."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from edge_runtime.archive import sha256
 from edge_runtime.bundle import Bundle
-from edge_runtime.comparison import Comparison, GateReport
+from edge_runtime.comparison import Comparison
 from edge_runtime.errors import BundleError, FrameError
-from edge_runtime.golden import Golden, verify_bundle
+from edge_runtime.gate_report import GateReport
+from edge_runtime.golden import Golden
 from edge_runtime.preprocess import Preprocess
+from edge_runtime.verification import verify_bundle
 
 GRAPHS = ("decoder.onnx", "detector.onnx", "encoder.onnx")
 ROWS = [
@@ -30,6 +32,7 @@ ROWS = [
     "detector.onnx: anomaly_map",
     "encoder.onnx: latent",
     "decoder.onnx: x_hat",
+    "detector.onnx: score",
 ]
 PREPROCESS_ROW = "preprocess: network_input"
 
@@ -71,7 +74,7 @@ def with_golden(bundle: Bundle, **changes: Any) -> Bundle:
 
 def with_graph_hashes(bundle: Bundle) -> Bundle:
     """The bundle as export writes it: its golden samples name the graphs that they vouch for."""
-    return with_golden(bundle, graphs={name: sha256(bundle.files[name]) for name in GRAPHS})
+    return with_golden(bundle, hashes={name: sha256(bundle.files[name]) for name in GRAPHS})
 
 
 def with_arrays(bundle: Bundle, **arrays: Array) -> Bundle:
@@ -132,7 +135,7 @@ def test_samples_survive_their_file(bundle: Bundle) -> None:
         golden_of(bundle),
         raw_frames=raw_frames,
         raw_inputs=tuple(bundle.preprocess(frame) for frame in raw_frames),
-        graphs={"detector.onnx": sha256(b"detector"), "encoder.onnx": sha256(b"encoder")},
+        hashes={"detector.onnx": sha256(b"detector"), "encoder.onnx": sha256(b"encoder")},
     )
     read = Golden.from_npz(written.to_npz())
     np.testing.assert_array_equal(read.inputs, written.inputs)
@@ -147,7 +150,7 @@ def test_samples_survive_their_file(bundle: Bundle) -> None:
         (*written.raw_frames, *written.raw_inputs), (*read.raw_frames, *read.raw_inputs), strict=True
     ):
         np.testing.assert_array_equal(came, expected)
-    assert read.graphs == written.graphs
+    assert read.hashes == written.hashes
 
 
 def test_more_than_ten_raw_frames_keep_their_order(bundle: Bundle) -> None:
@@ -159,7 +162,7 @@ def test_more_than_ten_raw_frames_keep_their_order(bundle: Bundle) -> None:
 
 def test_samples_without_raw_frames_and_hashes_have_none(bundle: Bundle) -> None:
     read = golden_of(bundle)
-    assert (read.raw_frames, read.raw_inputs, read.graphs) == ((), (), {})
+    assert (read.raw_frames, read.raw_inputs, read.hashes) == ((), (), {})
 
 
 def test_the_codes_are_the_reference_of_detector_and_encoder(bundle: Bundle) -> None:
@@ -232,7 +235,7 @@ def test_a_bundle_agrees_with_its_samples(make_bundle: Callable[..., Bundle], pr
     assert report.passed
     assert (report.backend, report.reference, report.n_frames) == ("onnxruntime-cpu", "golden samples", 2)
     assert [item.where for item in report.comparisons] == ROWS
-    assert (report.decision_flips, report.altered_graphs) == (0, ())
+    assert (report.decision_flips, report.altered) == (0, ())
     assert report.score_rank_correlation == pytest.approx(1.0)
 
 
@@ -378,11 +381,16 @@ def test_a_raw_frame_that_does_not_fit_is_refused(bundle: Bundle) -> None:
                 "detector.onnx: neg_log_prior",
                 "detector.onnx: latent",
                 "detector.onnx: anomaly_map",
+                "detector.onnx: score",
             ],
         ),
-        ("detector.onnx", "decoder", ["detector.onnx: reconstruction_error", "detector.onnx: anomaly_map"]),
+        (
+            "detector.onnx",
+            "decoder",
+            ["detector.onnx: reconstruction_error", "detector.onnx: anomaly_map", "detector.onnx: score"],
+        ),
         ("detector.onnx", "log_norm", ["detector.onnx: neg_log_prior"]),
-        ("detector.onnx", "error_scale", ["detector.onnx: reconstruction_error"]),
+        ("detector.onnx", "error_scale", ["detector.onnx: reconstruction_error", "detector.onnx: score"]),
     ],
 )
 def test_one_perturbed_weight_fails_and_names_its_outputs_and_its_graph(
@@ -394,12 +402,12 @@ def test_one_perturbed_weight_fails_and_names_its_outputs_and_its_graph(
     )
     report = verify_bundle(broken, threads=1)
     assert failed_rows(report) == rows
-    assert report.altered_graphs == (graph,)
+    assert report.altered == (graph,)
     assert not report.passed
     lines = report.failures()
     assert [line.split(" differs")[0] for line in lines[: len(rows)]] == rows
     assert lines[len(rows)] == (
-        f"{graph} is not the graph that was exported: its SHA-256 differs from the one the golden samples vouch for"
+        f"{graph} is not what was exported: its SHA-256 differs from the one the golden samples vouch for"
     )
 
 
@@ -408,7 +416,7 @@ def test_a_perturbed_weight_fails_where_the_samples_name_no_graphs(bundle: Bundl
         with_files(bundle, decoder_onnx=perturbed(bundle.files["decoder.onnx"], "decoder")), threads=1
     )
     assert failed_rows(report) == ["decoder.onnx: x_hat"]
-    assert report.altered_graphs == ()
+    assert report.altered == ()
     assert not report.passed
 
 
@@ -418,14 +426,14 @@ def test_a_changed_graph_whose_outputs_agree_fails_by_its_hash(bundle: Bundle) -
     }
     report = verify_bundle(with_files(with_graph_hashes(bundle), **changed), threads=1)
     assert failed_rows(report) == []
-    assert report.altered_graphs == ("decoder.onnx", "encoder.onnx")
+    assert report.altered == ("decoder.onnx", "encoder.onnx")
     assert not report.passed
-    assert report.to_json()["altered_graphs"] == ["decoder.onnx", "encoder.onnx"]
+    assert report.to_json()["altered"] == ["decoder.onnx", "encoder.onnx"]
 
 
 def test_a_graph_that_the_samples_name_and_the_bundle_lacks_is_altered(bundle: Bundle) -> None:
-    report = verify_bundle(with_golden(bundle, graphs={"sharpener.onnx": sha256(b"sharpener")}), threads=1)
-    assert report.altered_graphs == ("sharpener.onnx",)
+    report = verify_bundle(with_golden(bundle, hashes={"sharpener.onnx": sha256(b"sharpener")}), threads=1)
+    assert report.altered == ("sharpener.onnx",)
 
 
 def test_outputs_are_told_apart_by_name_and_not_by_order(bundle: Bundle) -> None:
@@ -526,7 +534,7 @@ def test_altered_graphs_are_listed_once_and_compared(bundle: Bundle, tmp_path: P
     opened = Bundle.open(folder, tolerate_altered_graphs=True)
     assert sorted(opened.altered_graphs) == ["decoder.onnx", "encoder.onnx"]
     report = verify_bundle(opened, threads=1)
-    assert report.altered_graphs == ("decoder.onnx", "encoder.onnx")
+    assert report.altered == ("decoder.onnx", "encoder.onnx")
     assert failed_rows(report) == ["encoder.onnx: latent"]
     assert not report.passed
 
@@ -535,7 +543,7 @@ def test_an_altered_graph_fails_where_the_samples_name_no_graphs(bundle: Bundle,
     folder = altered_folder(bundle, tmp_path / "x", detector_onnx=renamed_producer(bundle.files["detector.onnx"]))
     report = verify_bundle(Bundle.open(folder, tolerate_altered_graphs=True), threads=1)
     assert failed_rows(report) == []
-    assert report.altered_graphs == ("detector.onnx",)
+    assert report.altered == ("detector.onnx",)
     assert not report.passed
 
 

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from edge_runtime.budgets import DETECTOR_FILES
 from edge_runtime.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import DataError, GateError
-from edge_runtime.golden import Golden, verify_bundle
+from edge_runtime.golden import Golden
 from edge_runtime.prior import FullNormal
-from export import bundling
-from export.bundling import export_bundle
+from edge_runtime.verification import verify_bundle
+from export import precisions
+from export.bundling import Export, ExportRequest, export_bundle
 from export.parity import torch_outputs
 from tests.export.conftest import RUNS
 from train.autoencoder import EXPOSURE
@@ -26,22 +28,30 @@ from train.run_folder import RunFolder, TrainedRun
 from train.session import train
 from train.settings import Schedule, TrainSettings
 
+FP32 = ExportRequest(precisions=("fp32",))
+
 
 @pytest.mark.parametrize("name", RUNS)
-def test_a_run_becomes_a_bundle_that_verifies_itself(run_paths: dict[str, Path], tmp_path: Path, name: str) -> None:
-    export = export_bundle(run_paths[name], tmp_path / "model.aae")
-    bundle = Bundle.open(tmp_path / "model.aae")
+def test_a_run_becomes_a_bundle_that_verifies_itself(exports: dict[str, Export], name: str) -> None:
+    export = exports[name]
+    bundle = Bundle.open(export.bundle.path)
     assert bundle.digest == export.bundle.digest
-    assert set(bundle.files) == {"detector.onnx", "encoder.onnx", "decoder.onnx", "prior.npz", "golden.npz"}
-    report = verify_bundle(bundle)
-    assert report.passed, report.failures()
-    assert "preprocess: network_input" in [item.where for item in report.comparisons]
+    assert {"fp32", "fp16"} <= set(bundle.precisions), export.refused
+    # 48 images are few to learn INT8 ranges from: it is there, or there is a reason why not.
+    assert ("int8" in bundle.precisions) != ("int8" in export.refused)
+    graphs = {DETECTOR_FILES[precision] for precision in bundle.precisions}
+    assert set(bundle.files) == graphs | {"encoder.onnx", "decoder.onnx", "prior.npz", "golden.npz"}
+    for precision in bundle.precisions:
+        report = verify_bundle(bundle, precision=precision)
+        assert report.passed, report.failures()
+        assert "preprocess: network_input" in [item.where for item in report.comparisons]
 
 
-def test_a_robust_bundle_holds_its_fitted_prior_and_one_threshold(run_paths: dict[str, Path], tmp_path: Path) -> None:
+def test_a_robust_bundle_holds_its_fitted_prior_and_one_threshold(
+    run_paths: dict[str, Path], exports: dict[str, Export]
+) -> None:
     run = RunFolder(run_paths["hog"]).load()
-    export_bundle(run_paths["hog"], tmp_path / "model.aae")
-    bundle = Bundle.open(tmp_path / "model.aae")
+    bundle = exports["hog"].bundle
     assert bundle.manifest["prior"] == {"kind": "full_normal", "dim": 6, "file": "prior.npz"}
     assert isinstance(bundle.prior, FullNormal)
     np.testing.assert_array_equal(bundle.prior.mean, run.prior.mean)
@@ -60,32 +70,39 @@ def test_what_a_person_rejected_reaches_the_bundle(tmp_path: Path) -> None:
         network="hog", refine="robust", latent_dim=4, schedule=Schedule(train=1, refine=1), batch_size=16
     )
     train(data, settings, tmp_path / "run", announce=False)
-    export_bundle(tmp_path / "run", tmp_path / "model.aae")
+    export_bundle(tmp_path / "run", tmp_path / "model.aae", FP32)
     bundle = Bundle.open(tmp_path / "model.aae")
     assert EXPOSURE in bundle.manifest["decision"]["terms"]
     assert verify_bundle(bundle).passed
 
 
 def test_the_same_run_gives_the_same_bytes(run_paths: dict[str, Path], tmp_path: Path) -> None:
-    export_bundle(run_paths["conv"], tmp_path / "a.aae")
-    export_bundle(run_paths["conv"], tmp_path / "b.aae")
+    export_bundle(run_paths["conv"], tmp_path / "a.aae", FP32)
+    export_bundle(run_paths["conv"], tmp_path / "b.aae", FP32)
     assert (tmp_path / "a.aae").read_bytes() == (tmp_path / "b.aae").read_bytes()
 
 
-def test_the_manifest_holds_provenance_and_parity_but_no_path(run_paths: dict[str, Path], tmp_path: Path) -> None:
-    manifest = export_bundle(run_paths["mlp"], tmp_path / "model.aae").bundle.manifest
+def test_the_manifest_holds_provenance_and_parity_but_no_path(
+    run_paths: dict[str, Path], exports: dict[str, Export]
+) -> None:
+    manifest = exports["mlp"].bundle.manifest
     assert manifest["model"]["network"] == "mlp"
     assert manifest["model"]["parameters"] == 2 * 1000 * 1000 + 144 * 2000 + 2 * 2000 + 144 + 2 + 4 * 1000 + 4 * 1000
     assert manifest["training"]["n_images"] == 48
     assert manifest["training"]["data"]["path"] == "mlp"
-    assert [report["passed"] for report in manifest["parity"]["fp32"]["reports"]] == [True, True]
-    assert str(tmp_path.parent) not in json.dumps(dict(manifest))
+    fp32 = [report for report in manifest["parity"]["fp32"]["reports"] if report["backend"] == "onnxruntime-cpu"]
+    assert [report["passed"] for report in fp32] == [True, True]
+    assert set(manifest["parity"]) == {"fp32", "fp16", "int8"}
+    images = manifest["parity"]["int8"]["calibration_images"]
+    assert images["n"] == 24  # every other one of 48
+    assert len(images["sha256"]) == 64
+    assert str(run_paths["mlp"].parent) not in json.dumps(dict(manifest))
 
 
 def test_golden_samples_hold_images_on_both_sides_of_the_threshold(
-    run_paths: dict[str, Path], runs: dict[str, TrainedRun], tmp_path: Path
+    exports: dict[str, Export], runs: dict[str, TrainedRun]
 ) -> None:
-    bundle = export_bundle(run_paths["conv"], tmp_path / "model.aae").bundle
+    bundle = exports["conv"].bundle
     golden = Golden.from_npz(bundle.files["golden.npz"])
     flagged = bundle.decision.is_anomalous(bundle.decision.score(golden.outputs.criteria))
     assert flagged.any()
@@ -101,34 +118,33 @@ def test_a_failing_gate_writes_nothing_and_keeps_the_older_bundle(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "model.aae"
-    export_bundle(run_paths["mlp"], out)
+    export_bundle(run_paths["mlp"], out, FP32)
     before = out.read_bytes()
     broken = {**graphs["mlp"], "decoder.onnx": perturb(graphs["mlp"]["decoder.onnx"], "", 0.5)}
-    monkeypatch.setattr(bundling, "export_graphs", lambda *arguments: dict(broken))
+    monkeypatch.setattr(precisions, "export_graphs", lambda *arguments, **options: dict(broken))
     with pytest.raises(GateError, match=r"decoder\.onnx: x_hat differs from PyTorch float32") as caught:
-        export_bundle(run_paths["mlp"], out)
+        export_bundle(run_paths["mlp"], out, FP32)
     assert caught.value.exit_code == 3
     assert out.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["model.aae"]
 
 
-def test_a_weight_that_no_sample_wakes_is_still_noticed(run_paths: dict[str, Path], tmp_path: Path) -> None:
-    bundle = export_bundle(run_paths["mlp"], tmp_path / "model.aae").bundle
+def test_a_weight_that_no_sample_wakes_is_still_noticed(exports: dict[str, Export], tmp_path: Path) -> None:
+    bundle = exports["mlp"].bundle
     # The criteria entry is metadata: it changes the file and no output.
     changed = bundle.files["decoder.onnx"].replace(b"neg_log_prior", b"neg_log_priox")
     assert changed != bundle.files["decoder.onnx"]
     rehashed = Bundle.from_parts(bundle.manifest, {**bundle.files, "decoder.onnx": changed}, tmp_path / "x.aae")
     report = verify_bundle(rehashed)
     assert all(item.passed for item in report.comparisons)
-    assert report.altered_graphs == ("decoder.onnx",)
+    assert report.altered == ("decoder.onnx",)
     assert not report.passed
 
 
 def test_the_detector_of_the_bundle_scores_like_the_trained_network(
-    run_paths: dict[str, Path], runs: dict[str, TrainedRun], tmp_path: Path
+    exports: dict[str, Export], runs: dict[str, TrainedRun]
 ) -> None:
-    export_bundle(run_paths["conv-colour"], tmp_path / "model.aae")
-    detector = Detector.load(tmp_path / "model.aae", threads=1)
+    detector = Detector.load(exports["conv-colour"].bundle.path, threads=1)
     run = runs["conv-colour"]
     expected = run.decision.score(torch_outputs(run, run.sample_inputs, torch.float32).criteria)
     came = [detector.score(frame).score for frame in run.sample_inputs]

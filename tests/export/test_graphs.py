@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from edge_runtime.backends import onnx_session, run_session
+from edge_runtime.prior import NormalMixture
 from edge_runtime.score import CRITERIA
 from export.graphs import OPSET, DetectorGraph, ExportError, _check, graph_facts
-from tests.export.conftest import RUNS
+from tests.export.conftest import RUNS, rtx_engine_bytes
 from train.run_folder import TrainedRun
 
 Graphs = dict[str, dict[str, bytes]]
-GRAPH_NAMES = ("encoder.onnx", "decoder.onnx", "detector.onnx")
+GRAPH_NAMES = ("encoder.onnx", "decoder.onnx", "detector.onnx", "detector-batch.onnx", "detector-fp16.onnx")
+DETECTORS = ("detector.onnx", "detector-batch.onnx", "detector-fp16.onnx")
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -27,8 +29,9 @@ def test_the_written_opset_is_18_and_weights_are_inside(graphs: Graphs, name: st
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_detector_takes_uint8_frames_and_casts_first(graphs: Graphs, name: str) -> None:
-    model = onnx.load_from_string(graphs[name]["detector.onnx"])
+@pytest.mark.parametrize("graph", DETECTORS)
+def test_the_detector_takes_uint8_frames_and_casts_first(graphs: Graphs, name: str, graph: str) -> None:
+    model = onnx.load_from_string(graphs[name][graph])
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert model.graph.node[0].op_type == "Cast"
     assert list(model.graph.node[0].input) == ["frame"]
@@ -53,7 +56,10 @@ def test_facts_name_inputs_and_outputs_with_shapes(graphs: Graphs) -> None:
 def test_a_graph_carries_criteria_names_and_no_path_of_the_exporting_machine(graphs: Graphs, graph: str) -> None:
     content = graphs["mlp"][graph]
     model = onnx.load_from_string(content)
-    assert {entry.key: entry.value for entry in model.metadata_props}["criteria"] == ",".join(CRITERIA)
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert properties["criteria"] == ",".join(CRITERIA)
+    assert properties["schema_version"] == "1"
+    assert len(properties["model_id"]) == 16
     assert b".py" not in content
     assert b"/train/" not in content
 
@@ -83,15 +89,19 @@ def test_score_is_the_same_in_numpy_torch_and_onnx(graphs: Graphs, runs: dict[st
     # The reference by hand, in float64, from the code alone.
     x = frame.transpose(0, 3, 1, 2).astype(np.float64) / 255.0
     error = np.sqrt(((x - x_hat) ** 2).sum())
-    if name == "conv-robust":
+    if name == "conv-mixture":
+        assert isinstance(run.prior, NormalMixture)
+        expected = run.prior.neg_log_density(latent.astype(np.float64))[0]
+    elif name == "conv-robust":
         mean, whitening = (array.astype(np.float64) for array in (run.prior.mean, run.prior.whitening))
         white = (latent - mean) @ whitening
         volume = np.log(abs(np.linalg.det(whitening)))
     else:
         white, volume = latent.astype(np.float64), 0.0
-    neg_log_prior = 0.5 * (white**2).sum() + 0.5 * latent.shape[1] * np.log(2 * np.pi) - volume
-    np.testing.assert_allclose(onnx_criteria[0], [error, neg_log_prior], rtol=1e-4)
-    np.testing.assert_allclose(torch_criteria.numpy()[0], [error, neg_log_prior], rtol=1e-4)
+    if name != "conv-mixture":
+        expected = 0.5 * (white**2).sum() + 0.5 * latent.shape[1] * np.log(2 * np.pi) - volume
+    np.testing.assert_allclose(onnx_criteria[0], [error, expected], rtol=1e-4)
+    np.testing.assert_allclose(torch_criteria.numpy()[0], [error, expected], rtol=1e-4)
     np.testing.assert_allclose(anomaly_map[0], ((x - x_hat) ** 2)[0].mean(axis=0), atol=1e-5)
 
 
@@ -134,21 +144,14 @@ def test_another_opset_than_asked_for_is_refused(graphs: Graphs) -> None:
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("graph", GRAPH_NAMES)
 def test_tensorrt_rtx_parses_and_builds_the_graph(graphs: Graphs, name: str, graph: str) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has wheels for x86-64 Linux and Windows alone")
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    # The flag's value differs between TensorRT flavours, hence its name and not a number.
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, logger)
-    parsed = parser.parse(graphs[name][graph])
-    assert parsed, [parser.get_error(index).desc() for index in range(parser.num_errors)]
-    config = builder.create_builder_config()
-    graph_input = network.get_input(0)
-    shape = tuple(graph_input.shape)
-    if -1 in shape:
-        profile = builder.create_optimization_profile()
-        profile.set_shape(graph_input.name, (1, *shape[1:]), (1, *shape[1:]), (16, *shape[1:]))
-        config.add_optimization_profile(profile)
-    engine = builder.build_serialized_network(network, config)
-    assert engine is not None
-    assert engine.nbytes > 1000
+    assert rtx_engine_bytes(graphs[name][graph]) > 1000
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_batch_gives_what_single_frames_give(graphs: Graphs, runs: dict[str, TrainedRun], name: str) -> None:
+    frames = runs[name].sample_inputs[:3]
+    together = run_session(onnx_session(graphs[name]["detector-batch.onnx"]), {"frame": frames})
+    alone = onnx_session(graphs[name]["detector.onnx"])
+    for index, frame in enumerate(frames):
+        for output, expected in zip(together, run_session(alone, {"frame": frame[None]}), strict=True):
+            np.testing.assert_allclose(output[index], expected[0], rtol=1e-4, atol=5e-4)

@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from edge_runtime.comparison import compare_outputs
 from edge_runtime.errors import BundleError, GateError
+from edge_runtime.gate_report import GateReport, compare_outputs
 from edge_runtime.score import CRITERIA, Limit, UnionRule
-from export.parity import check_same_network, gate, gate_frames, parity_json, require_passed, torch_outputs
+from export.frames import GateFrames, sample_frames
+from export.parity import Reference, check_same_network, evidence, require_passed, torch_outputs
 from tests.export.conftest import RUNS
 from train.run_folder import TrainedRun
 
 Graphs = dict[str, dict[str, bytes]]
+
+
+def reports_of(run: TrainedRun, files: dict[str, bytes], frames: GateFrames | None = None) -> list[GateReport]:
+    return [check.report for check in Reference(run, frames or sample_frames(run)).check(files, run.decision)]
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -24,13 +29,13 @@ def test_exported_graphs_pass_against_float32_and_float64(
     graphs: Graphs, runs: dict[str, TrainedRun], name: str
 ) -> None:
     run = runs[name]
-    reports = gate(run, graphs[name], run.decision, gate_frames(run.sample_inputs))
+    reports = reports_of(run, graphs[name])
     assert [report.reference for report in reports] == ["PyTorch float32", "PyTorch float64"]
     for report in reports:
         assert report.failures() == []
         assert report.decision_flips == 0
         assert report.n_frames == len(run.sample_inputs) + 8
-        assert len(report.comparisons) == 4 + len(runs[name].autoencoder.criteria)
+        assert len(report.comparisons) == 5 + len(runs[name].autoencoder.criteria)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -39,9 +44,9 @@ def test_one_perturbed_decoder_weight_fails_and_is_named(
 ) -> None:
     run = runs[name]
     broken = {**graphs[name], "decoder.onnx": perturb(graphs[name]["decoder.onnx"], "", 0.5)}
-    reports = gate(run, broken, run.decision, gate_frames(run.sample_inputs))
+    reports = reports_of(run, broken)
     assert [item.where for item in reports[0].comparisons if not item.passed] == ["decoder.onnx: x_hat"]
-    with pytest.raises(GateError, match=r"the export failed the parity gate: decoder\.onnx: x_hat differs"):
+    with pytest.raises(GateError, match=r"the export failed the parity gate: fp32: decoder\.onnx: x_hat differs"):
         require_passed(reports, subject="the export")
 
 
@@ -51,7 +56,9 @@ def test_a_perturbed_encoder_inside_the_detector_shows_in_all_its_outputs(
     run = runs["conv"]
     broken = {**graphs["conv"], "detector.onnx": perturb(graphs["conv"]["detector.onnx"], ".encoder.", 0.5)}
     failed = {
-        item.where for item in gate(run, broken, run.decision, run.sample_inputs)[0].comparisons if not item.passed
+        item.where
+        for item in reports_of(run, broken, GateFrames.of(run.sample_inputs))[0].comparisons
+        if not item.passed
     }
     assert "detector.onnx: latent" in failed
     assert "detector.onnx: neg_log_prior" in failed
@@ -87,17 +94,6 @@ def test_outputs_that_are_not_finite_fail(runs: dict[str, TrainedRun], value: fl
     assert report.to_json()["outputs"]["detector.onnx: neg_log_prior"]["max"] is None
 
 
-def test_gate_frames_add_hostile_frames_to_the_samples() -> None:
-    frames = gate_frames(np.full((2, 4, 6, 3), 9, dtype=np.uint8))
-    assert frames.shape == (10, 4, 6, 3)
-    assert frames.dtype == np.uint8
-    assert (frames[:2] == 9).all()
-    assert [int(frame.min()) for frame in frames[2:5]] == [0, 255, 128]
-    assert [int(frame.max()) for frame in frames[2:5]] == [0, 255, 128]
-    assert set(np.unique(frames[5])) == {0, 255}
-    assert len({frame.tobytes() for frame in frames[6:]}) == 4
-
-
 def test_float64_reference_is_computed_in_float64(runs: dict[str, TrainedRun]) -> None:
     outputs = torch_outputs(runs["mlp"], runs["mlp"].sample_inputs, torch.float64)
     assert outputs.criteria.dtype == np.float64
@@ -111,7 +107,8 @@ def test_a_run_of_another_network_is_refused_with_both_shapes(runs: dict[str, Tr
 
 def test_evidence_names_versions_and_machine(graphs: Graphs, runs: dict[str, TrainedRun]) -> None:
     run = runs["mlp"]
-    evidence = parity_json(gate(run, graphs["mlp"], run.decision, run.sample_inputs))
-    assert evidence["versions"]["torch"] == torch.__version__
-    assert set(evidence["machine"]) == {"system", "architecture", "python"}
-    assert [report["passed"] for report in evidence["reports"]] == [True, True]
+    found = evidence(reports_of(run, graphs["mlp"]))
+    assert found["versions"]["torch"] == torch.__version__
+    assert set(found["machine"]) == {"system", "architecture", "python"}
+    assert [report["passed"] for report in found["reports"]] == [True, True]
+    assert (found["passed"], found["failures"]) == (True, [])

@@ -1,0 +1,218 @@
+"""`edge-aae verify`: the parity gate again, on this machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_aae.commands.options import PERCENT, resolve_model
+from edge_runtime.errors import BackendError, GateError
+from edge_runtime.extras import require
+
+if TYPE_CHECKING:
+    from edge_runtime.budgets import Budget
+    from edge_runtime.bundle import Bundle
+    from edge_runtime.gate_report import Check, GateReport
+
+    BudgetOf = Callable[[str, str], Budget]
+
+__all__ = ["print_report", "verify"]
+
+logger = logging.getLogger(__name__)
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command(short_help="Run the parity gate again, on this machine.")
+@click.argument("bundle", required=False, type=FILE)
+@click.option(
+    "--against",
+    type=FILE,
+    help="Run folder: compare with PyTorch on it. Without, with the golden samples in the bundle (no torch needed).",
+)
+@click.option("--frames", type=FILE, multiple=True, help="With --against: compare on these images too.")
+@click.option("--precision", "precisions", multiple=True, help="fp32, fp16 or int8.  [default: all in the bundle]")
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    help="onnxruntime-cpu, openvino or openvino-bf16.  [default: all that are installed, in FP32]",
+)
+@click.option("--atol", type=float, help="Tighten every output's absolute tolerance to this.")
+@click.option("--rtol", type=float, help="Tighten every output's relative tolerance to this.")
+@click.option("--max-flips", type=PERCENT, help="Tighten the share of decisions that may flip.")
+@click.option("--threads", type=int, default=0, help="0 uses every core.")
+@click.option("--details", is_flag=True, help="Print every output's errors, not those alone that differ.")
+@click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
+@click.option(
+    "--worst",
+    type=FILE,
+    default=Path("parity-failure"),
+    show_default=True,
+    help="Folder for the worst frame of each check that fails: input, both maps, difference.",
+)
+def verify(
+    bundle: Path | None,
+    against: Path | None,
+    frames: tuple[Path, ...],
+    precisions: tuple[str, ...],
+    backends: tuple[str, ...],
+    atol: float | None,
+    rtol: float | None,
+    max_flips: float | None,
+    threads: int,
+    details: bool,
+    as_json: bool,
+    worst: Path,
+) -> None:
+    """Run the parity gate on BUNDLE (default: as for run); exit 3 where an output differs, naming it."""
+    from edge_runtime.budgets import budget_of
+    from edge_runtime.bundle import Bundle
+
+    if frames and against is None:
+        raise click.UsageError("--frames needs --against RUN: without PyTorch only golden samples have a reference")
+    opened = Bundle.open(resolve_model(bundle), tolerate_altered_graphs=True)
+    engines = Engines(opened, precisions, backends, threads)
+
+    def budget(precision: str, backend: str) -> Budget:
+        return budget_of(precision, backend).tightened(atol=atol, rtol=rtol, max_flips=max_flips)
+
+    checks = list(engines.against_golden(budget))
+    failures: list[str] = []
+    if against is not None:
+        found, failures = engines.against_run(against, frames, budget)
+        checks += found
+    reports = [check.report for check in checks]
+    failures += [f"{report.title}: {line}" for report in reports for line in report.failures()]
+    if as_json:
+        content = {
+            "bundle": str(opened.path),
+            "passed": not failures,
+            "failures": failures,
+            "reports": [report.to_json() for report in reports],
+        }
+        click.echo(json.dumps(content, indent=2))
+    else:
+        for report in reports:
+            print_report(report, details=details)
+    if failures:
+        _keep_worst(checks, worst)
+        raise GateError(f"{opened.path} failed the parity gate: " + "; ".join(dict.fromkeys(failures)))
+    if not as_json:
+        click.echo(f"{opened.path}: passed")
+
+
+class Engines:
+    """The precisions and backends to check a bundle with: those named, else all that are at hand."""
+
+    def __init__(self, bundle: Bundle, precisions: Sequence[str], backends: Sequence[str], threads: int) -> None:
+        from edge_runtime.backends import present_backends
+
+        self.bundle = bundle
+        self.precisions = precisions or bundle.precisions
+        self.named = bool(backends)
+        self.backends = backends or present_backends()
+        self.threads = threads
+        for precision in self.precisions:
+            bundle.detector(precision)  # an unknown or missing one is said before anything runs
+
+    def against_golden(self, budget: BudgetOf) -> Iterator[Check]:
+        """Against the bundle's golden samples."""
+        from edge_runtime.verification import check_bundle
+
+        for precision, backend in self._pairs():
+            try:
+                yield check_bundle(
+                    self.bundle,
+                    precision=precision,
+                    backend=backend,
+                    threads=self.threads,
+                    budget=budget(precision, backend),
+                )
+            except BackendError as error:
+                self._left_out(precision, backend, error)
+
+    def against_run(self, run_path: Path, images: Sequence[Path], budget: BudgetOf) -> tuple[list[Check], list[str]]:
+        """Against PyTorch on a run folder; and what the files alone tell, by name."""
+        require("torch", extra="train", purpose="comparisons with PyTorch")
+        require("onnx", extra="export", purpose="comparisons with PyTorch")
+        from edge_runtime.items import load_items
+        from export.frames import frames_of_items, sample_frames
+        from export.parity import Reference, check_files, check_same_network
+        from train.run_folder import RunFolder
+
+        run = RunFolder(run_path).load()
+        check_same_network(run, self.bundle.preprocess.input_shape, self.bundle.prior.dim)
+        frames = sample_frames(run)
+        if images:
+            frames = frames.joined(frames_of_items(load_items(list(images), self.bundle), run.config.preprocess))
+        reference = Reference(run, frames)
+        checks: list[Check] = []
+        for precision, backend in self._pairs():
+            try:
+                checks += reference.check(
+                    self.bundle.files,
+                    self.bundle.decision,
+                    precision=precision,
+                    backend=backend,
+                    threads=self.threads,
+                    budget=budget(precision, backend),
+                )
+            except BackendError as error:
+                self._left_out(precision, backend, error)
+        return checks, check_files(run, self.bundle)
+
+    def _pairs(self) -> Iterator[tuple[str, str]]:
+        return ((precision, backend) for precision in self.precisions for backend in self.backends)
+
+    def _left_out(self, precision: str, backend: str, error: BackendError) -> None:
+        """A backend that nobody named and that cannot run a graph is left out, and said; onnxruntime must run all."""
+        from edge_runtime.verification import DEFAULT_BACKEND
+
+        if self.named or backend == DEFAULT_BACKEND:
+            raise error
+        logger.warning("%s through %s was not checked: %s", precision, backend, error)
+
+
+def print_report(report: GateReport, *, details: bool = False) -> None:
+    """The gate's verdict for one check in a line; every output's errors below it where it failed or details are on."""
+    separation = "" if report.auroc is None else f", AUROC {report.auroc[0]:.4f} -> {report.auroc[1]:.4f}"
+    flips = f"{report.decision_flips} flips"
+    if report.budget.band and report.decision_flips:
+        flips += f" ({report.flips_beyond_band} further than {report.budget.band:.1%} from the threshold)"
+    scores = next((item for item in report.comparisons if item.where.endswith(": score")), None)
+    error = "" if scores is None else f", score error {scores.max_error:.1e} (mean {scores.mean_error:.1e})"
+    click.echo(
+        f"{report.title}: {'passed' if report.passed else 'FAILED'} on {report.n_frames} frames, {flips}{error}, "
+        f"rank correlation {report.score_rank_correlation:.6f}{separation}"
+    )
+    for name in report.altered:
+        click.echo(f"  {name:<44} not what was exported (SHA-256)  DIFFERS")
+    for item in report.comparisons:
+        if details or not item.passed:
+            tolerance = item.tolerance
+            allowed = "anything" if math.isinf(tolerance.atol) else f"{tolerance.atol:g} + {tolerance.rtol:g} |ref|"
+            click.echo(
+                f"  {item.where:<44} max {item.max_error:.1e}  p99 {item.p99_error:.1e}  mean {item.mean_error:.1e}  "
+                f"allowed {allowed}  {'ok' if item.passed else 'DIFFERS'}"
+            )
+
+
+def _keep_worst(checks: Sequence[Check], folder: Path) -> None:
+    from edge_runtime.errors import MissingExtraError
+    from edge_runtime.worst_frame import save_worst_frame
+
+    for check in checks:
+        if not check.report.passed:
+            try:
+                written = save_worst_frame(check, folder)
+            except MissingExtraError as error:
+                logger.warning("the worst frame was not drawn: %s", error)
+            else:
+                logger.warning("worst frame of %s: %s", check.report.title, written[-1])

@@ -1,0 +1,172 @@
+"""Verification without torch: a bundle's graphs, and this machine's preprocessing, against its golden samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.backends import DETECTOR_OUTPUTS, Backend, onnx_session, open_backend, run_session
+from edge_runtime.budgets import Budget, Tolerance, budget_of, detector_file
+from edge_runtime.bundle import Bundle
+from edge_runtime.comparison import Comparison, Outputs, compare
+from edge_runtime.errors import BundleError
+from edge_runtime.gate_report import Check, GateReport, compare_outputs
+from edge_runtime.golden import Golden, hashes_of
+from edge_runtime.preprocess import Frame, Preprocess
+from edge_runtime.self_reference import MASK
+
+__all__ = [
+    "DEFAULT_BACKEND",
+    "check_bundle",
+    "compare_preprocessing",
+    "detector_outputs",
+    "run_graphs",
+    "verify_bundle",
+]
+
+DEFAULT_BACKEND = "onnxruntime-cpu"
+
+PREPROCESSING: Mapping[str, Tolerance] = {
+    # Grey levels: area interpolation rounds differently in OpenCV's vectorised paths.
+    "network_input": Tolerance(atol=1.0, rtol=0.0),
+    # Integer arithmetic on the same grey levels.
+    "self_reference": Tolerance(atol=0.0, rtol=0.0),
+}
+
+RESIZED_CHANNELS = (0, MASK)
+"""Of self-referenced inputs: grey and the valid mask, which follow from resizing alone."""
+
+
+def detector_outputs(backend: Backend, inputs: NDArray[np.uint8]) -> Outputs:
+    """The detector's outputs for (N, H, W, C) uint8 network inputs, one by one, for the graph's batch is 1."""
+    raw = [backend.run(frame[None]) for frame in inputs]
+    return Outputs(
+        np.concatenate([outputs.criteria for outputs in raw]),
+        np.concatenate([outputs.latent for outputs in raw]),
+        np.concatenate([outputs.anomaly_map for outputs in raw]),
+    )
+
+
+def run_graphs(
+    files: Mapping[str, bytes],
+    inputs: NDArray[np.uint8],
+    latent: NDArray[np.floating[Any]],
+    *,
+    threads: int = 0,
+) -> Outputs:
+    """All outputs of detector.onnx, encoder.onnx and decoder.onnx through onnxruntime on the CPU.
+
+    inputs: (N, H, W, C) uint8; latent: (N, D) or (N, D, h, w) codes for the decoder, the reference's, so that its
+    error is its own.
+    """
+    detector = onnx_session(files["detector.onnx"], threads=threads)
+    frames = [run_session(detector, {"frame": frame[None]}) for frame in inputs]
+    columns = [np.concatenate(column) for column in zip(*frames, strict=True)]
+    by_name = dict(zip((output.name for output in detector.get_outputs()), columns, strict=True))
+    missing = set(DETECTOR_OUTPUTS) - set(by_name)
+    if missing:
+        raise BundleError(f"detector.onnx lacks outputs {sorted(missing)}; export the bundle again")
+    x = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255.0)
+    encoder = onnx_session(files["encoder.onnx"], threads=threads)
+    decoder = onnx_session(files["decoder.onnx"], threads=threads)
+    (encoded,) = run_session(encoder, {"x": x})
+    (decoded,) = run_session(decoder, {"z": np.asarray(latent, dtype=np.float32)})
+    return Outputs(by_name["criteria"], by_name["latent"], by_name["anomaly_map"], encoded, decoded)
+
+
+def verify_bundle(
+    bundle: Bundle,
+    *,
+    precision: str = "fp32",
+    backend: str = DEFAULT_BACKEND,
+    threads: int = 0,
+    budget: Budget | None = None,
+) -> GateReport:
+    """The report of check_bundle."""
+    return check_bundle(bundle, precision=precision, backend=backend, threads=threads, budget=budget).report
+
+
+def check_bundle(
+    bundle: Bundle,
+    *,
+    precision: str = "fp32",
+    backend: str = DEFAULT_BACKEND,
+    threads: int = 0,
+    budget: Budget | None = None,
+) -> Check:
+    """One precision's detector, and this machine's preprocessing, against the bundle's golden samples.
+
+    With fp32 through onnxruntime, encoder and decoder as well. budget: the precision's own where None. Raises
+    BundleError where the bundle has no such graph, BackendError where the backend cannot run it.
+    """
+    golden = Golden.from_npz(bundle.files["golden.npz"])
+    if golden.inputs.shape[1:] != bundle.preprocess.input_shape:
+        raise BundleError(
+            f"golden inputs are {golden.inputs.shape[1:]}, the network takes {bundle.preprocess.input_shape}; "
+            "export the bundle again"
+        )
+    if precision == "fp32" and backend == DEFAULT_BACKEND:
+        actual = run_graphs(bundle.files, golden.inputs, golden.outputs.latent, threads=threads)
+    else:
+        graph = bundle.detector(precision)
+        actual = detector_outputs(open_backend(backend, graph, threads=threads), golden.inputs)
+    report = compare_outputs(
+        golden.outputs,
+        actual,
+        bundle.criteria,
+        bundle.decision,
+        backend=backend,
+        against="golden samples",
+        precision=precision,
+        graph=detector_file(precision),
+        budget=budget or budget_of(precision, backend),
+    )
+    now = hashes_of(bundle.manifest, bundle.files)
+    altered = {
+        *bundle.altered_graphs,
+        *(name for name, digest in golden.hashes.items() if now.get(name) != digest),
+    }
+    report = replace(
+        report,
+        comparisons=(*report.comparisons, *compare_preprocessing(golden, bundle.preprocess)),
+        altered=tuple(sorted(altered)),
+    )
+    return Check(report, golden.inputs, golden.outputs, actual)
+
+
+def compare_preprocessing(golden: Golden, preprocess: Preprocess) -> list[Comparison]:
+    """What this machine's preprocessing makes of the raw golden frames against what it made at export.
+
+    Frames may be resized a grey level apart, which near black is a large step of the logarithm; so derived channels
+    are made again from the reference's own grey frame, and must then be the same to the byte.
+    """
+    if not golden.raw_frames:
+        return []
+    expected = [image if image.ndim == 4 else image[None] for image in golden.raw_inputs]
+    came = [preprocess.tiles(frame) for frame in golden.raw_frames]
+    if preprocess.self_reference == "none":
+        return [_compare_tiles("network_input", expected, [tiles for tiles, _ in came])]
+    resized = [tiles[..., RESIZED_CHANNELS] for tiles in expected]
+    comparisons = [_compare_tiles("network_input", resized, [tiles[..., RESIZED_CHANNELS] for tiles, _ in came])]
+    if all(tiles.shape == reference.shape for reference, (tiles, _) in zip(expected, came, strict=True)):
+        again = [
+            preprocess.tiles_of(tiling.assemble(reference)[:, :, :1], tiling)
+            for reference, (_, tiling) in zip(expected, came, strict=True)
+        ]
+        comparisons.append(_compare_tiles("self_reference", expected, again))
+    return comparisons
+
+
+def _compare_tiles(name: str, expected: Sequence[Frame], came: Sequence[Frame]) -> Comparison:
+    """Frames' tiles as one comparison; worst_frame is a frame, not a tile."""
+    where = f"preprocess: {name}"
+    for index, (reference, tiles) in enumerate(zip(expected, came, strict=True)):
+        if reference.shape != tiles.shape:
+            return replace(compare(where, reference, tiles, PREPROCESSING[name]), worst_frame=index)
+    comparison = compare(where, np.concatenate(expected), np.concatenate(came), PREPROCESSING[name])
+    frame_of_tile = np.repeat(np.arange(len(expected)), [len(tiles) for tiles in expected])
+    return replace(comparison, worst_frame=int(frame_of_tile[comparison.worst_frame]))
