@@ -29,6 +29,7 @@ __all__ = [
     "OPSET",
     "export_graphs",
     "export_half_detector",
+    "export_module",
     "graph_facts",
     "identified",
 ]
@@ -140,6 +141,11 @@ def _precision(model: onnx.ModelProto) -> str:
         return "int8"
     halves = any(item.data_type == onnx.TensorProto.FLOAT16 for item in model.graph.initializer)
     return "fp16" if halves else "fp32"
+
+
+def export_module(module: nn.Module, example: Tensor, inputs: list[str], outputs: list[str]) -> bytes:
+    """Any module as the detector is exported, with the example's shape."""
+    return _export(module, example, inputs, outputs, None)
 
 
 def _export(
