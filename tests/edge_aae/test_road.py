@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +21,7 @@ import pytest
 from onnx import numpy_helper
 
 from edge_runtime.bundle import Bundle
+from edge_runtime.detector import Detector
 from edge_runtime.images import list_images
 from edge_runtime.records import to_line
 
@@ -105,6 +109,75 @@ def test_one_perturbed_decoder_weight_ends_verify_with_3_and_names_the_output(
     assert "decoder.onnx: x_hat differs from golden samples" in done.stderr
     assert "decoder.onnx is not what was exported" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_numpy_lines_of_the_bundle_page_give_the_detectors_score(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/bundle.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(workplace)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    expected = Detector.load("model.aae", threads=1).score_input(np.zeros((32, 32, 1), dtype=np.uint8))
+    assert names["score"] == pytest.approx(expected.score, rel=1e-6)
+
+
+def test_precision_and_backend_are_chosen_and_said(cli: Cli, workplace: Path, photos: Path) -> None:
+    full, half = (
+        cli("run", "--source", photos / "test", "--precision", precision, cwd=workplace)
+        for precision in ("fp32", "fp16")
+    )
+    assert " on onnxruntime-cpu fp16, model " in half.stderr
+    scores = [[json.loads(line)["score"] for line in done.stdout.splitlines()] for done in (full, half)]
+    np.testing.assert_allclose(scores[1], scores[0], atol=5e-3, rtol=5e-3)
+    unknown = cli("run", "--source", photos / "test", "--precision", "fp8", cwd=workplace)
+    assert unknown.returncode == 1
+    assert "precision is 'fp8', expected one of fp32, fp16, int8" in unknown.stderr
+    other = cli("score", photos / "test", "--backend", "tpu", cwd=workplace)
+    assert other.returncode == 1
+    assert "--backend is tpu, expected one of onnxruntime-cpu" in other.stderr
+
+
+def test_int8_is_left_out_where_the_training_images_are_gone(
+    cli: Cli, workplace: Path, photos: Path, tmp_path: Path
+) -> None:
+    config = json.loads((workplace / "runs/latest/config.json").read_text())
+    shutil.copytree(workplace / "runs/latest", tmp_path / "run")
+    config["data"]["path"] = str(tmp_path / "gone")
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    done = cli("export", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "int8 left out: INT8 needs the training images to calibrate on: no data at" in done.stdout
+    assert Bundle.open(tmp_path / "model.aae").precisions == ("fp32", "fp16")
+    asked = cli("export", "run", "--precision", "int8", "--out", "other.aae", cwd=tmp_path)
+    assert asked.returncode == 3
+    assert "leave int8 out of --precision" in asked.stderr
+    assert not (tmp_path / "other.aae").exists()
+    lacking = cli("run", "--source", photos / "test", "--precision", "int8", cwd=tmp_path)
+    assert lacking.returncode == 1
+    assert "has no detector-int8.onnx; it holds fp32, fp16: use one of these" in lacking.stderr
+
+
+def test_a_tightened_tolerance_fails_and_a_shipped_failure_is_said(
+    cli: Cli, workplace: Path, photos: Path, tmp_path: Path
+) -> None:
+    tight = cli(
+        "verify", "model.aae", "--precision", "fp16", "--rtol", "0", "--atol", "1e-7", "--backend", "onnxruntime-cpu",
+        "--worst", tmp_path / "worst", cwd=workplace,
+    )  # fmt: skip
+    assert tight.returncode == 3
+    assert "detector-fp16.onnx: score differs from golden samples" in tight.stderr
+    assert (tmp_path / "worst/fp16-onnxruntime-cpu.png").exists()
+    opened = Bundle.open(workplace / "model.aae")
+    parity = {**opened.manifest["parity"]}
+    parity["fp16"] = {**parity["fp16"], "passed": False, "failures": ["2 of 9 decisions flip; expected none"]}
+    Bundle.from_parts({**opened.manifest, "parity": parity}, opened.files, tmp_path).write(tmp_path / "marked.aae")
+    run = cli(
+        "run", "--source", photos / "test", "--model", tmp_path / "marked.aae", "--precision", "fp16", cwd=tmp_path
+    )
+    assert run.returncode == 0
+    assert "fp16 failed the parity gate when it was exported: 2 of 9 decisions flip; expected none" in run.stderr
 
 
 def test_info_shows_network_thresholds_and_parity(cli: Cli, workplace: Path) -> None:
