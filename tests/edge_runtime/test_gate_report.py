@@ -1,0 +1,116 @@
+"""The verdict: flips beyond a band, ranks, separation, tiles of one frame; and budgets that only ever tighten."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_runtime.budgets import BUDGETS, PRECISIONS, Budget, budget_of, detector_file
+from edge_runtime.comparison import Outputs
+from edge_runtime.errors import ConfigError
+from edge_runtime.gate_report import UNKNOWN, GateReport, compare_outputs
+from edge_runtime.score import CRITERIA, Limit, UnionRule
+
+IS_ERROR = UnionRule(limits={"reconstruction_error": Limit(threshold=1.0, center=0.0)})
+"""The fused score is the first column as it is, anomalous above one."""
+
+
+def report_of(
+    expected: list[float],
+    came: list[float],
+    *,
+    budget: Budget = BUDGETS["int8"],
+    labels: list[int] | None = None,
+    groups: list[int] | None = None,
+) -> GateReport:
+    def outputs(errors: list[float]) -> Outputs:
+        n = len(errors)
+        return Outputs(np.stack([errors, np.zeros(n)], axis=1), np.zeros((n, 2)), np.zeros((n, 2, 3)))
+
+    def array(values: list[int] | None, dtype: Any) -> NDArray[Any] | None:
+        return None if values is None else np.array(values, dtype=dtype)
+
+    return compare_outputs(
+        outputs(expected),
+        outputs(came),
+        CRITERIA,
+        IS_ERROR,
+        backend="here",
+        against="there",
+        precision="int8",
+        graph="detector-int8.onnx",
+        budget=budget,
+        labels=array(labels, np.int8),
+        groups=array(groups, np.int64),
+    )
+
+
+def test_a_flip_within_the_band_is_counted_and_allowed() -> None:
+    near = report_of([0.1, 0.97, 1.04, 3.0], [0.1, 1.01, 1.02, 3.0])
+    assert (near.decision_flips, near.flips_beyond_band) == (1, 0)
+    assert near.passed
+    far = report_of([0.1, 0.9, 1.2, 3.0], [0.1, 1.01, 0.99, 3.0], budget=replace(BUDGETS["int8"], max_flips=0.25))
+    assert (far.decision_flips, far.flips_beyond_band) == (2, 2)
+    assert far.failures()[0] == "2 of 4 decisions flip further than 5.0% from the threshold; expected at most 25.0%"
+
+
+def test_a_share_of_flips_may_be_allowed() -> None:
+    scores = np.linspace(0.0, 0.5, 100).tolist()
+    budget = replace(BUDGETS["int8"], min_rank_correlation=0.0)
+    assert report_of([*scores, 1.5, 1.5], [*scores, 0.9, 0.9], budget=budget).passed
+    assert not report_of([*scores, 1.5, 1.5, 1.5], [*scores, 0.9, 0.9, 0.9], budget=budget).passed
+
+
+def test_separation_is_compared_where_both_kinds_are_known_and_one_pair_is_no_shift() -> None:
+    labels = [0, 0, 1, 1, UNKNOWN]
+    same = report_of([0.1, 0.3, 0.2, 0.4, 9.0], [0.1, 0.3, 0.2, 0.4, 0.0], labels=labels)
+    assert same.auroc == (0.75, 0.75)  # one of four pairs is the wrong way round; the unknown frame counts nothing
+    assert same.n_pairs == 4
+    budget = replace(BUDGETS["int8"], min_rank_correlation=-1.0)
+    one_pair = report_of([0.1, 0.3, 0.2, 0.4], [0.1, 0.3, 0.35, 0.4], labels=[0, 0, 1, 1], budget=budget)
+    assert one_pair.auroc == (0.75, 1.0)
+    assert one_pair.passed
+    two_pairs = report_of([0.1, 0.15, 0.2, 0.4], [0.3, 0.35, 0.2, 0.4], labels=[0, 0, 1, 1], budget=budget)
+    assert two_pairs.failures() == ["AUROC shifts from 1.0000 to 0.5000, expected a shift of at most 0.005"]
+    assert report_of([0.1, 0.2], [0.1, 0.2], labels=[0, UNKNOWN]).auroc is None
+
+
+def test_a_frame_is_as_anomalous_as_its_worst_tile() -> None:
+    report = report_of([0.2, 1.5, 0.3, 0.1], [0.2, 0.8, 0.3, 0.1], groups=[0, 0, 1, 1], labels=[1, 0])
+    assert report.n_frames == 2
+    assert report.decision_flips == 1
+    assert report.auroc == (1.0, 1.0)
+
+
+def test_below_the_median_image_scores_may_differ() -> None:
+    report = report_of([-40.0, 0.5], [-12.0, 0.5], budget=BUDGETS["fp32"])
+    (score,) = [item for item in report.comparisons if item.where.endswith(": score")]
+    assert (score.max_error, score.passed) == (0.0, True)
+
+
+def test_budgets_tighten_and_never_loosen() -> None:
+    tight = BUDGETS["fp16"].tightened(atol=1e-3, rtol=1.0, max_flips=0.5)
+    assert tight.tolerances["score"].atol == 1e-3
+    assert tight.tolerances["score"].rtol == BUDGETS["fp16"].tolerances["score"].rtol
+    assert tight.max_flips == 0.0
+    assert BUDGETS["int8"].tightened(atol=None, rtol=None, max_flips=0.0).max_flips == 0.0
+    assert BUDGETS["int8"].tightened(atol=0.1, rtol=None, max_flips=None).tolerances["score"].atol == 0.1
+    with pytest.raises(ConfigError, match="--atol is -1, expected 0 or more"):
+        BUDGETS["fp32"].tightened(atol=-1.0, rtol=None, max_flips=None)
+
+
+def test_every_precision_has_a_budget_and_a_file() -> None:
+    assert [detector_file(name) for name in PRECISIONS] == [
+        "detector.onnx",
+        "detector-fp16.onnx",
+        "detector-int8.onnx",
+    ]
+    assert all(name in BUDGETS for name in PRECISIONS)
+    assert budget_of("fp32", "openvino-bf16") == BUDGETS["bf16"]
+    assert budget_of("fp32", "openvino") == BUDGETS["fp32"]
+    with pytest.raises(ConfigError, match="precision is 'fp8', expected one of fp32, fp16, int8"):
+        detector_file("fp8")
