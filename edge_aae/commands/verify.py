@@ -183,7 +183,7 @@ class Engines:
 def print_report(report: GateReport, *, details: bool = False) -> None:
     """The gate's verdict for one check in a line; every output's errors below it where it failed or details are on."""
     separation = "" if report.auroc is None else f", AUROC {report.auroc[0]:.4f} -> {report.auroc[1]:.4f}"
-    flips = f"{report.decision_flips} flips"
+    flips = f"{report.decision_flips} flip{'' if report.decision_flips == 1 else 's'}"
     if report.budget.band and report.decision_flips:
         flips += f" ({report.flips_beyond_band} further than {report.budget.band:.1%} from the threshold)"
     scores = next((item for item in report.comparisons if item.where.endswith(": score")), None)
