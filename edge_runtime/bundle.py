@@ -137,10 +137,14 @@ class Bundle:
             )
         return self.files[name]
 
-    def failed_gate(self, precision: str) -> list[str]:
-        """Why a precision failed the gate and was shipped all the same (--allow-failing); empty where it passed."""
-        evidence = self.manifest["parity"].get(precision, {})
-        return list(evidence.get("failures", []))
+    def failed_gate(self, precision: str, backend: str) -> list[str]:
+        """How a precision failed the gate through a backend at export; empty where it passed or was not tried."""
+        reports = self.manifest["parity"].get(precision, {}).get("reports", [])
+        return [line for report in reports if report["backend"] == backend for line in report.get("failures", [])]
+
+    def ships_failing(self, precision: str) -> bool:
+        """Whether a precision is in the bundle although it failed the gate (--allow-failing)."""
+        return not self.manifest["parity"].get(precision, {}).get("passed", True)
 
     @property
     def criteria(self) -> tuple[str, ...]:

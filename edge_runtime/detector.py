@@ -87,12 +87,18 @@ class Detector:
         """A detector on the CPU, warmed up with one run.
 
         path: an .aae bundle or its folder. precision: fp32, fp16 or int8, if the bundle has it; one that was shipped
-        although it failed the gate is said. backend: a name of edge_runtime.backends.BACKENDS. threads: 0 uses every
-        core. Raises BundleError, BackendError, ConfigError.
+        although it failed the gate is said. backend: a name of edge_runtime.backends.BACKENDS; one that failed the gate
+        at export, while the precision passed, is refused. threads: 0 uses every core. Raises BundleError, BackendError, ConfigError.
         """
         bundle = Bundle.open(Path(path))
         graph = bundle.detector(precision)
-        for failure in bundle.failed_gate(precision):
+        failures = bundle.failed_gate(precision, backend)
+        if failures and not bundle.ships_failing(precision):
+            raise BackendError(
+                f"{precision} through {backend} failed the parity gate when {path} was exported: {failures[0]}; "
+                "use another backend or precision"
+            )
+        for failure in failures:
             logger.warning("%s: %s failed the parity gate when it was exported: %s", path, precision, failure)
         detector = cls(bundle, open_backend(backend, graph, threads=threads), threshold=threshold)
         detector.score_input(np.zeros(bundle.preprocess.input_shape, dtype=np.uint8))

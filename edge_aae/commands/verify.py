@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -169,7 +170,16 @@ class Engines:
         return checks, check_files(run, self.bundle)
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
-        return ((precision, backend) for precision in self.precisions for backend in self.backends)
+        for precision, backend in itertools.product(self.precisions, self.backends):
+            if self.refused(precision, backend):
+                logger.info("%s through %s failed at export and is refused by runs: not checked", precision, backend)
+            else:
+                yield precision, backend
+
+    def refused(self, precision: str, backend: str) -> bool:
+        """Whether runs refuse the pair; then only who names the backend asks for its check."""
+        bundle = self.bundle
+        return not self.named and bool(bundle.failed_gate(precision, backend)) and not bundle.ships_failing(precision)
 
     def _left_out(self, precision: str, backend: str, error: BackendError) -> None:
         """A backend that nobody named and that cannot run a graph is left out, and said; onnxruntime must run all."""

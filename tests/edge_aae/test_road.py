@@ -171,13 +171,35 @@ def test_a_tightened_tolerance_fails_and_a_shipped_failure_is_said(
     assert (tmp_path / "worst/fp16-onnxruntime-cpu.png").exists()
     opened = Bundle.open(workplace / "model.aae")
     parity = {**opened.manifest["parity"]}
-    parity["fp16"] = {**parity["fp16"], "passed": False, "failures": ["2 of 9 decisions flip; expected none"]}
+    report = {**parity["fp16"]["reports"][0], "failures": ["2 of 9 decisions flip; expected none"]}
+    parity["fp16"] = {**parity["fp16"], "passed": False, "reports": [report]}
     Bundle.from_parts({**opened.manifest, "parity": parity}, opened.files, tmp_path).write(tmp_path / "marked.aae")
     run = cli(
         "run", "--source", photos / "test", "--model", tmp_path / "marked.aae", "--precision", "fp16", cwd=tmp_path
     )
     assert run.returncode == 0
     assert "fp16 failed the parity gate when it was exported: 2 of 9 decisions flip; expected none" in run.stderr
+
+
+def test_an_engine_that_failed_at_export_is_refused_and_not_verified_unasked(
+    cli: Cli, workplace: Path, photos: Path, tmp_path: Path
+) -> None:
+    opened = Bundle.open(workplace / "model.aae")
+    parity = {**opened.manifest["parity"]}
+    own = parity["fp16"]["reports"][0]
+    failed = {**own, "backend": "openvino", "failures": ["AUROC shifts from 0.9 to 0.5"]}
+    parity["fp16"] = {**parity["fp16"], "reports": [own, failed]}
+    Bundle.from_parts({**opened.manifest, "parity": parity}, opened.files, tmp_path).write(tmp_path / "m.aae")
+    chosen = ("--model", "m.aae", "--precision", "fp16", "--backend")
+    run = cli("run", "--source", photos / "test", *chosen, "openvino", cwd=tmp_path)
+    assert run.returncode == 1
+    assert "fp16 through openvino failed the parity gate when m.aae was exported: AUROC shifts" in run.stderr
+    assert cli("run", "--source", photos / "test", *chosen, "onnxruntime-cpu", cwd=tmp_path).returncode == 0
+    done = cli("verify", "m.aae", "--precision", "fp16", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    if "fp16 openvino" in cli("verify", workplace / "model.aae", cwd=tmp_path).stdout:
+        assert "fp16 through openvino failed at export and is refused by runs: not checked" in done.stderr
+        assert "fp16 openvino" not in done.stdout
 
 
 def test_info_shows_network_thresholds_and_parity(cli: Cli, workplace: Path) -> None:
