@@ -88,7 +88,8 @@ class Detector:
 
         path: an .aae bundle or its folder. precision: fp32, fp16 or int8, if the bundle has it; one that was shipped
         although it failed the gate is said. backend: a name of edge_runtime.backends.BACKENDS; one that failed the gate
-        at export, while the precision passed, is refused. threads: 0 uses every core. Raises BundleError, BackendError, ConfigError.
+        at export, while the precision passed, is refused. threads: 0 uses every core. Raises BundleError,
+        BackendError, ConfigError.
         """
         bundle = Bundle.open(Path(path))
         graph = bundle.detector(precision)
