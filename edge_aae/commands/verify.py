@@ -51,6 +51,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--threads", type=int, default=0, help="0 uses every core.")
 @click.option("--details", is_flag=True, help="Print every output's errors, not those alone that differ.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
+@click.option("--junit", type=FILE, help="Write the reports as JUnit XML, for CI.")
 @click.option(
     "--worst",
     type=FILE,
@@ -70,11 +71,13 @@ def verify(
     threads: int,
     details: bool,
     as_json: bool,
+    junit: Path | None,
     worst: Path,
 ) -> None:
     """Run the parity gate on BUNDLE (default: as for run); exit 3 where an output differs, naming it."""
     from edge_runtime.budgets import budget_of
     from edge_runtime.bundle import Bundle
+    from edge_runtime.junit import write_junit
 
     if frames and against is None:
         raise click.UsageError("--frames needs --against RUN: without PyTorch only golden samples have a reference")
@@ -85,12 +88,14 @@ def verify(
         return budget_of(precision, backend).tightened(atol=atol, rtol=rtol, max_flips=max_flips)
 
     checks = list(engines.against_golden(budget))
-    failures: list[str] = []
+    of_files: list[str] = []
     if against is not None:
-        found, failures = engines.against_run(against, frames, budget)
+        found, of_files = engines.against_run(against, frames, budget)
         checks += found
     reports = [check.report for check in checks]
-    failures += [f"{report.title}: {line}" for report in reports for line in report.failures()]
+    failures = [*of_files, *(f"{report.title}: {line}" for report in reports for line in report.failures())]
+    if junit is not None:
+        write_junit(junit, reports, of_files)
     if as_json:
         content = {
             "bundle": str(opened.path),
