@@ -31,7 +31,8 @@ def macs_of(autoencoder: Autoencoder, prior: Prior, preprocess: Preprocess) -> i
 def bytes_of(graph: bytes) -> dict[str, int]:
     """weight_bytes: of all constants; activation_bytes: of every other tensor of one network input, each once.
 
-    An engine that fuses layers writes fewer of them: an upper reading.
+    An engine that fuses layers writes fewer of them: an upper reading. Between QuantizeLinear and DequantizeLinear the
+    INT8 tensor counts alone.
     """
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph))
     weights = sum(
@@ -39,7 +40,19 @@ def bytes_of(graph: bytes) -> dict[str, int]:
         for item in model.graph.initializer
     )
     values = {value.name: value for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)}
-    return {"weight_bytes": weights, "activation_bytes": sum(map(_bytes_of_value, values.values()))}
+    kept = [value for name, value in values.items() if name not in _float_sides(model)]
+    return {"weight_bytes": weights, "activation_bytes": sum(map(_bytes_of_value, kept))}
+
+
+def _float_sides(model: onnx.ModelProto) -> set[str]:
+    """Tensors that only lead into a QuantizeLinear or come out of a DequantizeLinear."""
+    readers: dict[str, set[str]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    outputs = {value.name for value in model.graph.output}
+    only_quantized = {name for name, kinds in readers.items() if kinds == {"QuantizeLinear"}} - outputs
+    return only_quantized | {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
 
 
 def _bytes_of_value(value: Any) -> int:

@@ -114,7 +114,7 @@ def _describe(bundle: Bundle) -> list[str]:
         "files",
     ]
     lines += [
-        f"  {name:<16} {facts['bytes']:>12,} bytes  sha256:{facts['sha256'][:16]}..."
+        f"  {name:<20} {facts['bytes']:>12,} bytes  sha256:{facts['sha256'][:16]}..."
         for name, facts in sorted(manifest["files"].items())
     ]
     for precision, evidence in manifest["parity"].items():

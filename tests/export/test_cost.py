@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from export.cost import bytes_of, macs_of
+from export.quantize import body_layers, quantized
 from train.run_folder import TrainedRun
 
 
@@ -25,3 +26,11 @@ def test_weights_are_counted_at_their_precision(
     assert half["activation_bytes"] < full["activation_bytes"] + 4000  # casts at both ends of the body
     # At least the frame, x, x_hat and four hidden layers.
     assert full["activation_bytes"] > 144 + 4 * (2 * 144 + 4 * 1000)
+
+
+def test_of_int8_the_integers_count_alone(graphs: dict[str, dict[str, bytes]], runs: dict[str, TrainedRun]) -> None:
+    graph = graphs["conv"]["detector.onnx"]
+    full = bytes_of(graph)
+    small = bytes_of(quantized(graph, runs["conv"].sample_inputs, body_layers(graph)))
+    assert small["activation_bytes"] < full["activation_bytes"]
+    assert 0.25 < small["weight_bytes"] / full["weight_bytes"] < 0.35
