@@ -142,9 +142,9 @@ def _of_photographs(photographs: list[dict[str, Any]]) -> Iterator[str]:
     shares = sorted({_share_of(result) for result in swept})
     yield "## Magnetic tile"
     yield ""
-    yield "By industrial_table.py ([industrial.md](industrial.md)), BAcc (AUROC): AE, AAE and ITSR with `--network conv`"
-    yield "on whole photographs of 128x128, `robust` with `--network patch`; the jobs' names there tell the share of their"
-    yield "default epochs. What is mixed in are defects of the kinds that are tested, taken out of the test set."
+    yield "By industrial_table.py ([industrial.md](industrial.md)), BAcc (AUROC): AE, AAE and ITSR with network `conv`"
+    yield "on whole photographs of 128x128, `robust` with `patch`; the jobs' names there tell the share of their default"
+    yield "epochs. What is mixed in are defects of the kinds that are tested, taken out of the test set."
     yield ""
     yield f"| method | {' | '.join(f'{100 * share:g} %' for share in shares)} |"
     yield "|---" * (1 + len(shares)) + "|"
