@@ -26,7 +26,7 @@ from edge_runtime.pipeline import RunSummary, run
 from edge_runtime.preprocess import Frame
 from edge_runtime.records import to_line
 from edge_runtime.sources import VideoSource
-from edge_runtime.verification import verify_bundle
+from edge_runtime.verification import DEFAULT_BACKEND, verify_bundle
 from export.bundling import Export, export_bundle
 from export.parity import require_passed
 from train.data import DataSettings
@@ -276,14 +276,18 @@ def _table(rows: list[MethodRow], n_contaminants: int) -> list[str]:
 
 
 def _facts(exported: Export, summary: RunSummary) -> list[str]:
-    report = exported.reports[0]
-    worst = max(report.comparisons, key=lambda item: item.max_error)
-    flips = sum(report.decision_flips for report in exported.reports)
+    reports = [
+        report
+        for report in exported.reports
+        if report.backend == DEFAULT_BACKEND and report.reference == "PyTorch float32"
+    ]
+    flips = ", ".join(f"{report.precision} {report.decision_flips}" for report in reports)
+    left_out = "".join(f"; {name} left out: {reason}" for name, reason in exported.refused.items())
     percentiles = summary.percentiles_ms()
     assert percentiles is not None, "the video has frames"
     return [
-        f"exported {METHODS[-1].name}: parity with PyTorch float32, largest error {worst.max_error:.1e} "
-        f"({worst.where}), {flips} decision flips",
+        f"exported {METHODS[-1].name}: decisions that flip against PyTorch float32 on {reports[0].n_frames} frames: "
+        f"{flips}{left_out}",
         "run: {} frames, {:.2f} ms a frame (p50; p95 {:.2f}, p99 {:.2f}) on this machine".format(
             summary.frames, *percentiles
         ),
