@@ -115,10 +115,14 @@ def training_frames(run: TrainedRun, data: Path | None = None) -> TrainingFrames
 
 
 def _kept(table: Path, n_images: int) -> NDArray[np.int64]:
-    with table.open(newline="") as lines:
-        rows = [int(row["index"]) for row in csv.DictReader(lines) if row["kept"] == "1"]
+    """Indices of the images that a run's table says were kept."""
+    try:
+        with table.open(newline="") as lines:
+            rows = [int(row["index"]) for row in csv.DictReader(lines) if row["kept"] == "1"]
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{table} does not tell which images were kept: {error}; train again") from error
     if rows and rows[-1] >= n_images:
-        raise DataError(f"{table} tells of more images than there are; train again")
+        raise DataError(f"{table} tells of {rows[-1] + 1} images or more, there are {n_images}; train again")
     return np.array(rows, dtype=np.int64)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError
 from export.frames import (
     GateFrames,
+    _kept,
     hostile_frames,
     straddling_frames,
     training_frames,
@@ -82,3 +83,19 @@ def test_other_images_than_those_trained_on_are_refused_with_what_to_do(
         training_frames(runs["hog"], tmp_path / "others.npz")
     with pytest.raises(DataError, match="no data at"):
         training_frames(runs["hog"], tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not tell which images were kept"),
+        ("index,name\n0,a\n", "does not tell which images were kept: 'kept'"),
+        ("index,kept\nx,1\n", "does not tell which images were kept"),
+        ("index,kept\n0,1\n9,1\n", "tells of 10 images or more, there are 8"),
+    ],
+)
+def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "refinement.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        _kept(tmp_path / "refinement.csv", 8)
