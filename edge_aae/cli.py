@@ -8,6 +8,7 @@ import sys
 import click
 
 from edge_aae.commands.demo import demo
+from edge_aae.commands.engines import build, cache
 from edge_aae.commands.evaluate import evaluate
 from edge_aae.commands.export import export, info
 from edge_aae.commands.run import run
@@ -46,7 +47,7 @@ def cli(verbose: bool, quiet: bool) -> None:
         logging.getLogger(package).setLevel(level)
 
 
-for command in (train, evaluate, export, verify, info, run, score, demo):
+for command in (train, evaluate, export, verify, info, build, cache, run, score, demo):
     cli.add_command(command)
 
 

@@ -101,7 +101,7 @@ class Detector:
             )
         for failure in failures:
             logger.warning("%s: %s failed the parity gate when it was exported: %s", path, precision, failure)
-        detector = cls(bundle, open_backend(backend, graph, threads=threads), threshold=threshold)
+        detector = cls(bundle, open_backend(backend, graph, threads=threads, precision=precision), threshold=threshold)
         detector.score_input(np.zeros(bundle.preprocess.input_shape, dtype=np.uint8))
         return detector
 

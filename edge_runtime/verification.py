@@ -113,7 +113,7 @@ def check_bundle(
         actual = run_graphs(bundle.files, golden.inputs, golden.outputs.latent, threads=threads)
     else:
         graph = bundle.detector(precision)
-        actual = detector_outputs(open_backend(backend, graph, threads=threads), golden.inputs)
+        actual = detector_outputs(open_backend(backend, graph, threads=threads, precision=precision), golden.inputs)
     report = compare_outputs(
         golden.outputs,
         actual,

@@ -67,7 +67,7 @@ class Reference:
             references = {"PyTorch float32": self.float32, "PyTorch float64": self.float64()}
         else:
             graph = files[detector_file(precision)]
-            actual = detector_outputs(open_backend(backend, graph, threads=threads), frames.inputs)
+            actual = detector_outputs(open_backend(backend, graph, threads=threads, precision=precision), frames.inputs)
             references = {"PyTorch float32": self.float32}
         for against, reference in references.items():
             report = compare_outputs(

@@ -46,7 +46,12 @@ def model_option(command: Command) -> Command:
 def engine_options(command: Command) -> Command:
     """--precision and --backend: which of the bundle's detectors runs, and through what."""
     for option in (
-        click.option("--backend", default="onnxruntime-cpu", show_default=True, help="Or openvino, openvino-bf16."),
+        click.option(
+            "--backend",
+            default="onnxruntime-cpu",
+            show_default=True,
+            help="Or openvino, openvino-bf16, tensorrt, tensorrt_rtx.",
+        ),
         click.option("--precision", default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them."),
     ):
         command = option(command)

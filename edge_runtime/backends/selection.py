@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from typing import Literal
 
 from edge_runtime.backends.contract import Backend
 from edge_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
@@ -12,39 +13,53 @@ from edge_runtime.errors import ConfigError
 __all__ = ["BACKENDS", "open_backend", "present_backends"]
 
 
-def _onnxruntime(detector_onnx: bytes, threads: int) -> Backend:
-    return OnnxRuntimeCpu(detector_onnx, threads=threads)
+Opener = Callable[[bytes, int, str], Backend]
+"""From the bytes of a detector graph, threads, and precision"""
 
 
-def _openvino(detector_onnx: bytes, threads: int) -> Backend:
-    from edge_runtime.backends.openvino import OpenVino
-
-    return OpenVino(detector_onnx, threads=threads)
+def _onnxruntime(graph: bytes, threads: int, precision: str) -> Backend:
+    return OnnxRuntimeCpu(graph, threads=threads)
 
 
-def _openvino_bf16(detector_onnx: bytes, threads: int) -> Backend:
-    from edge_runtime.backends.openvino import OpenVino
+def _openvino(execution: Literal["f32", "bf16"]) -> Opener:
+    def open_it(graph: bytes, threads: int, precision: str) -> Backend:
+        from edge_runtime.backends.openvino import OpenVino
 
-    return OpenVino(detector_onnx, threads=threads, execution="bf16")
+        return OpenVino(graph, threads=threads, execution=execution)
+
+    return open_it
 
 
-BACKENDS: dict[str, Callable[[bytes, int], Backend]] = {
+def _tensorrt(flavour: str) -> Opener:
+    def open_it(graph: bytes, threads: int, precision: str) -> Backend:
+        from edge_runtime.backends.tensorrt import open_tensorrt
+
+        return open_tensorrt(flavour, graph, precision)
+
+    return open_it
+
+
+BACKENDS: dict[str, Opener] = {
     "onnxruntime-cpu": _onnxruntime,
-    "openvino": _openvino,
-    "openvino-bf16": _openvino_bf16,
+    "openvino": _openvino("f32"),
+    "openvino-bf16": _openvino("bf16"),
+    "tensorrt": _tensorrt("tensorrt"),
+    "tensorrt_rtx": _tensorrt("tensorrt_rtx"),
 }
 
 
-def open_backend(name: str, detector_onnx: bytes, *, threads: int = 0) -> Backend:
+def open_backend(name: str, detector_onnx: bytes, *, threads: int = 0, precision: str = "fp32") -> Backend:
     """The named backend around a detector graph; raises ConfigError for an unknown name, BackendError or
     MissingExtraError where it cannot run here.
+
+    threads: of CPU backends; 0 uses every core. precision: the graph's, by which TensorRT's engines are told apart.
     """
     if name not in BACKENDS:
         raise ConfigError(f"--backend is {name}, expected one of {', '.join(BACKENDS)}")
-    return BACKENDS[name](detector_onnx, threads)
+    return BACKENDS[name](detector_onnx, threads, precision)
 
 
 def present_backends() -> list[str]:
-    """Names of the backends whose package is installed here."""
+    """Names of the CPU backends whose package is installed here; TensorRT is asked for by name."""
     has_openvino = importlib.util.find_spec("openvino") is not None
     return ["onnxruntime-cpu", *(["openvino"] if has_openvino else [])]

@@ -1,0 +1,89 @@
+"""`edge-aae build` and `edge-aae cache`: TensorRT engines, built ahead of the first run and kept."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from edge_aae.commands.options import resolve_model
+
+__all__ = ["build", "cache"]
+
+logger = logging.getLogger(__name__)
+
+MEBIBYTE = 1 << 20
+
+
+@click.command(short_help="Build a bundle's TensorRT engine into the cache.")
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--backend",
+    type=click.Choice(["tensorrt", "tensorrt_rtx"]),
+    default="tensorrt",
+    show_default=True,
+    help="tensorrt: Jetson and data centre; tensorrt_rtx: RTX desktops, builds without a GPU too.",
+)
+@click.option("--precision", default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them.")
+@click.option("--workspace", type=click.IntRange(min=1), default=512, show_default=True, help="MiB for tactics.")
+@click.option("--timing-cache/--no-timing-cache", default=True, show_default=True, help="Keep the times of tactics.")
+@click.option("--force", is_flag=True, help="Build although an engine is kept, or little memory is free.")
+def build(bundle: Path | None, backend: str, precision: str, workspace: int, timing_cache: bool, force: bool) -> None:
+    """Build the engine of BUNDLE (default: as for run) for this device, unless the cache holds it.
+
+    The cache lies in $EDGE_AAE_CACHE, or edge-aae/engines below $XDG_CACHE_HOME or ~/.cache.
+    """
+    from edge_runtime.bundle import Bundle
+    from edge_runtime.engines import BuildSettings, EngineCache, EngineKey, Flavour, build_engine, this_device
+    from edge_runtime.engines.build import check_free_memory
+
+    opened = Bundle.open(resolve_model(bundle))
+    graph = opened.detector(precision)
+    flavour, device, engines = Flavour.load(backend), this_device(), EngineCache()
+    settings = BuildSettings(workspace_bytes=workspace * MEBIBYTE)
+    key = EngineKey.of(graph, flavour, device, precision, settings)
+
+    def build_now() -> bytes:
+        if not force:
+            check_free_memory()
+        logger.info("%s builds %s of %s for %s", flavour.title, precision, opened.path, device)
+        return build_engine(flavour, graph, settings, engines.timing_file(key) if timing_cache else None)
+
+    found = engines.get(key, build_now, force=force)
+    click.echo(
+        f"{'built' if found.built else 'kept'} {found.path} ({len(found.engine) / 1e6:.1f} MB, {precision}, "
+        f"{flavour.title}, {device})"
+    )
+    if not device.is_present:
+        click.echo(f"it cannot run here: {device.missing}")
+
+
+@click.group(short_help="Show or clear the cache of TensorRT engines.")
+def cache() -> None:
+    """Show or clear the cache of TensorRT engines."""
+
+
+@cache.command("list")
+def list_engines() -> None:
+    """List the engines that are kept: size, precision, TensorRT, device, and the hash of the graph."""
+    from edge_runtime.engines import EngineCache
+
+    engines = EngineCache()
+    entries = engines.entries()
+    for entry in entries:
+        click.echo(
+            f"{entry['bytes'] / 1e6:8.1f} MB  {entry['precision']}  {entry['flavour']} {entry['version']}  "
+            f"{entry['device']}  onnx sha256:{entry['onnx_sha256'][:12]}  {entry['path']}"
+        )
+    click.echo(f"{len(entries)} engine{'' if len(entries) == 1 else 's'} in {engines.folder}")
+
+
+@cache.command("clear")
+def clear_engines() -> None:
+    """Remove every engine that is kept."""
+    from edge_runtime.engines import EngineCache
+
+    engines = EngineCache()
+    n_engines = engines.clear()
+    click.echo(f"removed {n_engines} engine{'' if n_engines == 1 else 's'} from {engines.folder}")
