@@ -12,6 +12,7 @@ from edge_runtime.backends import onnx_session, run_session
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.prior import FullNormal
 from export.graphs import DetectorGraph, export_graphs, export_half_detector
+from export.quantize import body_layers, quantized
 from tests.export.conftest import rtx_engine_bytes
 from train.patch_network import PatchNetwork
 
@@ -55,6 +56,14 @@ def test_the_detector_gives_what_pytorch_gives(
 )
 def test_tensorrt_rtx_parses_and_builds_the_graph(graphs: dict[str, bytes], graph: str) -> None:
     assert rtx_engine_bytes(graphs[graph]) > 1000
+
+
+def test_tensorrt_rtx_builds_the_int8_graph(graphs: dict[str, bytes]) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (4, 64, 96, 4)).astype(np.uint8)
+    graph = graphs["detector.onnx"]
+    layers = body_layers(graph)
+    assert len(layers) == 16, "of seventeen convolutions with weights all but the first"
+    assert rtx_engine_bytes(quantized(graph, frames, layers)) > 1000
 
 
 def test_no_graph_sorts_more_than_tensorrt_takes(graphs: dict[str, bytes]) -> None:
