@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,8 +35,8 @@ class OnnxRuntimeCpu:
         return RawOutputs(*run_session(self._session, {self._input: inputs}))
 
 
-def onnx_session(model: bytes, *, threads: int = 0) -> Any:
-    """An onnxruntime CPU session; raises BackendError where the model does not load or another provider would run."""
+def onnx_session(model: bytes, *, threads: int = 0, provider: str = CPU_PROVIDER) -> Any:
+    """An onnxruntime session; raises BackendError where the model does not load or another provider would run."""
     if threads < 0:
         raise ConfigError(f"--threads is {threads}, expected 0 (all cores) or more")
     ort = require("onnxruntime", extra="cpu", purpose="runs on the CPU")
@@ -43,11 +44,16 @@ def onnx_session(model: bytes, *, threads: int = 0) -> Any:
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or usable_cores()
     try:
-        session = ort.InferenceSession(model, options, providers=[CPU_PROVIDER])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a provider that is not there is an error below
+            session = ort.InferenceSession(model, options, providers=[provider])
     except Exception as error:
         raise BackendError(f"onnxruntime cannot load the graph: {error}; export the bundle again") from error
-    if session.get_providers()[0] != CPU_PROVIDER:
-        raise BackendError(f"asked onnxruntime for {CPU_PROVIDER}, it would run {session.get_providers()[0]}")
+    if session.get_providers()[0] != provider:
+        raise BackendError(
+            f"asked onnxruntime for {provider}, it would run {session.get_providers()[0]}; this machine or this "
+            "onnxruntime lacks what it needs"
+        )
     return session
 
 

@@ -30,6 +30,12 @@ def _openvino(execution: Literal["f32", "bf16"]) -> Opener:
     return open_it
 
 
+def _onnxruntime_cuda(graph: bytes, threads: int, precision: str) -> Backend:
+    from edge_runtime.backends.onnxruntime_cuda import OnnxRuntimeCuda
+
+    return OnnxRuntimeCuda(graph)
+
+
 def _tensorrt(flavour: str) -> Opener:
     def open_it(graph: bytes, threads: int, precision: str) -> Backend:
         from edge_runtime.backends.tensorrt import open_tensorrt
@@ -43,6 +49,7 @@ BACKENDS: dict[str, Opener] = {
     "onnxruntime-cpu": _onnxruntime,
     "openvino": _openvino("f32"),
     "openvino-bf16": _openvino("bf16"),
+    "onnxruntime-cuda": _onnxruntime_cuda,
     "tensorrt": _tensorrt("tensorrt"),
     "tensorrt_rtx": _tensorrt("tensorrt_rtx"),
 }
@@ -60,6 +67,6 @@ def open_backend(name: str, detector_onnx: bytes, *, threads: int = 0, precision
 
 
 def present_backends() -> list[str]:
-    """Names of the CPU backends whose package is installed here; TensorRT is asked for by name."""
+    """Names of the CPU backends whose package is installed here; those of GPUs are asked for by name."""
     has_openvino = importlib.util.find_spec("openvino") is not None
     return ["onnxruntime-cpu", *(["openvino"] if has_openvino else [])]

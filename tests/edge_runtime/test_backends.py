@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edge_runtime.backends import OnnxRuntimeCpu, onnx_session
+from edge_runtime.backends import OnnxRuntimeCpu, onnx_session, onnxruntime_cuda, open_backend
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BackendError, ConfigError, MissingExtraError
 
@@ -92,3 +92,28 @@ def test_the_graph_starts_with_the_cast_that_tensorrt_needs(make_detector_onnx: 
     assert model.graph.node[0].op_type == "Cast"
     assert model.opset_import[0].version == 18
     assert model.ir_version == 10
+
+
+def test_cuda_where_there_is_none_is_an_error_and_not_the_cpu(bundle: Bundle) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime may have a GPU")
+    with pytest.raises(BackendError, match="asked onnxruntime for CUDAExecutionProvider, it would run CPUExecution"):
+        open_backend("onnxruntime-cuda", bundle.files["detector.onnx"])
+
+
+def test_cuda_runs_once_before_it_is_trusted(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = onnx_session(bundle.files["detector.onnx"])
+    monkeypatch.setattr(onnxruntime_cuda, "onnx_session", lambda graph, provider: session)
+    inputs = np.full((1, 8, 8, 1), 9, dtype=np.uint8)
+    expected = OnnxRuntimeCpu(bundle.files["detector.onnx"]).run(inputs)
+    np.testing.assert_array_equal(onnxruntime_cuda.OnnxRuntimeCuda(b"").run(inputs).criteria, expected.criteria)
+    fails = BackendError("onnxruntime failed: no kernel image is available")
+
+    def refuse(*arguments: object) -> None:
+        raise fails
+
+    monkeypatch.setattr(onnxruntime_cuda, "run_session", refuse)
+    with pytest.raises(BackendError, match="no kernel image"):
+        onnxruntime_cuda.OnnxRuntimeCuda(b"")
