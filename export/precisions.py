@@ -16,6 +16,7 @@ from edge_runtime.budgets import PRECISIONS, PrecisionName, detector_file
 from edge_runtime.errors import BackendError, DataError, GateError
 from edge_runtime.gate_report import Check, GateReport
 from edge_runtime.verification import DEFAULT_BACKEND, detector_outputs
+from edge_runtime.worst_frame import save_worst_frame
 from export.frames import (
     GateFrames,
     TrainingFrames,
@@ -46,6 +47,8 @@ class ExportRequest:
     """The largest batch of an additional detector-batch.onnx"""
     allow_failing: bool = False
     """Ship what fails too, marked"""
+    worst: Path | None = None
+    """Folder for the worst frame of each check that ends the export"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,5 +167,9 @@ def judged(item: Precision, request: ExportRequest, reports: Sequence[GateReport
     if not failures or request.allow_failing:
         return item
     if item.name == "fp32" or request.precisions is not None:
+        if request.worst is not None:
+            for check in item.decisive:
+                if not check.report.passed:
+                    logger.warning("worst frame: %s", save_worst_frame(check, request.worst)[-1])
         require_passed(reports, subject="the export")
     return replace(item, refused="; ".join(failures))

@@ -32,6 +32,9 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--calibration", type=FILE, help="The training images, if they moved; INT8 needs them.")
 @click.option("--batch", type=click.IntRange(min=2), help="Add detector-batch.onnx for up to so many frames at once.")
+@click.option(
+    "--worst", type=FILE, default=Path("parity-failure"), show_default=True, help="Folder for a failing check's frame."
+)
 @click.option("--allow-failing", is_flag=True, help="Ship what fails the gate too, marked; runs then say so.")
 def export(
     run: Path | None,
@@ -39,6 +42,7 @@ def export(
     precisions: tuple[str, ...] | None,
     calibration: Path | None,
     batch: int | None,
+    worst: Path,
     allow_failing: bool,
 ) -> None:
     """Write the bundle of RUN (default: runs/latest): ONNX graphs, prior, golden samples, manifest.
@@ -56,6 +60,7 @@ def export(
         calibration=calibration,
         batch=batch,
         allow_failing=allow_failing,
+        worst=worst,
     )
     result = export_bundle(run or latest_run(), out, request)
     for report in result.reports:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,10 +124,11 @@ def test_a_failing_gate_writes_nothing_and_keeps_the_older_bundle(
     broken = {**graphs["mlp"], "decoder.onnx": perturb(graphs["mlp"]["decoder.onnx"], "", 0.5)}
     monkeypatch.setattr(precisions, "export_graphs", lambda *arguments, **options: dict(broken))
     with pytest.raises(GateError, match=r"decoder\.onnx: x_hat differs from PyTorch float32") as caught:
-        export_bundle(run_paths["mlp"], out, FP32)
+        export_bundle(run_paths["mlp"], out, replace(FP32, worst=tmp_path / "worst"))
     assert caught.value.exit_code == 3
     assert out.read_bytes() == before
-    assert [file.name for file in tmp_path.iterdir()] == ["model.aae"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.aae", "worst"]
+    assert (tmp_path / "worst/fp32-onnxruntime-cpu.png").exists()
 
 
 def test_a_weight_that_no_sample_wakes_is_still_noticed(exports: dict[str, Export], tmp_path: Path) -> None:
