@@ -244,13 +244,13 @@ def _write_truth(path: Path, truth: NDArray[np.int64]) -> None:
 
 def _run_on_video(out: Path) -> tuple[RunSummary, list[dict[str, Any]], list[Frame]]:
     records: list[dict[str, Any]] = []
-    with VideoSource(out / "conveyor.avi") as source, (out / "records.jsonl").open("w") as stream:
+    with (out / "records.jsonl").open("w") as stream:
 
         def write(record: dict[str, Any]) -> None:
             stream.write(to_line(record))
             records.append(record)
 
-        summary = run(Detector.load(out / "model.aae"), source, write)
+        summary = run(Detector.load(out / "model.aae"), VideoSource(out / "conveyor.avi"), write)
     frames = []
     with VideoSource(out / "conveyor.avi") as source:
         while source.grab():

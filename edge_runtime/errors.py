@@ -69,3 +69,8 @@ class SourceError(EdgeAaeError, OSError):
     """A camera, video or folder cannot be opened, or was lost while running."""
 
     exit_code = 4
+
+    def __init__(self, message: str, *, code: str = "OPEN_FAILED") -> None:
+        """code: the kind of failure for machines, one of docs/records.md's source error codes."""
+        super().__init__(message)
+        self.code = code

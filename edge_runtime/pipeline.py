@@ -1,105 +1,256 @@
-"""The loop from source to records: grab, score, write, and what it all came to."""
+"""The loop from sources to records: take a frame, score it, smooth, watch for events, write."""
 
 from __future__ import annotations
 
 import logging
+import math
+import secrets
+import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from edge_runtime.alarm import Alarm, AlarmSettings, EventChange
 from edge_runtime.detector import Detector
-from edge_runtime.errors import DataError, FrameError, SourceError
-from edge_runtime.records import frame_record, status_record
-from edge_runtime.sources import FrameSource
+from edge_runtime.errors import DataError, FrameError
+from edge_runtime.feed import Feed, FeedSettings, Taken
+from edge_runtime.latency import LatencyHistogram
+from edge_runtime.records import event_record, frame_record, status_record
+from edge_runtime.redact import redact
+from edge_runtime.run_summary import RunSummary
+from edge_runtime.smoothing import Smoothing, smoothing_from
+from edge_runtime.sources.contract import FrameSource
+from edge_runtime.sources.files import ImageSource
 
-__all__ = ["RunSummary", "run"]
+__all__ = ["Pipeline", "RunSettings", "RunSummary", "SourceState", "run"]
 
 logger = logging.getLogger(__name__)
 
-LATENCY_WINDOW = 100_000
-"""Latencies kept for the percentiles: the newest; a run that lasts for years must not grow."""
+WAIT_S = 0.1
+"""How long the loop waits for a frame before it looks at stops and stalls again."""
+
+HANG_S = 30.0
+"""A frame that takes longer than this to score is a hang: no network of ours takes a tenth of it."""
+
+STAGES = ("capture", "preprocess", "infer", "post")
+
+Write = Callable[[dict[str, Any]], None]
 
 
-@dataclass(slots=True)
-class RunSummary:
-    """What a run came to."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSettings:
+    """How frames are taken and what is made of their scores."""
 
-    frames: int = 0
-    """Frames scored."""
-    anomalies: int = 0
-    unscored: int = 0
-    """Frames that could not be decoded or do not fit the bundle; each has a status record."""
-    latencies_ms: list[float] = field(default_factory=list)
-    """Preprocess + infer + post, milliseconds a frame."""
+    feed: FeedSettings = field(default_factory=FeedSettings)
+    smoothing: str = "none"
+    """none, ema:WEIGHT or median:LENGTH, of each source's scores."""
+    alarm: AlarmSettings | None = None
+    """When events begin and end; None gives none. Not for image files, which follow in no time."""
 
-    def add_latency(self, latency_ms: float) -> None:
-        """Keep one latency, the newest LATENCY_WINDOW of them."""
-        if len(self.latencies_ms) < LATENCY_WINDOW:
-            self.latencies_ms.append(latency_ms)
-        else:
-            self.latencies_ms[(self.frames - 1) % LATENCY_WINDOW] = latency_ms
 
-    def percentiles_ms(self) -> tuple[float, float, float] | None:
-        """p50, p95 and p99 of the latencies in milliseconds; None before the first frame."""
-        if not self.latencies_ms:
-            return None
-        p50, p95, p99 = np.percentile(self.latencies_ms, (50, 95, 99))
-        return float(p50), float(p95), float(p99)
+class SourceState:
+    """One source with what it remembers and what it came to."""
 
-    def __str__(self) -> str:
-        line = f"{self.frames} frames, {self.anomalies} anomalies"
-        if self.unscored:
-            line += f", {self.unscored} not scored"
-        percentiles = self.percentiles_ms()
-        if percentiles:
-            line += ", latency p50 {:.2f} p95 {:.2f} p99 {:.2f} ms".format(*percentiles)
-        return line
+    def __init__(
+        self, source: FrameSource, settings: RunSettings, report: Write, ready: threading.Condition, summary: RunSummary
+    ) -> None:
+        self.feed = Feed(source, settings.feed, report, ready)
+        self.smooth: Smoothing = smoothing_from(settings.smoothing)
+        in_time = settings.alarm is not None and not isinstance(source, ImageSource)
+        self.alarm = Alarm(settings.alarm, new_event_id) if settings.alarm and in_time else None
+        self.frames = self.anomalies = self.unscored = self.events = 0
+        self.last_score = math.nan
+        self.latencies = {stage: LatencyHistogram() for stage in STAGES}
+        summary.sources.append(self.feed.counts)
+
+    @property
+    def source_id(self) -> str:
+        """The source's name, which may hold a password; redact it before it is shown."""
+        return self.feed.source.source_id
+
+    @property
+    def up(self) -> bool:
+        """Whether the source gives what is asked of it: a live one good frames, a file no error."""
+        feed = self.feed
+        if not feed.source.live:
+            return feed.error is None
+        return feed.connected and not feed.stalled
+
+    @property
+    def in_event(self) -> bool:
+        """Whether an event goes on."""
+        return self.alarm is not None and self.alarm.event_id is not None
+
+    def health(self) -> dict[str, Any]:
+        """What /healthz says of it."""
+        return {
+            "source_id": redact(self.source_id),
+            "up": self.up,
+            "stalled": self.feed.stalled,
+            "last_good_frame_age_s": round(self.feed.last_good_age_s, 3),
+            "last_error": self.feed.last_error,
+        }
+
+
+class Pipeline:
+    """Scores one or several sources with one detector, in turn, each with its own smoothing and alarm."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        sources: Sequence[FrameSource],
+        write: Write,
+        settings: RunSettings | None = None,
+        summary: RunSummary | None = None,
+    ) -> None:
+        """write: takes each record, in order, from the thread that runs the pipeline. The sources are not open."""
+        self.detector = detector
+        self.summary = RunSummary() if summary is None else summary
+        self._write = write
+        self._settings = settings or RunSettings()
+        self._ready = threading.Condition()
+        self._statuses: deque[dict[str, Any]] = deque()
+        self._streams = [
+            SourceState(source, self._settings, self._statuses.append, self._ready, self.summary) for source in sources
+        ]
+        self._turn = 0
+        self._moved_s = time.perf_counter()
+
+    def states(self) -> list[SourceState]:
+        """The sources' states, as the sources were given; to be read from any thread."""
+        return list(self._streams)
+
+    def health(self) -> dict[str, Any]:
+        """{ok, scorer_moves, sources}: ok while every source is up and the scorer does not hang. From any thread."""
+        moves = time.perf_counter() - self._moved_s < HANG_S
+        sources = [state.health() for state in self._streams]
+        return {"ok": moves and all(source["up"] for source in sources), "scorer_moves": moves, "sources": sources}
+
+    @property
+    def feeds(self) -> list[Feed]:
+        """The sources' feeds, as the sources were given."""
+        return [stream.feed for stream in self._streams]
+
+    def run(self, *, stopped: Callable[[], bool] = lambda: False, max_frames: int | None = None) -> RunSummary:
+        """Score until every source has ended, `stopped` says so, or max_frames were taken.
+
+        A source that is given up has a status record; its SourceError is raised when no source is left.
+        """
+        summary = self.summary
+        reason = "stopped"
+        for feed in self.feeds:
+            feed.start()
+        try:
+            while not stopped() and (max_frames is None or summary.frames + summary.unscored < max_frames):
+                self._moved_s = time.perf_counter()
+                for feed in self.feeds:
+                    feed.watch()
+                taken = self._next()
+                self._write_statuses()
+                if taken:
+                    self._score(*taken)
+                elif all(feed.ended for feed in self.feeds):
+                    reason = "ended"
+                    break
+        finally:
+            for feed in self.feeds:
+                feed.stop()
+        self._end_events(reason)
+        self._write_statuses()
+        if reason == "ended":
+            for feed in self.feeds:
+                if feed.error is not None:
+                    raise feed.error
+        return summary
+
+    def _next(self) -> tuple[SourceState, Taken] | None:
+        """The next frame of the sources in turn; None where none comes within WAIT_S."""
+        with self._ready:
+            for attempt in range(2):
+                for _ in range(len(self._streams)):
+                    stream = self._streams[self._turn % len(self._streams)]
+                    self._turn += 1
+                    item = stream.feed.take()
+                    if item is not None:
+                        return stream, item
+                if attempt == 0 and not all(feed.ended for feed in self.feeds):
+                    self._ready.wait(WAIT_S)
+        return None
+
+    def _score(self, stream: SourceState, item: Taken) -> None:
+        if isinstance(item, dict):
+            self._write(item)
+            return
+        try:
+            if isinstance(item, DataError):
+                raise item
+            result = self.detector.score(item.image)
+        except (DataError, FrameError) as error:
+            self.summary.unscored += 1
+            stream.unscored += 1
+            logger.warning("frame not scored: %s", error)
+            self._write(status_record("warning", "FRAME_NOT_SCORED", stream.source_id, {"reason": str(error)}))
+            return
+        smoothed = stream.smooth(result.score)
+        if stream.alarm:
+            self._tell(stream, stream.alarm, stream.alarm.step(item.t_capture, smoothed))
+        self._write(
+            frame_record(
+                stream.source_id,
+                item,
+                result,
+                t_emit=time.time(),
+                age_ms=1000.0 * (time.perf_counter() - item.grabbed_s),
+                model=self.detector.bundle.digest,
+                score_smoothed=smoothed,
+                state=stream.alarm.state if stream.alarm else None,
+                event_id=stream.alarm.event_id if stream.alarm else None,
+            )
+        )
+        self.summary.frames += 1
+        self.summary.anomalies += result.is_anomaly
+        self.summary.add_latency(sum(result.latency_ms.values()))
+        stream.frames += 1
+        stream.anomalies += result.is_anomaly
+        stream.last_score = smoothed
+        for stage, latency_ms in {"capture": item.capture_ms, **result.latency_ms}.items():
+            stream.latencies[stage].add(latency_ms / 1000.0)
+
+    def _tell(self, stream: SourceState, alarm: Alarm, change: EventChange | None) -> None:
+        if change is None:
+            return
+        self.summary.events += change.phase == "new"
+        stream.events += change.phase == "new"
+        self._write(
+            event_record(stream.source_id, change, threshold=alarm.settings.enter, model=self.detector.bundle.digest)
+        )
+
+    def _end_events(self, reason: str) -> None:
+        for stream in self._streams:
+            if stream.alarm:
+                self._tell(stream, stream.alarm, stream.alarm.stop(reason))
+
+    def _write_statuses(self) -> None:
+        while self._statuses:
+            self._write(self._statuses.popleft())
 
 
 def run(
     detector: Detector,
     source: FrameSource,
-    write: Callable[[dict[str, Any]], None],
+    write: Write,
     *,
     stopped: Callable[[], bool] = lambda: False,
     max_frames: int | None = None,
     summary: RunSummary | None = None,
+    settings: RunSettings | None = None,
 ) -> RunSummary:
-    """Score an open source until it ends, `stopped` says so, or max_frames were grabbed.
-
-    write takes each record, in order. summary is filled as frames pass, so that it is right whatever ends the run.
-    A source that is lost gets a status record before its SourceError passes on.
-    """
-    summary = RunSummary() if summary is None else summary
-    try:
-        while not stopped() and (max_frames is None or summary.frames + summary.unscored < max_frames):
-            if not source.grab():
-                break
-            _score_grabbed(detector, source, write, summary)
-    except SourceError as error:
-        write(status_record("error", "SOURCE_LOST", source.source_id, {"reason": str(error)}))
-        raise
-    return summary
+    """Score one source; see Pipeline. summary is filled as frames pass, so that it is right whatever ends the run."""
+    return Pipeline(detector, [source], write, settings, summary).run(stopped=stopped, max_frames=max_frames)
 
 
-def _score_grabbed(
-    detector: Detector, source: FrameSource, write: Callable[[dict[str, Any]], None], summary: RunSummary
-) -> None:
-    try:
-        frame = source.retrieve()
-        result = detector.score(frame.image)
-    except (DataError, FrameError) as error:
-        summary.unscored += 1
-        logger.warning("frame not scored: %s", error)
-        write(status_record("warning", "FRAME_NOT_SCORED", source.source_id, {"reason": str(error)}))
-        return
-    age_ms = 1000.0 * (time.perf_counter() - frame.grabbed_s)
-    write(
-        frame_record(source.source_id, frame, result, t_emit=time.time(), age_ms=age_ms, model=detector.bundle.digest)
-    )
-    summary.frames += 1
-    summary.anomalies += result.is_anomaly
-    summary.add_latency(sum(result.latency_ms.values()))
+def new_event_id(start_s: float) -> str:
+    """An id that no other event has: its start in milliseconds since the epoch, and 32 random bits."""
+    return f"{int(1000 * start_s)}-{secrets.token_hex(4)}"

@@ -7,22 +7,32 @@ import math
 from datetime import datetime, timezone
 from typing import Any, Literal
 
+from edge_runtime.alarm import EventChange
 from edge_runtime.detector import Result
 from edge_runtime.redact import redact
-from edge_runtime.sources import CapturedFrame
+from edge_runtime.sources.contract import CapturedFrame
 
-__all__ = ["frame_record", "status_record", "to_line"]
+__all__ = ["event_record", "frame_record", "status_record", "to_line"]
 
 VERSION = 1
 
 
 def frame_record(
-    source_id: str, frame: CapturedFrame, result: Result, *, t_emit: float, age_ms: float, model: str
+    source_id: str,
+    frame: CapturedFrame,
+    result: Result,
+    *,
+    t_emit: float,
+    age_ms: float,
+    model: str,
+    score_smoothed: float | None = None,
+    state: str | None = None,
+    event_id: str | None = None,
 ) -> dict[str, Any]:
     """The record of one scored frame.
 
     t_emit: seconds since the epoch; age_ms: from capture to emission by the monotonic clock; model: the bundle's
-    digest. Smoothing, states and events are not there yet: score_smoothed repeats score, event_id is null.
+    digest. score_smoothed: None where nothing is smoothed; state: the alarm's, None where there is no alarm.
     """
     latency_ms = {"capture": frame.capture_ms, **result.latency_ms}
     return {
@@ -35,13 +45,34 @@ def frame_record(
         "t_emit": _timestamp(t_emit),
         "age_ms": round(age_ms, 3),
         "score": result.score,
-        "score_smoothed": result.score,
+        "score_smoothed": result.score if score_smoothed is None else score_smoothed,
         "threshold": result.threshold,
         "is_anomaly": result.is_anomaly,
-        "state": "anomaly" if result.is_anomaly else "normal",
-        "event_id": None,
+        "state": state or ("anomaly" if result.is_anomaly else "normal"),
+        "event_id": event_id,
         "criteria": dict(result.criteria),
         "latency_ms": {name: round(latency_ms[name], 3) for name in ("capture", "preprocess", "infer", "post")},
+        "model": f"sha256:{model}",
+    }
+
+
+def event_record(source_id: str, change: EventChange, *, threshold: float, model: str) -> dict[str, Any]:
+    """The record of an event's beginning, progress or end. threshold: the alarm's enter threshold."""
+    return {
+        "v": VERSION,
+        "type": "event",
+        "phase": change.phase,
+        "event_id": change.event_id,
+        "source_id": _text(source_id),
+        "start_time": _timestamp(change.start_s),
+        "end_time": None if change.end_s is None else _timestamp(change.end_s),
+        "peak_score": change.peak_score,
+        "peak_time": _timestamp(change.peak_s),
+        "threshold": threshold,
+        "frames": change.frames,
+        "reason": change.reason,
+        "snapshot": None,
+        "clip": None,
         "model": f"sha256:{model}",
     }
 

@@ -115,6 +115,9 @@ def plug_in_camera(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[NDArra
                 self.settings[setting] = value
                 return True
 
+            def get(self, setting: int) -> float:
+                return self.settings[setting]
+
             def grab(self) -> bool:
                 self.n_grabbed += 1
                 return self.n_grabbed <= len(frames)
@@ -127,7 +130,9 @@ def plug_in_camera(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[NDArra
                 self.released = True
 
         monkeypatch.setattr("cv2.VideoCapture", Capture)
-        monkeypatch.setattr(CameraSource, "_check_present", lambda self: None)
+        monkeypatch.setattr(CameraSource, "check_present", lambda self: None)
+        # It has no pace of its own: taken as a live source, it would be over before its first frame is scored.
+        monkeypatch.setattr(CameraSource, "live", False)
         return opened
 
     return plug_in

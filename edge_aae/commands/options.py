@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,14 @@ from edge_runtime.errors import BundleError
 __all__ = [
     "CLASSES",
     "CONTAMINATE",
+    "COUNT_OR_INF",
+    "N_OF_M",
     "PERCENT",
     "PRECISION_NAMES",
     "ROI",
+    "SECONDS_RANGE",
     "SIZE",
+    "WIDTH_HEIGHT_CHANNELS",
     "engine_options",
     "model_option",
     "resolve_model",
@@ -137,5 +142,30 @@ SIZE = _Parsed("size", "pixels such as 128, or ROWSxCOLUMNS such as 96x256", _si
 CLASSES = _Parsed("classes", "class numbers such as 0 or 0,3", _classes)
 CONTAMINATE = _Parsed("class:share", "CLASS:SHARE such as 2:0.05", _contaminate)
 PRECISION_NAMES = _Parsed("precisions", "fp32, fp16 or int8, comma-separated", _precisions)
+
+
+def _count_or_inf(text: str) -> float:
+    return math.inf if text == "inf" else float(int(text))
+
+
+def _seconds_range(text: str) -> tuple[float, float]:
+    first, _, most = text.partition(":")
+    return float(first), float(most or first)
+
+
+def _n_of_m(text: str) -> tuple[int, int]:
+    n, _, m = text.partition("/")
+    return int(n), int(m)
+
+
+def _width_height_channels(text: str) -> tuple[int, int, int]:
+    width, height, channels = (int(number) for number in text.lower().split("x"))
+    return width, height, channels
+
+
+COUNT_OR_INF = _Parsed("count", "a whole number, or inf", _count_or_inf)
+SECONDS_RANGE = _Parsed("first:most", "seconds such as 1:30", _seconds_range)
+N_OF_M = _Parsed("n/m", "N/M such as 3/5", _n_of_m)
+WIDTH_HEIGHT_CHANNELS = _Parsed("wxhxc", "WIDTHxHEIGHTxCHANNELS such as 640x480x3", _width_height_channels)
 PERCENT = _Parsed("percent", "a share such as 1% or 0.01", _percent)
 ROI = _Parsed("x,y,w,h", "X,Y,WIDTH,HEIGHT in frame pixels", _roi)

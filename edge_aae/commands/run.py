@@ -8,30 +8,45 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from edge_aae.commands.options import engine_options, model_option, resolve_model
+from edge_aae.commands.run_options import alarm_options, capture_options, feed_options, run_settings, sources_of
 from edge_runtime.errors import DataError
+
+if TYPE_CHECKING:
+    from edge_runtime.pipeline import Pipeline
 
 __all__ = ["run"]
 
 logger = logging.getLogger(__name__)
 
 
-@click.command(short_help="Score a camera, a video or images, one JSON record a frame.")
-@click.option("--camera", type=click.IntRange(min=0), help="V4L2 camera by index: 0 is /dev/video0.")
-@click.option("--source", help="Video file, image, folder of images, or a glob pattern of them.")
+@click.command(short_help="Score cameras, streams, videos or images, one JSON record a frame.")
+@click.option("--camera", "cameras", multiple=True, help="V4L2 camera: 0 is /dev/video0; or /dev/v4l/by-id/NAME.")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    help="rtsp:// or http:// URL, csi://0, GStreamer pipeline, video, image, folder, glob, - or test://FAULT.",
+)
+@click.option("--streams", type=click.Path(path_type=Path), help="Text file with one source a line.")
 @model_option
 @engine_options
 @click.option("--out", default="-", show_default=True, help="JSON Lines file; - is standard output.")
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--max-frames", type=click.IntRange(min=1), help="End after so many frames.")
+@click.option("--metrics", help="Serve /healthz and /metrics at PORT (loopback) or HOST:PORT.")
+@capture_options
+@feed_options
+@alarm_options
 def run(
-    camera: int | None,
-    source: str | None,
+    cameras: tuple[str, ...],
+    sources: tuple[str, ...],
+    streams: Path | None,
     model: Path | None,
     precision: str,
     backend: str,
@@ -39,8 +54,14 @@ def run(
     threshold: float | None,
     threads: int,
     max_frames: int | None,
+    metrics: str | None,
+    **options: Any,
 ) -> None:
-    """Score a camera, a video or images: one JSON record a frame, in order.
+    """Score cameras, streams, videos or images: one JSON record a frame.
+
+    --camera and --source may be repeated: the sources take turns. A live source gives its newest frame; while it is
+    stalled, lost, frozen, black or torn, nothing of it is scored, and status records say so. It is opened again for as
+    long as it takes, unless --reconnect says how often. Files give every frame, in order.
 
     SIGINT and SIGTERM end a run cleanly. The last line on standard error sums it up: frames, anomalies, latency.
     An existing --out file is kept: it gets the suffix .1, .2 and so on.
@@ -48,23 +69,21 @@ def run(
     \b
     edge-aae run --camera 0
     edge-aae run --source line3.avi --out records.jsonl
+    edge-aae run --source rtsp://user:password@10.0.0.5/live --alarm 3/5 --smooth median:5
     """
     from edge_runtime.detector import Detector
-    from edge_runtime.pipeline import RunSummary
-    from edge_runtime.pipeline import run as run_pipeline
+    from edge_runtime.pipeline import Pipeline, RunSummary
     from edge_runtime.redact import redact
-    from edge_runtime.sources import source_from
     from edge_runtime.stopping import stop_requests
 
-    if (camera is None) == (source is None):
-        raise click.UsageError("name one source: --camera INDEX or --source PATH")
-    frames = source_from(camera, source)
+    opened = sources_of(cameras, sources, streams, options)
     detector = Detector.load(
         resolve_model(model), precision=precision, backend=backend, threads=threads, threshold=threshold
     )
+    names = ", ".join(redact(source.source_id) for source in opened)
     logger.info(
         "%s on %s %s, model %s sha256:%s, threshold %g",
-        redact(frames.source_id),
+        names,
         detector.backend.name,
         precision,
         detector.bundle.path,
@@ -72,17 +91,34 @@ def run(
         detector.decision.threshold,
     )
     summary = RunSummary()
+    settings = run_settings(options, detector.decision.threshold)
     try:
-        with stop_requests() as stopped, frames, _record_writer(out) as write:
-            run_pipeline(detector, frames, write, stopped=stopped, max_frames=max_frames, summary=summary)
+        with stop_requests() as stopped, _record_writer(out) as write:
+            pipeline = Pipeline(detector, opened, write, settings, summary)
+            with _observed(pipeline, metrics):
+                pipeline.run(stopped=stopped, max_frames=max_frames)
     except BrokenPipeError:
         # The reader of our standard output went away, which is a way to end a run; Python's own flush at exit must
         # not stumble over it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
-        click.echo(str(summary), err=True)
+        if sys.exc_info()[0] is None or summary.frames or summary.unscored:
+            click.echo(str(summary), err=True)
     if summary.frames == 0 and summary.unscored:
-        raise DataError(f"none of {summary.unscored} frames of {redact(frames.source_id)} could be scored; see above")
+        raise DataError(f"none of {summary.unscored} frames of {names} could be scored; see above")
+
+
+@contextmanager
+def _observed(pipeline: Pipeline, address: str | None) -> Iterator[None]:
+    if address is None:
+        yield
+        return
+    from edge_runtime.observe import address_from, observed
+
+    host, port = address_from(address)
+    with observed(pipeline, (host, port)) as bound:
+        logger.info("health and metrics at http://%s:%d/healthz and /metrics", host, bound)
+        yield
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def assert_one_line(done: subprocess.CompletedProcess[str], status: int, *parts:
 
 def test_an_absent_camera_ends_with_4_within_seconds(cli: Cli, workplace: Path) -> None:
     start = time.monotonic()
-    done = cli("run", "--camera", "97", cwd=workplace)
+    done = cli("run", "--camera", "97", "--reconnect", "0", cwd=workplace)
     assert time.monotonic() - start < 3.0
     assert_one_line(done, 4, "cannot open camera 97", "/dev/video97")
     assert len(done.stderr.strip().splitlines()) == 1
@@ -51,9 +51,10 @@ def test_a_source_that_cannot_be_opened_ends_with_4(
     )
 
 
-def test_no_source_and_two_sources_are_usage_errors(cli: Cli, workplace: Path) -> None:
-    assert_one_line(cli("run", cwd=workplace), 2, "name one source")
-    assert_one_line(cli("run", "--camera", "0", "--source", "x", cwd=workplace), 2, "name one source")
+def test_no_source_and_one_source_twice_are_usage_errors(cli: Cli, workplace: Path) -> None:
+    assert_one_line(cli("run", cwd=workplace), 2, "name one source or more")
+    twice = cli("run", "--source", "test://pattern", "--source", "test://pattern", cwd=workplace)
+    assert_one_line(twice, 2, "a source is named twice")
 
 
 def test_no_bundle_is_named_with_the_way_to_make_one(cli: Cli, photos: Path, tmp_path: Path) -> None:

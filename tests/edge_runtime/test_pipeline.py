@@ -15,13 +15,18 @@ from edge_runtime.backends import OnnxRuntimeCpu
 from edge_runtime.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import SourceError
+from edge_runtime.feed import FeedSettings
+from edge_runtime.guard import GuardSettings
 from edge_runtime.images import write_image
-from edge_runtime.pipeline import RunSummary, run
+from edge_runtime.pipeline import RunSettings, RunSummary, run
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.records import to_line
 from edge_runtime.sources import source_from
 
 FRAME = np.full((8, 8), 128, dtype=np.uint8)
+
+ONCE = RunSettings(feed=FeedSettings(reconnects=0, guard=GuardSettings(checks=())))
+"""The stand-in camera is opened once, and gives flat frames, all the same."""
 
 PlugIn = Callable[[Sequence[NDArray[np.uint8] | None]], list[Any]]
 
@@ -38,8 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 def recorded(detector: Detector, path: Path, **options: Any) -> tuple[RunSummary, list[dict[str, Any]]]:
     records: list[dict[str, Any]] = []
-    with source_from(None, str(path)) as source:
-        summary = run(detector, source, records.append, **options)
+    summary = run(detector, source_from(None, str(path)), records.append, **options)
     return summary, records
 
 
@@ -98,8 +102,8 @@ def test_a_lost_source_has_a_status_record_and_ends_the_run(detector: Detector, 
     plug_in_camera([FRAME, FRAME, FRAME])
     records: list[dict[str, Any]] = []
     summary = RunSummary()
-    with source_from(0, None) as source, pytest.raises(SourceError, match="lost camera 0 after 3 frames"):
-        run(detector, source, records.append, summary=summary)
+    with pytest.raises(SourceError, match="lost camera 0 after 3 frames"):
+        run(detector, source_from(0, None), records.append, summary=summary, settings=ONCE)
     assert [record["type"] for record in records] == ["frame", "frame", "frame", "status"]
     assert records[-1] == {
         "v": 1,
@@ -107,7 +111,7 @@ def test_a_lost_source_has_a_status_record_and_ends_the_run(detector: Detector, 
         "severity": "error",
         "event_type": "SOURCE_LOST",
         "source_id": "camera:0",
-        "payload": {"reason": "lost camera 0 after 3 frames: it gives no frame any more"},
+        "payload": {"code": "LOST", "reason": "lost camera 0 after 3 frames: it gives no frame any more"},
     }
     assert summary.frames == 3
 
@@ -117,16 +121,14 @@ def test_a_camera_frame_that_cannot_be_decoded_is_not_replaced_by_another(
 ) -> None:
     plug_in_camera([FRAME, None, FRAME])
     records: list[dict[str, Any]] = []
-    with source_from(0, None) as source:
-        summary = run(detector, source, records.append, max_frames=3)
+    summary = run(detector, source_from(0, None), records.append, max_frames=3, settings=ONCE)
     assert [record.get("frame_id") for record in records] == [0, None, 2]
     assert (summary.frames, summary.unscored) == (2, 1)
 
 
 def test_the_run_ends_when_it_is_stopped(detector: Detector, folder: Path) -> None:
     records: list[dict[str, Any]] = []
-    with source_from(None, str(folder)) as source:
-        summary = run(detector, source, records.append, stopped=lambda: len(records) == 5)
+    summary = run(detector, source_from(None, str(folder)), records.append, stopped=lambda: len(records) == 5)
     assert summary.frames == len(records) == 5
 
 
@@ -157,8 +159,8 @@ def test_a_failing_writer_ends_the_run_after_the_frames_it_took(detector: Detect
         records.append(record)
 
     summary = RunSummary()
-    with source_from(None, str(folder)) as source, pytest.raises(BrokenPipeError, match="the reader has gone"):
-        run(detector, source, write, summary=summary)
+    with pytest.raises(BrokenPipeError, match="the reader has gone"):
+        run(detector, source_from(None, str(folder)), write, summary=summary)
     assert summary.frames == len(records) == 2
 
 
@@ -179,7 +181,7 @@ def test_the_summary_is_one_line_with_its_numbers() -> None:
 
 
 def test_the_newest_latencies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_runtime.pipeline.LATENCY_WINDOW", 4)
+    monkeypatch.setattr("edge_runtime.run_summary.LATENCY_WINDOW", 4)
     summary = RunSummary()
     for frame in range(1, 12):
         summary.frames += 1  # as run does, before it adds the frame's latency
@@ -190,7 +192,7 @@ def test_the_newest_latencies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_latencies_of_a_long_run_are_bounded(
     detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_runtime.pipeline.LATENCY_WINDOW", 5)
+    monkeypatch.setattr("edge_runtime.run_summary.LATENCY_WINDOW", 5)
     summary, _ = recorded(detector, folder)
     assert summary.frames == 12
     assert len(summary.latencies_ms) == 5

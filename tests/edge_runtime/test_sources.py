@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -149,8 +150,14 @@ def test_a_path_to_nothing_is_a_source_error(tmp_path: Path, name: str) -> None:
 
 
 def test_a_url_that_cannot_be_opened_is_named_without_its_password() -> None:
-    with pytest.raises(SourceError, match=r"cannot open source rtsp://.*10\.0\.0\.5/live") as caught:
-        source_from(None, "rtsp://admin:secret@10.0.0.5/live")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    source = source_from(None, f"rtsp://admin:secret@127.0.0.1:{port}/live")
+    with pytest.raises(
+        SourceError, match=rf"cannot open source rtsp://.*127\.0\.0\.1:{port}/live: .* refuses"
+    ) as caught:
+        source.open()
+    assert caught.value.code == "REFUSED"
     assert "secret" not in str(caught.value)
 
 
@@ -173,6 +180,7 @@ def test_a_corrupt_video_is_a_source_error(tmp_path: Path, content: bytes) -> No
 
 @pytest.mark.skipif(Path("/dev/video97").exists(), reason="this machine has 98 cameras")
 def test_an_absent_camera_is_a_source_error_that_names_its_device() -> None:
+    assert source_from(97, None, must_exist=False).source_id == "camera:97"
     with pytest.raises(SourceError, match=r"cannot open camera 97: there is no /dev/video97 \(present: ") as caught:
         source_from(97, None)
     assert caught.value.exit_code == 4

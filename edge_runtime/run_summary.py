@@ -1,0 +1,62 @@
+"""What a run came to, in figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_runtime.feed import FeedCounts
+
+__all__ = ["RunSummary"]
+
+LATENCY_WINDOW = 100_000
+"""Latencies kept for the percentiles: the newest; a run that lasts for years must not grow."""
+
+
+@dataclass(slots=True)
+class RunSummary:
+    """What a run came to."""
+
+    frames: int = 0
+    """Frames scored."""
+    anomalies: int = 0
+    unscored: int = 0
+    """Frames that could not be decoded or do not fit the bundle; each has a status record."""
+    events: int = 0
+    """Events that began."""
+    latencies_ms: list[float] = field(default_factory=list)
+    """Preprocess + infer + post, milliseconds a frame."""
+    sources: list[FeedCounts] = field(default_factory=list)
+    """What each source came to, as they were given."""
+
+    def add_latency(self, latency_ms: float) -> None:
+        """Keep one latency, the newest LATENCY_WINDOW of them."""
+        if len(self.latencies_ms) < LATENCY_WINDOW:
+            self.latencies_ms.append(latency_ms)
+        else:
+            self.latencies_ms[(self.frames - 1) % LATENCY_WINDOW] = latency_ms
+
+    def percentiles_ms(self) -> tuple[float, float, float] | None:
+        """p50, p95 and p99 of the latencies in milliseconds; None before the first frame."""
+        if not self.latencies_ms:
+            return None
+        p50, p95, p99 = np.percentile(self.latencies_ms, (50, 95, 99))
+        return float(p50), float(p95), float(p99)
+
+    def __str__(self) -> str:
+        line = f"{self.frames} frames, {self.anomalies} anomalies"
+        counted = {
+            "not scored": self.unscored,
+            "events": self.events,
+            "refused": sum(sum(counts.rejected.values()) for counts in self.sources),
+            "skipped": sum(counts.skipped for counts in self.sources),
+            "too old": sum(counts.too_old for counts in self.sources),
+            "reconnects": sum(counts.reconnects for counts in self.sources),
+            "stalls": sum(counts.stalls for counts in self.sources),
+        }
+        line += "".join(f", {number} {name}" for name, number in counted.items() if number)
+        percentiles = self.percentiles_ms()
+        if percentiles:
+            line += ", latency p50 {:.2f} p95 {:.2f} p99 {:.2f} ms".format(*percentiles)
+        return line

@@ -1,0 +1,23 @@
+"""Where frames come from: cameras, streams, pipelines, files, pipes, and faults to order. See docs/sources.md."""
+
+from edge_runtime.sources.capture import CameraSource, NetworkSource, PipelineSource
+from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, FrameSource
+from edge_runtime.sources.files import ImageSource, VideoSource
+from edge_runtime.sources.pipes import ChildSource, StdinSource
+from edge_runtime.sources.selection import source_from
+from edge_runtime.sources.synthetic import TestSource
+
+__all__ = [
+    "CameraSource",
+    "CaptureSettings",
+    "CapturedFrame",
+    "ChildSource",
+    "FrameSource",
+    "ImageSource",
+    "NetworkSource",
+    "PipelineSource",
+    "StdinSource",
+    "TestSource",
+    "VideoSource",
+    "source_from",
+]

@@ -1,0 +1,206 @@
+"""What OpenCV captures: V4L2 cameras, network streams, GStreamer pipelines."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.errors import DataError, SourceError
+from edge_runtime.extras import require
+from edge_runtime.preprocess import as_frame
+from edge_runtime.redact import redact
+from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped
+from edge_runtime.sources.probe import why_unreachable
+
+__all__ = ["CameraSource", "CaptureSource", "NetworkSource", "PipelineSource", "opencv_has", "quiet_cv2"]
+
+logger = logging.getLogger(__name__)
+
+V4L_TIMEOUT_VARIABLE = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
+"""Seconds after which OpenCV's V4L2 grab gives up; read by OpenCV when it loads."""
+
+
+class CaptureSource(SourceContext):
+    """What cameras, streams and videos share: an OpenCV capture."""
+
+    live = True
+
+    def __init__(self, source_id: str, settings: CaptureSettings | None = None) -> None:
+        self.source_id = source_id
+        self._settings = settings or CaptureSettings()
+        self._capture: Any = None
+        self._n_grabbed = 0
+        self._started_s = 0.0
+        self._grabbed_s = 0.0
+        self._t_capture = 0.0
+
+    def grab(self) -> bool:
+        """Take the next frame; False where there is none."""
+        self._started_s = time.perf_counter()
+        if not self._capture.grab():
+            return False
+        self._n_grabbed += 1
+        self._grabbed_s, self._t_capture = time.perf_counter(), time.time()
+        return True
+
+    def retrieve(self) -> CapturedFrame:
+        """Decode the grabbed frame; raises DataError where it cannot be."""
+        done, image = self._capture.retrieve()
+        if not done or image is None:
+            raise DataError(f"cannot decode frame {self._n_grabbed - 1} of {redact(self.source_id)}")
+        image = flipped(as_frame(image), self._settings.flip)
+        capture_ms = 1000.0 * (time.perf_counter() - self._started_s)
+        return CapturedFrame(image, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, None)
+
+    def close(self) -> None:
+        """Release the capture."""
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+    def _start(self, capture: Any) -> None:
+        """Keep a capture that is open; release one that is not."""
+        self.close()
+        self._capture = capture
+        if not capture.isOpened():
+            self.close()
+
+
+class _LiveCapture(CaptureSource):
+    def grab(self) -> bool:
+        """Take the next frame; raises SourceError when the source gives none."""
+        if not super().grab():
+            raise SourceError(
+                f"lost {self._described()} after {self._n_grabbed} frames: it gives no frame any more", code="LOST"
+            )
+        return True
+
+    def _described(self) -> str:
+        return redact(self.source_id)
+
+
+class CameraSource(_LiveCapture):
+    """A V4L2 camera by index or by device name; the newest frame wins."""
+
+    def __init__(self, device: int | str, settings: CaptureSettings | None = None) -> None:
+        """device: an index, or a stable name such as /dev/v4l/by-id/usb-..., followed anew whenever it is opened."""
+        super().__init__(f"camera:{device}" if isinstance(device, int) else str(device), settings)
+        self._device = device
+
+    def open(self) -> None:
+        """Open the camera; raises SourceError where it is absent, busy or gives no frame."""
+        self.check_present()
+        os.environ.setdefault(V4L_TIMEOUT_VARIABLE, str(max(1, round(self._settings.read_timeout_s))))
+        cv2 = quiet_cv2()
+        # OpenCV takes an index or a path; a link is followed here, because it may point elsewhere after a reconnect.
+        device = self._device if isinstance(self._device, int) else os.path.realpath(self._device)
+        self._start(cv2.VideoCapture(device, cv2.CAP_V4L2))
+        if self._capture is None:
+            raise SourceError(
+                f"cannot open {self._described()}: {self._path} is busy, not a capture device, "
+                "or not permitted (is this user in group video?)",
+                code="BUSY",
+            )
+        asked = {
+            "fourcc": cv2.VideoWriter.fourcc(*self._settings.fourcc) if self._settings.fourcc else None,
+            "width": self._settings.width,
+            "height": self._settings.height,
+            "fps": self._settings.fps,
+        }
+        names = {"fourcc": "CAP_PROP_FOURCC", "width": "CAP_PROP_FRAME_WIDTH", "height": "CAP_PROP_FRAME_HEIGHT",
+                 "fps": "CAP_PROP_FPS"}  # fmt: skip
+        for setting, value in asked.items():
+            if value is not None:
+                self._ask(setting, getattr(cv2, names[setting]), value)
+        # One buffer, so that a slow scorer sees the newest frame and not a queue of old ones.
+        self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+
+    def _ask(self, setting: str, code: int, value: float) -> None:
+        self._capture.set(code, value)
+        given = self._capture.get(code)
+        if abs(given - value) > 0.01 * abs(value):
+            logger.warning("%s: asked for %s %s, the camera gives %s", self.source_id, setting, value, given)
+
+    @property
+    def _path(self) -> str:
+        return f"/dev/video{self._device}" if isinstance(self._device, int) else self._device
+
+    def _described(self) -> str:
+        return f"camera {self._device}"
+
+    def check_present(self) -> None:
+        """Raise SourceError where the device is not there."""
+        if os.name == "posix" and Path("/dev").is_dir() and not Path(self._path).exists():
+            found = sorted(glob.glob("/dev/v4l/by-id/*")) if isinstance(self._device, str) else []
+            found = found or sorted(path.name for path in Path("/dev").glob("video*"))
+            raise SourceError(
+                f"cannot open {self._described()}: there is no {self._path} (present: {', '.join(found) or 'none'})",
+                code="NOT_FOUND",
+            )
+
+
+class NetworkSource(_LiveCapture):
+    """An RTSP or HTTP stream through OpenCV's FFmpeg."""
+
+    inter_coded = True
+
+    def __init__(self, url: str, settings: CaptureSettings | None = None) -> None:
+        super().__init__(url, settings)
+        self._url = url
+
+    def open(self) -> None:
+        """Open the stream within the timeout; raises SourceError that says what the other side answered."""
+        cv2 = quiet_cv2()
+        timeouts = [
+            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+            round(1000 * self._settings.open_timeout_s),
+            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+            round(1000 * self._settings.read_timeout_s),
+        ]
+        self._start(cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, timeouts))
+        if self._capture is None:
+            code, reason = why_unreachable(self._url, timeout_s=min(3.0, self._settings.open_timeout_s))
+            raise SourceError(f"cannot open source {redact(self._url)}: {reason}", code=code)
+
+
+class PipelineSource(_LiveCapture):
+    """A GStreamer pipeline through an OpenCV that was built with GStreamer."""
+
+    inter_coded = True
+
+    def __init__(self, source_id: str, pipeline: str, settings: CaptureSettings | None = None) -> None:
+        """pipeline: as gst-launch-1.0 takes it, ending in an appsink that gets BGR."""
+        super().__init__(source_id, settings)
+        self._pipeline = pipeline
+
+    def open(self) -> None:
+        """Start the pipeline; raises SourceError where it does not run."""
+        cv2 = quiet_cv2()
+        self._start(cv2.VideoCapture(self._pipeline, cv2.CAP_GSTREAMER))
+        if self._capture is None:
+            raise SourceError(
+                f"cannot open source {redact(self.source_id)}: the pipeline does not run; try it with gst-launch-1.0 "
+                "and fakesink in place of appsink",
+                code="PIPELINE_FAILED",
+            )
+
+
+def quiet_cv2() -> Any:
+    """OpenCV without its own lines on standard error: our one line says what went wrong."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2 = require("cv2", extra="camera", purpose="cameras and videos")
+    if hasattr(cv2, "setLogLevel"):
+        cv2.setLogLevel(0)
+    return cv2
+
+
+@cache
+def opencv_has(feature: str) -> bool:
+    """Whether OpenCV was built with a feature, FFMPEG or GStreamer; its list of backends names absent ones too."""
+    return bool(re.search(rf"^\s*{feature}:\s+YES", quiet_cv2().getBuildInformation(), re.MULTILINE))

@@ -1,0 +1,133 @@
+"""What every source is: open, grab, retrieve, close.
+
+grab is apart from retrieve, so that a frame that is not wanted costs no decoding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol
+
+from edge_runtime.errors import ConfigError
+from edge_runtime.preprocess import Frame
+
+__all__ = ["CaptureSettings", "CapturedFrame", "FrameSource", "SourceContext", "flipped"]
+
+FLIPS = ("none", "horizontal", "vertical", "180")
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedFrame:
+    """One frame with its place and time."""
+
+    image: Frame
+    """(H, W, 3) BGR or (H, W) grey, uint8"""
+    frame_id: int
+    """0 for the first frame of the source; every grabbed frame takes one, so a gap is a frame that was not scored."""
+    t_capture: float
+    """Seconds since the epoch when the frame was grabbed."""
+    grabbed_s: float
+    """The same moment by time.perf_counter, for ages."""
+    capture_ms: float
+    """What grabbing and decoding took; for a live camera this includes waiting for the frame."""
+    name: str | None
+    """File name of an image file, None for cameras and videos."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptureSettings:
+    """What is asked of a source. A camera that cannot give what is asked says so once and gives what it can."""
+
+    width: int | None = None
+    """Pixels; None leaves the source's own."""
+    height: int | None = None
+    fps: float | None = None
+    """Frames a second asked of a camera."""
+    fourcc: str | None = None
+    """Pixel format asked of a V4L2 camera, such as MJPG or YUYV."""
+    flip: str = "none"
+    """none, horizontal (mirrors left and right), vertical, or 180 (both)."""
+    loop: int = 1
+    """How often a file or a folder is played; 0 is for ever."""
+    open_timeout_s: float = 10.0
+    """Seconds that a network source may take to open."""
+    read_timeout_s: float = 5.0
+    """Seconds that a grab may wait for a frame before the source counts as lost."""
+    raw: tuple[int, int, int] | None = field(default=None)
+    """Width, height and channels (1 or 3, BGR) of raw frames on standard input; None expects Motion JPEG there."""
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height", "fps", "open_timeout_s", "read_timeout_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} is {value}, expected a number above 0")
+        if self.fourcc is not None and len(self.fourcc) != 4:
+            raise ConfigError(f"fourcc is {self.fourcc!r}, expected four letters such as MJPG or YUYV")
+        if self.flip not in FLIPS:
+            raise ConfigError(f"flip is {self.flip!r}, expected one of {', '.join(FLIPS)}")
+        if self.loop < 0:
+            raise ConfigError(f"loop is {self.loop}, expected 0 (for ever) or how often the files are played")
+        if self.raw is not None and (min(self.raw) < 1 or self.raw[2] not in (1, 3)):
+            raise ConfigError(f"raw frames are {self.raw}, expected width, height and 1 or 3 channels")
+
+
+class FrameSource(Protocol):
+    """Gives frames. Use it as a context manager; `open` raises SourceError. One thread at a time."""
+
+    source_id: str
+    live: bool
+    """Whether frames come at their own pace (a camera): then the newest wins. Files give every frame, in order."""
+    inter_coded: bool
+    """Whether a codec may copy unchanged parts from the frame before: equal rows then do not prove a torn frame."""
+
+    def open(self) -> None:
+        """Make the source ready; raises SourceError. May be called again after close."""
+        ...
+
+    def grab(self) -> bool:
+        """Take the next frame without decoding it; False at the end of a file. Raises SourceError when lost."""
+        ...
+
+    def retrieve(self) -> CapturedFrame:
+        """The frame last grabbed. Raises DataError where it cannot be decoded; the source goes on."""
+        ...
+
+    def close(self) -> None:
+        """Release the source; may be called twice."""
+        ...
+
+    def __enter__(self) -> FrameSource:
+        """Open it."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        ...
+
+
+class SourceContext:
+    """`with source:` opens and closes it."""
+
+    inter_coded = False
+
+    def __enter__(self: Any) -> Any:
+        self.open()
+        return self
+
+    def __exit__(
+        self: Any, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def flipped(image: Frame, flip: str) -> Frame:
+    """The image mirrored as CaptureSettings.flip says; C-contiguous."""
+    if flip == "none":
+        return image
+    rows = slice(None, None, -1 if flip in ("vertical", "180") else 1)
+    columns = slice(None, None, -1 if flip in ("horizontal", "180") else 1)
+    mirrored: Frame = image[rows, columns].copy()
+    return mirrored

@@ -1,0 +1,125 @@
+"""From what a user names to the source that gives its frames."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import re
+from pathlib import Path
+
+from edge_runtime.errors import ConfigError, SourceError
+from edge_runtime.images import is_image, list_images, natural_order
+from edge_runtime.redact import redact
+from edge_runtime.sources.capture import CameraSource, NetworkSource, PipelineSource, opencv_has
+from edge_runtime.sources.contract import CaptureSettings, FrameSource
+from edge_runtime.sources.files import ImageSource, VideoSource
+from edge_runtime.sources.pipes import ChildSource, StdinSource, ffmpeg_command, gstreamer_command
+from edge_runtime.sources.synthetic import TestSource
+
+__all__ = ["csi_pipeline", "source_from"]
+
+logger = logging.getLogger(__name__)
+
+NETWORK = ("rtsp", "rtsps", "http", "https")
+FLIP_METHODS = {"none": 0, "180": 2, "horizontal": 4, "vertical": 6}
+"""nvvidconv's flip-method for each of ours."""
+
+
+def source_from(
+    camera: int | str | None, path: str | None, settings: CaptureSettings | None = None, *, must_exist: bool = True
+) -> FrameSource:
+    """The source that the command line names; it is not opened, but what can be seen to be missing is refused.
+
+    camera: V4L2 index, or a device name such as /dev/v4l/by-id/usb-...; path: everything else that --source takes,
+    see docs/sources.md. must_exist: refuse a camera that is not there now; one that may come later is not.
+    Raises SourceError; ConfigError where neither is named or a setting does not fit.
+    """
+    settings = settings or CaptureSettings()
+    if camera is None and path is not None and path.startswith("/dev/") and "!" not in path:
+        camera = path
+    if camera is not None:
+        source = CameraSource(camera, settings)
+        if must_exist:
+            source.check_present()
+        return source
+    if path is None:
+        raise ConfigError("no source named; expected a camera index or a path")
+    if path == "-":
+        return StdinSource(settings)
+    scheme = path.split("://", 1)[0].lower() if "://" in path.split("!", 1)[0] else ""
+    if scheme == "test":
+        return TestSource(path, settings)
+    if scheme == "csi":
+        return _pipeline(path, csi_pipeline(path, settings), settings)
+    if re.search(r"\s!\s", path):
+        return _pipeline(path, path, settings)
+    if scheme in NETWORK:
+        return _network(path, settings)
+    if scheme and not Path(path).exists():
+        raise SourceError(
+            f"cannot open source {redact(path)}: {scheme}:// is not known; expected test, csi, {', '.join(NETWORK)}",
+            code="UNSUPPORTED",
+        )
+    return _files(path, settings)
+
+
+def csi_pipeline(url: str, settings: CaptureSettings) -> str:
+    """The GStreamer pipeline of a CSI camera on a Jetson, csi://SENSOR; raises ConfigError for another form."""
+    matched = re.fullmatch(r"csi://(\d+)", url)
+    if matched is None:
+        raise ConfigError(f"{url}: expected csi:// and the sensor's number, such as csi://0")
+    width, height, fps = settings.width or 1280, settings.height or 720, settings.fps or 30
+    return (
+        f"nvarguscamerasrc sensor-id={matched[1]} ! video/x-raw(memory:NVMM),width={width},height={height},"
+        f"framerate={round(fps)}/1,format=NV12 ! nvvidconv flip-method={FLIP_METHODS[settings.flip]} ! "
+        "video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
+    )
+
+
+def _pipeline(source_id: str, pipeline: str, settings: CaptureSettings) -> FrameSource:
+    if source_id.startswith("csi://"):
+        # nvvidconv has mirrored the frame already.
+        settings = CaptureSettings(
+            open_timeout_s=settings.open_timeout_s, read_timeout_s=settings.read_timeout_s, fps=settings.fps
+        )
+    if opencv_has("GStreamer"):
+        if "appsink" not in pipeline:
+            pipeline += " ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
+        return PipelineSource(source_id, pipeline, settings)
+    command = gstreamer_command(pipeline)
+    if command is None:
+        raise SourceError(
+            f"cannot open source {redact(source_id)}: this OpenCV was built without GStreamer and gst-launch-1.0 is "
+            "not installed; install gstreamer1.0-tools, or on a Jetson use the system's python3-opencv",
+            code="UNSUPPORTED",
+        )
+    return ChildSource(source_id, command, settings)
+
+
+def _network(url: str, settings: CaptureSettings) -> FrameSource:
+    if opencv_has("FFMPEG"):
+        return NetworkSource(url, settings)
+    command = ffmpeg_command(url) or gstreamer_command(f"uridecodebin uri={url}")
+    if command is None:
+        raise SourceError(
+            f"cannot open source {redact(url)}: this OpenCV was built without FFmpeg, and neither ffmpeg nor "
+            "gst-launch-1.0 is installed; install one of them",
+            code="UNSUPPORTED",
+        )
+    return ChildSource(url, command, settings)
+
+
+def _files(path: str, settings: CaptureSettings) -> FrameSource:
+    file = Path(path)
+    if not file.exists():
+        matches = sorted(map(Path, glob.glob(path)), key=natural_order)
+        if not matches:
+            raise SourceError(f"cannot open source {redact(path)}: no such file or folder", code="NOT_FOUND")
+        if len(matches) == 1:
+            return _files(str(matches[0]), settings)
+        return ImageSource(path, [match for match in matches if is_image(match)], settings)
+    if file.is_dir():
+        return ImageSource(path, list_images(file), settings)
+    if is_image(file):
+        return ImageSource(path, [file], settings)
+    return VideoSource(file, settings)
