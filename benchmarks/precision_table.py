@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.machine import cpu_name
 from edge_runtime.backends import open_backend
 from edge_runtime.budgets import detector_file
 from edge_runtime.bundle import Bundle
@@ -165,14 +166,6 @@ def _times(bundle: Bundle, engines: list[tuple[str, str]], inputs: NDArray[np.ui
 def _without_paths(arguments: list[str]) -> list[str]:
     """Folders by their last names: where they lie says nothing elsewhere."""
     return ["/".join(Path(word).parts[-2:]) if word.startswith("/") else word for word in arguments if word != "--out"]
-
-
-def cpu_name() -> str:
-    """The processor, by its own name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or "unknown CPU"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.precision_table import cpu_name
+from benchmarks.machine import cpu_name
 from edge_runtime.backends import onnx_session, run_session
 from edge_runtime.extras import require
 from export.graphs import export_module

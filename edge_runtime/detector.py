@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.backends import Backend, open_backend
+from edge_runtime.backends import Backend, choose_backend, open_backend
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BackendError, FrameError
 from edge_runtime.preprocess import Frame, Preprocess
@@ -87,21 +87,33 @@ class Detector:
         """A detector on the CPU, warmed up with one run.
 
         path: an .aae bundle or its folder. precision: fp32, fp16 or int8, if the bundle has it; one that was shipped
-        although it failed the gate is said. backend: a name of edge_runtime.backends.BACKENDS; one that failed the gate
-        at export, while the precision passed, is refused. threads: 0 uses every core. Raises BundleError,
-        BackendError, ConfigError.
+        although it failed the gate is said. backend: a name of edge_runtime.backends.BACKENDS, or auto, which takes the
+        best that runs here and says why; one that failed the gate at export, while the precision passed, is refused.
+        threads: 0 uses every core. Raises BundleError, BackendError, ConfigError.
         """
         bundle = Bundle.open(Path(path))
         graph = bundle.detector(precision)
-        failures = bundle.failed_gate(precision, backend)
-        if failures and not bundle.ships_failing(precision):
-            raise BackendError(
-                f"{precision} through {backend} failed the parity gate when {path} was exported: {failures[0]}; "
-                "use another backend or precision"
+
+        def refused(name: str) -> str | None:
+            failures = bundle.failed_gate(precision, name)
+            if not failures or bundle.ships_failing(precision):
+                return None
+            return f"failed the parity gate when {path} was exported: {failures[0]}"
+
+        if backend == "auto":
+            choice = choose_backend(
+                graph, bundle.preprocess.input_shape, threads=threads, precision=precision, refused=refused
             )
-        for failure in failures:
+            engine = choice.backend
+            tried = "; ".join(f"{name}: {reason}" for name, reason in choice.reasons.items())
+            logger.info("backend auto takes %s (%s)", engine.name, tried)
+        elif reason := refused(backend):
+            raise BackendError(f"{precision} through {backend} {reason}; use another backend or precision")
+        else:
+            engine = open_backend(backend, graph, threads=threads, precision=precision)
+        for failure in bundle.failed_gate(precision, engine.name):
             logger.warning("%s: %s failed the parity gate when it was exported: %s", path, precision, failure)
-        detector = cls(bundle, open_backend(backend, graph, threads=threads, precision=precision), threshold=threshold)
+        detector = cls(bundle, engine, threshold=threshold)
         detector.score_input(np.zeros(bundle.preprocess.input_shape, dtype=np.uint8))
         return detector
 

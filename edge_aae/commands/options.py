@@ -55,7 +55,7 @@ def engine_options(command: Command) -> Command:
             "--backend",
             default="onnxruntime-cpu",
             show_default=True,
-            help="Or openvino, openvino-bf16, onnxruntime-cuda, tensorrt, tensorrt_rtx.",
+            help="Or auto (the best here), openvino, openvino-bf16, onnxruntime-cuda, tensorrt, tensorrt_rtx.",
         ),
         click.option("--precision", default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them."),
     ):

@@ -3,16 +3,19 @@
 A backend that is named and is not the one that really runs is an error: engines fall back silently.
 """
 
+from edge_runtime.backends.auto import AutoChoice, choose_backend
 from edge_runtime.backends.contract import DETECTOR_OUTPUTS, Backend, RawOutputs
 from edge_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu, onnx_session, run_session
 from edge_runtime.backends.selection import BACKENDS, open_backend, present_backends
 
 __all__ = [
+    "AutoChoice",
     "BACKENDS",
     "DETECTOR_OUTPUTS",
     "Backend",
     "OnnxRuntimeCpu",
     "RawOutputs",
+    "choose_backend",
     "onnx_session",
     "open_backend",
     "present_backends",
