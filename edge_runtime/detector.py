@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.backends import Backend, choose_backend, open_backend
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BackendError, FrameError
+from edge_runtime.heatmap import peak_of
 from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.score import Decision
 from edge_runtime.tiling import Tiling
@@ -126,6 +127,11 @@ class Detector:
     def decision(self) -> Decision:
         """The rule and threshold in force."""
         return self._decision
+
+    @property
+    def map_peak(self) -> float:
+        """The brightest map pixel that a normal image may have; see edge_runtime.heatmap.peak_of."""
+        return peak_of(self.bundle.manifest["calibration"])
 
     def score(self, frame: Frame) -> Result:
         """Score one frame: (H, W, 3) uint8 BGR as OpenCV gives it, or (H, W) grey.

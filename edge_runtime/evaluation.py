@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,6 @@ __all__ = [
     "ScoredImage",
     "evaluate",
     "heatmap_of",
-    "peak_of",
     "score_items",
     "write_csv",
     "write_json",
@@ -106,7 +105,7 @@ class BundleScorer:
     @property
     def map_peak(self) -> float:
         """p99 of the training images' brightest pixels, so that the normal stay dim."""
-        return peak_of(self.detector.bundle.manifest["calibration"])
+        return self.detector.map_peak
 
     def score(self, frame: Frame) -> ScoredImage:
         """Score one frame."""
@@ -259,12 +258,7 @@ def score_items(
 
 def heatmap_of(detector: Detector, frame: Frame, result: Result) -> Frame:
     """The frame under its anomaly map, (H, W, 3) BGR uint8, enlarged where it is tiny."""
-    return _colours(frame, detector.heatmap(result, frame.shape), BundleScorer(detector).map_peak)
-
-
-def peak_of(calibration: Mapping[str, Any]) -> float:
-    """p99 of the training images' brightest map pixels, from a run's or bundle's calibration; 1 where it has none."""
-    return float(calibration.get("anomaly_map_peak", {}).get("0.99", 1.0))
+    return _colours(frame, detector.heatmap(result, frame.shape), detector.map_peak)
 
 
 def write_csv(path: Path, evaluation: Evaluation) -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import tempfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import DataError
+from edge_runtime.redact import redact
 
-__all__ = ["csv_bytes", "write_atomically", "write_file"]
+__all__ = ["csv_bytes", "file_stem", "write_atomically", "write_file"]
+
+
+LONGEST_STEM = 40
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -42,6 +48,12 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue().encode("utf-8", errors="surrogateescape")
+
+
+def file_stem(name: str) -> str:
+    """A name for files of something that is named, such as a source: letters, digits, . _ - alone, no password."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", redact(name)).strip("._") or "source"
+    return plain if len(plain) <= LONGEST_STEM else f"{plain[:LONGEST_STEM]}-{zlib.crc32(name.encode()):08x}"
 
 
 def _write_and_rename(path: Path, content: bytes) -> None:

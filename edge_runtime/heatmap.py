@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.extras import require
 from edge_runtime.preprocess import Frame
 
-__all__ = ["overlay"]
+__all__ = ["overlay", "peak_of"]
 
 OVERLAY_ALPHA = 0.6
 """Weight of the colour where the map is at its brightest: the image stays readable below."""
@@ -28,3 +31,8 @@ def overlay(frame: Frame, heat: NDArray[np.float32], brightest: float) -> Frame:
     alpha = (OVERLAY_ALPHA * level)[:, :, None]
     blended: Frame = ((1.0 - alpha) * base + alpha * colours).astype(np.uint8)
     return blended
+
+
+def peak_of(calibration: Mapping[str, Any]) -> float:
+    """p99 of the training images' brightest map pixels, from a run's or bundle's calibration; 1 where it has none."""
+    return float(calibration.get("anomaly_map_peak", {}).get("0.99", 1.0))

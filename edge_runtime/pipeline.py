@@ -10,19 +10,26 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.alarm import Alarm, AlarmSettings, EventChange
-from edge_runtime.detector import Detector
+from edge_runtime.detector import Detector, Result
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.feed import Feed, FeedSettings, Taken
 from edge_runtime.latency import LatencyHistogram
+from edge_runtime.preprocess import Frame
 from edge_runtime.records import event_record, frame_record, status_record
 from edge_runtime.redact import redact
+from edge_runtime.regions import regions_of
 from edge_runtime.run_summary import RunSummary
+from edge_runtime.sinks.contract import Emission, Sink
+from edge_runtime.sinks.runner import Sinks
 from edge_runtime.smoothing import Smoothing, smoothing_from
-from edge_runtime.sources.contract import FrameSource
+from edge_runtime.sources.contract import CapturedFrame, FrameSource
 from edge_runtime.sources.files import ImageSource
+
+if TYPE_CHECKING:
+    from edge_runtime.delivery.courier import Courier
 
 __all__ = ["Pipeline", "RunSettings", "RunSummary", "SourceState", "run"]
 
@@ -48,6 +55,8 @@ class RunSettings:
     """none, ema:WEIGHT or median:LENGTH, of each source's scores."""
     alarm: AlarmSettings | None = None
     """When events begin and end; None gives none. Not for image files, which follow in no time."""
+    boxes: bool = False
+    """Whether frame records say where: boxes around the bright regions of anomalous frames."""
 
 
 class SourceState:
@@ -61,7 +70,12 @@ class SourceState:
         in_time = settings.alarm is not None and not isinstance(source, ImageSource)
         self.alarm = Alarm(settings.alarm, new_event_id) if settings.alarm and in_time else None
         self.frames = self.anomalies = self.unscored = self.events = 0
+        self.n_changes = 0
+        """Records of the event that goes on, or was last."""
+        self._best: tuple[Frame, Result] | None = None
+        self._best_is_new = False
         self.last_score = math.nan
+        self.last_is_anomaly = False
         self.latencies = {stage: LatencyHistogram() for stage in STAGES}
         summary.sources.append(self.feed.counts)
 
@@ -83,6 +97,29 @@ class SourceState:
         """Whether an event goes on."""
         return self.alarm is not None and self.alarm.event_id is not None
 
+    @property
+    def state(self) -> str:
+        """The alarm's state; of a source without alarm, or before the first frame, whether its last frame was above."""
+        if self.alarm is not None:
+            return self.alarm.state
+        return "anomaly" if self.last_is_anomaly else "normal"
+
+    def keep_best(self, image: Frame, result: Result) -> None:
+        """Remember the frame with the highest score while an event goes on or may begin: its picture is the event's."""
+        if self.alarm is None:
+            return
+        if self.alarm.state in ("normal", "cooldown"):
+            self._best, self._best_is_new = None, False
+        elif self._best is None or result.score > self._best[1].score:
+            self._best, self._best_is_new = (image, result), True
+
+    def take_best(self) -> tuple[Frame | None, Result | None]:
+        """The event's picture, where it is another than the one given last."""
+        if self._best is None or not self._best_is_new:
+            return None, None
+        self._best_is_new = False
+        return self._best
+
     def health(self) -> dict[str, Any]:
         """What /healthz says of it."""
         return {
@@ -101,11 +138,17 @@ class Pipeline:
         self,
         detector: Detector,
         sources: Sequence[FrameSource],
-        write: Write,
+        write: Write = lambda record: None,
         settings: RunSettings | None = None,
         summary: RunSummary | None = None,
+        *,
+        sinks: Sequence[Sink] = (),
     ) -> None:
-        """write: takes each record, in order, from the thread that runs the pipeline. The sources are not open."""
+        """Neither sources nor sinks are open yet.
+
+        write: takes each record, in order, in the thread that runs the pipeline, so that it must be quick; sinks take
+        them in threads of their own and cannot slow the scoring.
+        """
         self.detector = detector
         self.summary = RunSummary() if summary is None else summary
         self._write = write
@@ -115,6 +158,12 @@ class Pipeline:
         self._streams = [
             SourceState(source, self._settings, self._statuses.append, self._ready, self.summary) for source in sources
         ]
+        lossless = not any(source.live for source in sources)
+        self._stopped: Callable[[], bool] = lambda: False
+        self.sinks = Sinks(sinks, self.report, lossless=lossless, stopped=lambda: self._stopped())
+        self.summary.sinks = [runner.counts for runner in self.sinks.runners]
+        self.couriers: Sequence[Courier] = ()
+        """Who delivers the events; for the metrics."""
         self._turn = 0
         self._moved_s = time.perf_counter()
 
@@ -128,6 +177,30 @@ class Pipeline:
         sources = [state.health() for state in self._streams]
         return {"ok": moves and all(source["up"] for source in sources), "scorer_moves": moves, "sources": sources}
 
+    def current(self) -> dict[str, Any]:
+        """{ok, model, threshold, sources}: the run's state without what changes with every frame. From any thread."""
+        sources = [
+            {
+                "source_id": redact(state.source_id),
+                "up": state.up,
+                "stalled": state.feed.stalled,
+                "state": state.state,
+                "event_id": state.alarm.event_id if state.alarm else None,
+                "last_error": state.feed.last_error,
+            }
+            for state in self._streams
+        ]
+        return {
+            "ok": self.health()["ok"],
+            "model": f"sha256:{self.detector.bundle.digest}",
+            "threshold": self.detector.decision.threshold,
+            "sources": sources,
+        }
+
+    def report(self, record: dict[str, Any]) -> None:
+        """Have a status record written in its turn. From any thread."""
+        self._statuses.append(record)
+
     @property
     def feeds(self) -> list[Feed]:
         """The sources' feeds, as the sources were given."""
@@ -136,14 +209,33 @@ class Pipeline:
     def run(self, *, stopped: Callable[[], bool] = lambda: False, max_frames: int | None = None) -> RunSummary:
         """Score until every source has ended, `stopped` says so, or max_frames were taken.
 
-        A source that is given up has a status record; its SourceError is raised when no source is left.
+        A source that is given up has a status record; its SourceError is raised when no source is left, and
+        BrokenPipeError where the reader of a sink went away.
         """
+        self._stopped = stopped
+        self.sinks.start()
+        try:
+            reason = self._score_all(stopped, max_frames)
+        finally:
+            self.sinks.close(patient=not stopped() and self.sinks.broken is None)
+        if self.sinks.broken is not None:
+            raise self.sinks.broken
+        if reason == "ended":
+            for feed in self.feeds:
+                if feed.error is not None:
+                    raise feed.error
+        return self.summary
+
+    def _score_all(self, stopped: Callable[[], bool], max_frames: int | None) -> str:
+        """Why it ended: ended (the sources) or stopped."""
         summary = self.summary
         reason = "stopped"
         for feed in self.feeds:
             feed.start()
         try:
-            while not stopped() and (max_frames is None or summary.frames + summary.unscored < max_frames):
+            while not (stopped() or self.sinks.broken) and (
+                max_frames is None or summary.frames + summary.unscored < max_frames
+            ):
                 self._moved_s = time.perf_counter()
                 for feed in self.feeds:
                     feed.watch()
@@ -159,11 +251,7 @@ class Pipeline:
                 feed.stop()
         self._end_events(reason)
         self._write_statuses()
-        if reason == "ended":
-            for feed in self.feeds:
-                if feed.error is not None:
-                    raise feed.error
-        return summary
+        return reason
 
     def _next(self) -> tuple[SourceState, Taken] | None:
         """The next frame of the sources in turn; None where none comes within WAIT_S."""
@@ -181,7 +269,7 @@ class Pipeline:
 
     def _score(self, stream: SourceState, item: Taken) -> None:
         if isinstance(item, dict):
-            self._write(item)
+            self._emit(item)
             return
         try:
             if isinstance(item, DataError):
@@ -191,12 +279,15 @@ class Pipeline:
             self.summary.unscored += 1
             stream.unscored += 1
             logger.warning("frame not scored: %s", error)
-            self._write(status_record("warning", "FRAME_NOT_SCORED", stream.source_id, {"reason": str(error)}))
+            self._emit(status_record("warning", "FRAME_NOT_SCORED", stream.source_id, {"reason": str(error)}))
             return
         smoothed = stream.smooth(result.score)
         if stream.alarm:
-            self._tell(stream, stream.alarm, stream.alarm.step(item.t_capture, smoothed))
-        self._write(
+            change = stream.alarm.step(item.t_capture, smoothed)
+            if change is None or change.phase != "end":
+                stream.keep_best(item.image, result)
+            self._tell(stream, stream.alarm, change)
+        self._emit(
             frame_record(
                 stream.source_id,
                 item,
@@ -207,25 +298,46 @@ class Pipeline:
                 score_smoothed=smoothed,
                 state=stream.alarm.state if stream.alarm else None,
                 event_id=stream.alarm.event_id if stream.alarm else None,
-            )
+                boxes=self._boxes(item, result) if self._settings.boxes else None,
+            ),
+            item.image,
+            result,
         )
         self.summary.frames += 1
         self.summary.anomalies += result.is_anomaly
         self.summary.add_latency(sum(result.latency_ms.values()))
         stream.frames += 1
         stream.anomalies += result.is_anomaly
-        stream.last_score = smoothed
+        stream.last_score, stream.last_is_anomaly = smoothed, result.is_anomaly
         for stage, latency_ms in {"capture": item.capture_ms, **result.latency_ms}.items():
             stream.latencies[stage].add(latency_ms / 1000.0)
+
+    def _boxes(self, frame: CapturedFrame, result: Result) -> list[dict[str, float]]:
+        if not result.is_anomaly:
+            return []
+        heat = self.detector.heatmap(result, frame.image.shape)
+        return [region.to_json() for region in regions_of(heat, self.detector.map_peak)]
 
     def _tell(self, stream: SourceState, alarm: Alarm, change: EventChange | None) -> None:
         if change is None:
             return
         self.summary.events += change.phase == "new"
         stream.events += change.phase == "new"
-        self._write(
-            event_record(stream.source_id, change, threshold=alarm.settings.enter, model=self.detector.bundle.digest)
+        stream.n_changes = 0 if change.phase == "new" else stream.n_changes + 1
+        record = event_record(
+            stream.source_id,
+            change,
+            number=stream.n_changes,
+            threshold=alarm.settings.enter,
+            model=self.detector.bundle.digest,
         )
+        for runner in self.sinks.runners:
+            record.update(runner.sink.fields(record))
+        self._emit(record, *stream.take_best())
+
+    def _emit(self, record: dict[str, Any], image: Frame | None = None, result: Result | None = None) -> None:
+        self._write(record)
+        self.sinks.emit(Emission(record, image, result))
 
     def _end_events(self, reason: str) -> None:
         for stream in self._streams:
@@ -234,7 +346,7 @@ class Pipeline:
 
     def _write_statuses(self) -> None:
         while self._statuses:
-            self._write(self._statuses.popleft())
+            self._emit(self._statuses.popleft())
 
 
 def run(

@@ -28,11 +28,13 @@ def frame_record(
     score_smoothed: float | None = None,
     state: str | None = None,
     event_id: str | None = None,
+    boxes: list[dict[str, float]] | None = None,
 ) -> dict[str, Any]:
     """The record of one scored frame.
 
     t_emit: seconds since the epoch; age_ms: from capture to emission by the monotonic clock; model: the bundle's
-    digest. score_smoothed: None where nothing is smoothed; state: the alarm's, None where there is no alarm.
+    digest. score_smoothed: None where nothing is smoothed; state: the alarm's, None where there is no alarm; boxes:
+    None where nobody asked for them.
     """
     latency_ms = {"capture": frame.capture_ms, **result.latency_ms}
     return {
@@ -50,19 +52,24 @@ def frame_record(
         "is_anomaly": result.is_anomaly,
         "state": state or ("anomaly" if result.is_anomaly else "normal"),
         "event_id": event_id,
+        "boxes": boxes,
         "criteria": dict(result.criteria),
         "latency_ms": {name: round(latency_ms[name], 3) for name in ("capture", "preprocess", "infer", "post")},
         "model": f"sha256:{model}",
     }
 
 
-def event_record(source_id: str, change: EventChange, *, threshold: float, model: str) -> dict[str, Any]:
-    """The record of an event's beginning, progress or end. threshold: the alarm's enter threshold."""
+def event_record(source_id: str, change: EventChange, *, number: int, threshold: float, model: str) -> dict[str, Any]:
+    """The record of an event's beginning, progress or end.
+
+    number: 0 for the event's first record, 1 for the second; threshold: the alarm's enter threshold.
+    """
     return {
         "v": VERSION,
         "type": "event",
         "phase": change.phase,
         "event_id": change.event_id,
+        "message_id": f"{change.event_id}/{number}",
         "source_id": _text(source_id),
         "start_time": _timestamp(change.start_s),
         "end_time": None if change.end_s is None else _timestamp(change.end_s),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_runtime.feed import FeedCounts
+from edge_runtime.sinks.runner import SinkCounts
 
 __all__ = ["RunSummary"]
 
@@ -29,6 +30,8 @@ class RunSummary:
     """Preprocess + infer + post, milliseconds a frame."""
     sources: list[FeedCounts] = field(default_factory=list)
     """What each source came to, as they were given."""
+    sinks: list[SinkCounts] = field(default_factory=list)
+    """What each sink came to."""
 
     def add_latency(self, latency_ms: float) -> None:
         """Keep one latency, the newest LATENCY_WINDOW of them."""
@@ -54,6 +57,8 @@ class RunSummary:
             "too old": sum(counts.too_old for counts in self.sources),
             "reconnects": sum(counts.reconnects for counts in self.sources),
             "stalls": sum(counts.stalls for counts in self.sources),
+            "records dropped": sum(counts.dropped for counts in self.sinks),
+            "records failed": sum(counts.failed for counts in self.sinks),
         }
         line += "".join(f", {number} {name}" for name, number in counted.items() if number)
         percentiles = self.percentiles_ms()

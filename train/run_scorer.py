@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from edge_runtime.errors import BackendError
-from edge_runtime.evaluation import ScoredImage, peak_of
+from edge_runtime.evaluation import ScoredImage
+from edge_runtime.heatmap import peak_of
 from edge_runtime.preprocess import Frame
 from edge_runtime.score import Decision
 from train.run_folder import RunFolder

@@ -24,6 +24,7 @@ __all__ = [
     "SECONDS_RANGE",
     "SIZE",
     "WIDTH_HEIGHT_CHANNELS",
+    "chained_options",
     "engine_options",
     "model_option",
     "resolve_model",
@@ -39,6 +40,17 @@ LATEST_CONFIG = Path("runs/latest/config.json")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def chained_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """A decorator that adds these options to a command, in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def model_option(command: Command) -> Command:
     """--model: the bundle; see resolve_model for what stands in for it."""
     return click.option(
@@ -50,17 +62,15 @@ def model_option(command: Command) -> Command:
 
 def engine_options(command: Command) -> Command:
     """--precision and --backend: which of the bundle's detectors runs, and through what."""
-    for option in (
+    return chained_options(
+        click.option("--precision", default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them."),
         click.option(
             "--backend",
             default="onnxruntime-cpu",
             show_default=True,
             help="Or auto (the best here), openvino, openvino-bf16, onnxruntime-cuda, tensorrt, tensorrt_rtx.",
         ),
-        click.option("--precision", default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them."),
-    ):
-        command = option(command)
-    return command
+    )(command)
 
 
 def resolve_model(named: Path | None) -> Path:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_aae.commands.options import engine_options, model_option, resolve_model
 from edge_aae.commands.run_options import alarm_options, capture_options, feed_options, run_settings, sources_of
+from edge_aae.commands.sink_options import delivered, delivery_options, outbox_of, sink_options, sinks_of
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 @click.option("--streams", type=click.Path(path_type=Path), help="Text file with one source a line.")
 @model_option
 @engine_options
-@click.option("--out", default="-", show_default=True, help="JSON Lines file; - is standard output.")
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--max-frames", type=click.IntRange(min=1), help="End after so many frames.")
@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 @capture_options
 @feed_options
 @alarm_options
+@sink_options
+@delivery_options
 def run(
     cameras: tuple[str, ...],
     sources: tuple[str, ...],
@@ -50,7 +52,6 @@ def run(
     model: Path | None,
     precision: str,
     backend: str,
-    out: str,
     threshold: float | None,
     threads: int,
     max_frames: int | None,
@@ -70,6 +71,7 @@ def run(
     edge-aae run --camera 0
     edge-aae run --source line3.avi --out records.jsonl
     edge-aae run --source rtsp://user:password@10.0.0.5/live --alarm 3/5 --smooth median:5
+    edge-aae run --camera 0 --alarm 3/5 --snapshots events --mqtt mqtt://broker --out log.jsonl --rotate-mb 100
     """
     from edge_runtime.detector import Detector
     from edge_runtime.pipeline import Pipeline, RunSummary
@@ -93,9 +95,10 @@ def run(
     summary = RunSummary()
     settings = run_settings(options, detector.decision.threshold)
     try:
-        with stop_requests() as stopped, _record_writer(out) as write:
-            pipeline = Pipeline(detector, opened, write, settings, summary)
-            with _observed(pipeline, metrics):
+        with stop_requests() as stopped, outbox_of(options) as (outbox, publishers):
+            sinks = sinks_of(options, detector, outbox)
+            pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks)
+            with _observed(pipeline, metrics), delivered(pipeline, outbox, publishers):
                 pipeline.run(stopped=stopped, max_frames=max_frames)
     except BrokenPipeError:
         # The reader of our standard output went away, which is a way to end a run; Python's own flush at exit must
@@ -119,42 +122,3 @@ def _observed(pipeline: Pipeline, address: str | None) -> Iterator[None]:
     with observed(pipeline, (host, port)) as bound:
         logger.info("health and metrics at http://%s:%d/healthz and /metrics", host, bound)
         yield
-
-
-@contextmanager
-def _record_writer(out: str) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that writes one record and flushes it, so that a reader sees each frame at once."""
-    from edge_runtime.records import to_line
-
-    def writer(stream: IO[str]) -> Callable[[dict[str, Any]], None]:
-        def write(record: dict[str, Any]) -> None:
-            stream.write(to_line(record))
-            stream.flush()
-
-        return write
-
-    if out == "-":
-        yield writer(sys.stdout)
-        return
-    path = Path(out)
-    _keep_older(path)
-    try:
-        stream = path.open("x", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot write records to {path}: {error.strerror or error}") from error
-    with stream:
-        yield writer(stream)
-
-
-def _keep_older(path: Path) -> None:
-    """Move an existing record file aside, so that no run's records are lost."""
-    if not path.is_file():
-        return
-    if path.stat().st_size == 0:
-        path.unlink()
-        return
-    number = 1
-    while (older := path.with_name(f"{path.name}.{number}")).exists():
-        number += 1
-    path.rename(older)
-    logger.info("kept the older records as %s", older)

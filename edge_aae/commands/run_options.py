@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.options import COUNT_OR_INF, N_OF_M, SECONDS_RANGE, WIDTH_HEIGHT_CHANNELS
+from edge_aae.commands.options import COUNT_OR_INF, N_OF_M, SECONDS_RANGE, WIDTH_HEIGHT_CHANNELS, chained_options
 from edge_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,21 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["alarm_options", "capture_options", "feed_options", "run_settings", "sources_of"]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 CHECKS = ("repeated", "black", "torn", "size")
 
 
-def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-capture_options = _options(
+capture_options = chained_options(
     click.option("--width", type=click.IntRange(min=1), help="Asked of a camera, pixels."),
     click.option("--height", type=click.IntRange(min=1), help="Asked of a camera, pixels."),
     click.option("--fps", type=click.FloatRange(min=0, min_open=True), help="Asked of a camera."),
@@ -47,7 +36,7 @@ capture_options = _options(
     click.option("--read-timeout", type=float, default=5.0, show_default=True, help="Seconds a frame may take."),
 )  # fmt: skip
 
-feed_options = _options(
+feed_options = chained_options(
     click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Each n-th frame alone."),
     click.option("--max-fps", type=float, help="Score a live source at most so often a second."),
     click.option("--max-age-ms", type=float, default=1000.0, show_default=True, help="Drop older live frames."),
@@ -62,7 +51,7 @@ feed_options = _options(
     ),
 )
 
-alarm_options = _options(
+alarm_options = chained_options(
     click.option("--alarm", type=N_OF_M, help="Events: begin after N/M frames above threshold.  [default: no events]"),
     click.option("--clear-threshold", type=float, help="Scores at or below it end an event.  [default: threshold]"),
     click.option("--clear-frames", type=click.IntRange(min=1), default=5, show_default=True, help="So many in a row."),
@@ -134,6 +123,7 @@ def run_settings(options: Mapping[str, Any], threshold: float) -> RunSettings:
         ),
         smoothing=options["smooth"],
         alarm=alarm,
+        boxes=options["boxes"],
     )
 
 

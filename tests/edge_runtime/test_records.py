@@ -54,7 +54,8 @@ def test_the_line_of_a_frame_is_pinned() -> None:
     assert to_line(record()) == (
         '{"v":1,"type":"frame","source_id":"camera:0","frame_id":41,"name":null,'
         '"t_capture":"2023-11-14T22:13:20.250Z","t_emit":"2023-11-14T22:13:20.500Z","age_ms":250.0,'
-        '"score":1.25,"score_smoothed":1.25,"threshold":1.0,"is_anomaly":true,"state":"anomaly","event_id":null,'
+        '"score":1.25,"score_smoothed":1.25,"threshold":1.0,"is_anomaly":true,"state":"anomaly",'
+        '"event_id":null,"boxes":null,'
         '"criteria":{"reconstruction_error":2.5,"neg_log_prior":4.0},'
         '"latency_ms":{"capture":3.142,"preprocess":0.123,"infer":2.0,"post":0.01},"model":"sha256:ab12"}\n'
     )

@@ -1,0 +1,70 @@
+"""The sink that puts events into the outbox, before anyone else reports them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+
+from edge_runtime.delivery.outbox import Outbox
+from edge_runtime.sinks.contract import Emission, SinkBase
+
+__all__ = ["OutboxSink"]
+
+BACKLOG = 10_000
+"""Events kept in memory while the disk takes none; beyond it the oldest updates go first."""
+
+
+class OutboxSink(SinkBase):
+    """Commits every event record; while the disk is full it keeps them in memory and goes on trying."""
+
+    name = "outbox"
+    kinds: tuple[str, ...] = ("event",)
+    commits = True
+
+    def __init__(self, outbox: Outbox) -> None:
+        self.outbox = outbox
+        self.lost = 0
+        """Events that found no room in memory either."""
+        self._backlog: deque[Emission] = deque()
+
+    def write(self, emission: Emission) -> None:
+        """Commit it with what waits; raises OSError where the disk takes nothing. Nobody is kept waiting longer."""
+        if len(self._backlog) >= BACKLOG:
+            self._forget_one()
+        self._backlog.append(emission)
+        try:
+            self._commit()
+        finally:
+            if emission.committed is not None:
+                emission.committed.set()
+
+    def tick(self) -> None:
+        """Try again what waits, and delete what everyone has."""
+        self._commit()
+        try:
+            self.outbox.prune()
+        except sqlite3.Error as error:
+            raise OSError(f"cannot clean up {self.outbox.path}: {error}") from error
+
+    def close(self) -> None:
+        """The last try for what waits."""
+        self._commit()
+
+    def _commit(self) -> None:
+        if not self._backlog:
+            return
+        try:
+            self.outbox.append([emission.record for emission in self._backlog])
+        except sqlite3.Error as error:
+            raise OSError(
+                f"{len(self._backlog)} events are in memory alone, {self.outbox.path} does not take them: {error}"
+            ) from error
+        self._backlog.clear()
+
+    def _forget_one(self) -> None:
+        self.lost += 1
+        for index, emission in enumerate(self._backlog):
+            if emission.record["phase"] == "update":
+                del self._backlog[index]
+                return
+        self._backlog.popleft()

@@ -1,0 +1,90 @@
+"""Events as HTTP POST requests, one a message, with a key by which a receiver knows one that comes twice."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from email.message import Message as Headers
+from http.client import HTTPException
+from typing import IO, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from edge_runtime.delivery.courier import DeliveryError
+from edge_runtime.delivery.outbox import Message
+from edge_runtime.errors import ConfigError
+from edge_runtime.redact import redact
+
+__all__ = ["Webhook"]
+
+TIMEOUT_S = 10.0
+MOST_RETRY_AFTER_S = 300.0
+TRY_AGAIN = frozenset({401, 403, 404, 408, 409, 421, 423, 425, 429})
+"""Answers of the 4xx class that a person or time can mend: the message is kept. Others refuse it for good."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A message goes where it was meant to go, with its Authorization header, or nowhere."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+class Webhook:
+    """A URL that takes event records."""
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+        """headers: sent with every request, such as Authorization. User and password in the URL go as Basic."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"webhook is {redact(url)!r}, expected http://HOST/PATH or https://HOST/PATH")
+        self.name = redact(url)
+        self._timeout_s = timeout_s
+        self._headers = {"Content-Type": "application/json", "User-Agent": "edge-aae", **(headers or {})}
+        if parts.username is not None:
+            import base64
+
+            pair = f"{parts.username}:{parts.password or ''}".encode()
+            self._headers["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
+        host = parts.netloc.rpartition("@")[2]
+        self._url = urlunsplit((parts.scheme, host, parts.path or "/", parts.query, ""))
+        self._opener = urllib.request.build_opener(_NoRedirect)
+
+    def connect(self) -> None:
+        """Every message has its own connection."""
+
+    def publish(self, message: Message) -> None:
+        """POST the record; any 2xx is the acknowledgement."""
+        request = urllib.request.Request(
+            self._url,
+            data=json.dumps(message.record, allow_nan=False).encode("utf-8"),
+            headers={**self._headers, "Idempotency-Key": message.message_id},
+            method="POST",
+        )
+        try:
+            with self._opener.open(request, timeout=self._timeout_s) as answer:
+                answer.read(1)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._refusal(error.code, error.headers, error) from error
+        except (TimeoutError, OSError, HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            raise DeliveryError(f"{self.name} cannot be reached: {redact(str(reason))}") from error
+
+    def tell(self, health: dict[str, Any]) -> None:
+        """A webhook keeps no state."""
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    def _refusal(self, code: int, headers: Headers, body: IO[bytes]) -> DeliveryError:
+        reason = f"{self.name} answered {code}"
+        if 300 <= code < 400:
+            return DeliveryError(f"{reason}, a redirect, which is not followed; name the URL it leads to")
+        if 400 <= code < 500 and code not in TRY_AGAIN:
+            said = body.read(200).decode("utf-8", errors="replace").strip()
+            return DeliveryError(f"{reason}: {said}" if said else reason, for_good=True)
+        asked = headers.get("Retry-After", "")
+        pause_s = min(MOST_RETRY_AFTER_S, float(asked)) if asked.isdigit() else None
+        return DeliveryError(reason, retry_after_s=pause_s)

@@ -1,0 +1,80 @@
+"""What every sink is: open, write, tick, close, all from one thread that is the sink's own."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from edge_runtime.detector import Result
+from edge_runtime.preprocess import Frame
+
+__all__ = ["Emission", "Sink", "SinkBase"]
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """One record on its way out, with the picture it speaks of."""
+
+    record: dict[str, Any]
+    """A frame, event or status record; see docs/records.md."""
+    image: Frame | None = None
+    """The frame that was scored; of an event the one with its peak so far, where that is a new one."""
+    result: Result | None = None
+    """What the detector made of `image`."""
+    committed: threading.Event | None = field(default=None, compare=False)
+    """Of an event: set once the outbox holds it, or cannot. None where there is no outbox."""
+
+    def without_picture(self) -> Emission:
+        """The same, without what makes it large."""
+        return Emission(self.record, committed=self.committed)
+
+
+class Sink(Protocol):
+    """Takes records. All but open run in the sink's own thread; an OSError or ValueError is counted and said."""
+
+    name: str
+    """For people and metrics; holds no password."""
+    kinds: tuple[str, ...]
+    """The types of records it takes: frame, event, status."""
+    pictures: bool
+    """Whether it wants image and result too."""
+    commits: bool
+    """Whether it sets `committed` of events, for which all other sinks then wait."""
+
+    def open(self) -> None:
+        """Called once, before the first frame, in the caller's thread; an error here ends the run."""
+
+    def write(self, emission: Emission) -> None:
+        """Take one record, in order."""
+
+    def fields(self, record: dict[str, Any]) -> dict[str, str]:
+        """What it adds to an event's record before anyone gets it, such as the name of the file it will write."""
+
+    def tick(self) -> None:
+        """Called about once a second: for retries, retention and the like."""
+
+    def close(self) -> None:
+        """The run has ended; what was buffered goes out."""
+
+
+class SinkBase:
+    """A sink that does nothing yet: what a sink of your own may start from."""
+
+    name = "sink"
+    kinds: tuple[str, ...] = ("frame", "event", "status")
+    pictures = False
+    commits = False
+
+    def open(self) -> None:
+        """Nothing to open."""
+
+    def fields(self, record: dict[str, Any]) -> dict[str, str]:
+        """Nothing to add."""
+        return {}
+
+    def tick(self) -> None:
+        """Nothing to do by the clock."""
+
+    def close(self) -> None:
+        """Nothing to close."""

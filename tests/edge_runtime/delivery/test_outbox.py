@@ -1,0 +1,194 @@
+"""The outbox: what it holds survives, in order, for each destination."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_runtime.delivery import Outbox, OutboxSink
+from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.sinks import Emission
+
+
+def record(event: str, number: int, phase: str = "update") -> dict[str, Any]:
+    return {"type": "event", "event_id": event, "message_id": f"{event}/{number}", "phase": phase, "reason": None}
+
+
+def whole(event: str) -> list[dict[str, Any]]:
+    return [record(event, 0, "new"), record(event, 1), record(event, 2, "end")]
+
+
+def ids(outbox: Outbox, destination: str = "a") -> list[str]:
+    return [message.message_id for message in outbox.pending(destination)]
+
+
+def test_each_destination_has_its_own_place(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "new" / "o.db", ["a", "b"])
+    outbox.append(whole("e"))
+    first, second, _ = outbox.pending("a")
+    outbox.acknowledge("a", first)
+    outbox.acknowledge("a", second)
+    assert (ids(outbox, "a"), ids(outbox, "b")) == (["e/2"], ["e/0", "e/1", "e/2"])
+    outbox.prune()  # b has nothing yet
+    assert outbox.n_pending("b") == 3
+    for message in outbox.pending("b"):
+        outbox.acknowledge("b", message)
+    outbox.prune()
+    assert ids(outbox, "a") == ["e/2"]
+    outbox.close()
+
+
+def test_what_is_pending_is_there_after_a_restart_and_a_message_counts_once(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    outbox.append(whole("e"))
+    outbox.append(whole("e"))
+    outbox.close()
+    again = Outbox(tmp_path / "o.db", ["a"])
+    assert ids(again) == ["e/0", "e/1", "e/2"]
+    assert again.pending("a")[0].record == record("e", 0, "new")
+    again.close()
+
+
+def test_an_event_that_a_crash_left_open_is_ended(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    outbox.append([*whole("e"), record("f", 0, "new"), record("f", 1)])
+    outbox.close()
+    for _ in range(2):  # once, however often it is opened
+        again = Outbox(tmp_path / "o.db", ["a"])
+        assert ids(again)[-3:] == ["f/0", "f/1", "f/2"]
+        last = again.pending("a")[-1].record
+        assert (last["phase"], last["reason"]) == ("end", "interrupted")
+        again.close()
+
+
+def test_who_comes_later_gets_what_comes_later_and_who_is_gone_is_not_waited_for(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    outbox.append(whole("e"))
+    outbox.close()
+    outbox = Outbox(tmp_path / "o.db", ["b"])
+    assert ids(outbox, "b") == []
+    outbox.append([record("f", 0, "new")])
+    assert ids(outbox, "b") == ["f/0"]
+    outbox.prune()
+    assert outbox.n_pending("b") == 1
+    outbox.close()
+
+
+def test_what_nobody_was_there_to_take_goes_to_the_first_who_is_named(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db")
+    outbox.append(whole("e"))
+    outbox.prune()
+    outbox.close()
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    assert ids(outbox) == ["e/0", "e/1", "e/2"]
+    outbox.close()
+
+
+def test_a_message_that_is_refused_lets_the_next_pass_and_is_kept_aside(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    outbox.append(whole("e"))
+    outbox.refuse("a", outbox.pending("a")[0], "answered 400")
+    assert ids(outbox) == ["e/1", "e/2"]
+    assert outbox.refused() == [("a", "e/0", "answered 400")]
+    outbox.close()
+
+
+def test_a_second_run_is_refused_the_file(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    with pytest.raises(ConfigError, match="another run's outbox"):
+        Outbox(tmp_path / "o.db", ["a"])
+    outbox.close()
+    Outbox(tmp_path / "o.db", ["a"]).close()
+
+
+@pytest.mark.parametrize("damage", ["text", "pages"])
+def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "o.db"
+    outbox = Outbox(path, ["a"])
+    outbox.append([record("e", number) for number in range(500)])
+    outbox.close()
+    content = bytearray(path.read_bytes())
+    content = bytearray(b"no database" * 100) if damage == "text" else content
+    content[4096:12_000] = b"\xff" * (12_000 - 4096)
+    path.write_bytes(content)
+    outbox = Outbox(path, ["a"])
+    outbox.append(whole("f"))
+    assert ids(outbox) == ["f/0", "f/1", "f/2"]
+    outbox.close()
+    assert "is damaged" in caplog.text
+    assert len(list(tmp_path.glob("o.db.damaged-*"))) >= 1
+
+
+def test_a_file_of_another_schema_and_a_place_that_is_none_are_errors(tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "o.db")
+    database.execute("PRAGMA user_version=9")
+    database.close()
+    with pytest.raises(DataError, match="has outbox schema 9, this release knows 1"):
+        Outbox(tmp_path / "o.db")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot keep events"):
+        Outbox(tmp_path / "file" / "o.db")
+    with pytest.raises(ConfigError, match="1,000,000 or more"):
+        Outbox(tmp_path / "p.db", max_bytes=5)
+
+
+def test_a_file_that_grows_too_large_loses_its_oldest(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", ["a"], max_bytes=1_000_000)
+    outbox.append([{**record("e", number), "pad": "x" * 2000} for number in range(1000)])
+    outbox.prune()
+    assert outbox.dropped > 300
+    left = ids(outbox)
+    assert left[0] == f"e/{outbox.dropped}"
+    outbox.close()
+
+
+def test_kill_9_within_a_commit_leaves_all_or_nothing(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from edge_runtime.delivery import Outbox
+outbox = Outbox(Path({str(tmp_path / "o.db")!r}), ["a"])
+number = 0
+while True:
+    name = f"e{{number}}"
+    outbox.append([dict(event_id=name, message_id=f"{{name}}/{{phase}}", phase=phase) for phase in ("new", "end")])
+    print(number, flush=True)
+    number += 1
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    threading.Timer(1.5, process.send_signal, [signal.SIGKILL]).start()
+    said = process.stdout.read().split()
+    process.wait()
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    assert outbox.n_pending("a") >= 2 * len(said) > 0
+    assert outbox.n_pending("a") % 2 == 0
+    outbox.close()
+
+
+def test_events_wait_in_memory_while_the_disk_is_full(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    sink = OutboxSink(outbox)
+    sink.write(Emission(record("e", 0, "new")))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    committed = threading.Event()
+    try:
+        with pytest.raises(OSError, match="1 events are in memory alone"):
+            sink.write(Emission(record("e", 1), committed=committed))
+        assert committed.is_set()  # nobody waits for a disk that is full
+        with pytest.raises(OSError, match="2 events are in memory alone"):
+            sink.write(Emission(record("e", 2, "end")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert ids(outbox) == ["e/0"]
+    sink.tick()
+    assert ids(outbox) == ["e/0", "e/1", "e/2"]
+    outbox.close()

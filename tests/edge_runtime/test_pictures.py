@@ -1,0 +1,179 @@
+"""Snapshots, clips, recordings, and how much of them is kept."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_runtime.detector import Detector
+from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.regions import regions_of
+from edge_runtime.sinks import Annotator, Clips, Emission, Recording, Retention, Snapshots
+
+Grey = NDArray[np.uint8]
+ID = "1767323045000-0a1b2c3d"
+
+
+@pytest.fixture
+def annotator(detector: Detector) -> Annotator:
+    return Annotator(detector)
+
+
+def seen(detector: Detector, number: int, *, bright: bool = False, source: str = "camera:0") -> Emission:
+    """A scored frame, 10 a second."""
+    image = np.full((60, 80), 128, dtype=np.uint8)
+    image[:, :40] = 255 if bright else 120
+    record = {
+        "type": "frame",
+        "source_id": source,
+        "t_capture": f"2026-01-02T03:{number // 600:02}:{number / 10 % 60:06.3f}Z",
+    }
+    return Emission(record, image, detector.score(image))
+
+
+def event(phase: str, frame: Emission | None = None) -> Emission:
+    record = {
+        "type": "event", "phase": phase, "event_id": ID, "source_id": "camera:0",
+        "start_time": "2026-01-02T03:04:05.000Z", "peak_time": "2026-01-02T03:04:05.000Z",
+    }  # fmt: skip
+    return Emission(record, frame.image, frame.result) if frame else Emission(record)
+
+
+def frames_of(video: Path) -> list[Any]:
+    capture = cv2.VideoCapture(str(video))
+    frames = []
+    while (read := capture.read())[0]:
+        frames.append(read[1])
+    return frames
+
+
+def test_an_event_s_picture_is_the_one_that_came_last(tmp_path: Path, detector: Detector, annotator: Annotator) -> None:
+    sink = Snapshots(tmp_path / "shots", annotator)
+    sink.open()
+    new = event("new", seen(detector, 0))
+    path = Path(sink.fields(new.record)["snapshot"])
+    assert path == tmp_path / "shots" / "2026-01-02" / f"{ID}.jpg"
+    sink.write(new)
+    first = path.read_bytes()
+    sink.write(event("update"))
+    assert path.read_bytes() == first
+    sink.write(event("end", seen(detector, 1, bright=True)))
+    assert path.read_bytes() != first
+    picture = cv2.imread(str(path))
+    assert picture is not None
+    assert picture.shape == (240 + 24, 320, 3)  # enlarged, with a strip of text below
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, annotator: Annotator) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot make the folder"):
+        Snapshots(tmp_path / "file" / "shots", annotator).open()
+
+
+def test_a_clip_has_the_seconds_before_and_after_its_event(
+    tmp_path: Path, detector: Detector, annotator: Annotator
+) -> None:
+    sink = Clips(tmp_path, annotator, before_s=1.0, after_s=0.5)
+    sink.open()
+    for number in range(30):
+        sink.write(seen(detector, number))
+    sink.write(event("new"))
+    for number in range(30, 50):
+        sink.write(seen(detector, number, bright=True))
+    sink.write(event("end"))
+    path = Path(sink.fields(event("new").record)["clip"])
+    assert not path.exists()  # not before it is whole
+    for number in range(50, 70):
+        sink.write(seen(detector, number))
+    assert len(frames_of(path)) == 10 + 20 + 5
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == pytest.approx(10.0, abs=0.1)
+    brightness = [frame[:200, :100].mean() for frame in frames_of(path)]
+    assert min(brightness[10:30]) > max(*brightness[:10], *brightness[30:])
+    sink.close()
+
+
+def test_a_clip_that_is_open_at_the_end_is_finished(tmp_path: Path, detector: Detector, annotator: Annotator) -> None:
+    sink = Clips(tmp_path, annotator)
+    sink.open()
+    sink.write(event("new"))
+    sink.write(seen(detector, 0))
+    sink.write(seen(detector, 1))
+    sink.close()
+    assert len(frames_of(Path(sink.fields(event("new").record)["clip"]))) == 2
+
+
+def test_an_event_without_end_does_not_fill_the_disk(
+    tmp_path: Path, detector: Detector, annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clips, "MOST_S", 2.0)
+    sink = Clips(tmp_path, annotator)
+    sink.open()
+    sink.write(event("new"))
+    for number in range(60):
+        sink.write(seen(detector, number))
+    sink.close()
+    assert len(frames_of(Path(sink.fields(event("new").record)["clip"]))) == 21
+
+
+def test_a_recording_holds_every_frame_in_files_of_some_length(
+    tmp_path: Path, detector: Detector, annotator: Annotator
+) -> None:
+    sink = Recording(tmp_path, annotator, segment_s=3.0)
+    sink.open()
+    for number in range(64):
+        sink.write(seen(detector, number))
+        if number < 5:
+            sink.write(seen(detector, number, source="rtsp://user:secret@10.0.0.5/live"))
+    sink.close()
+    lengths = {file.name: len(frames_of(file)) for file in sorted(tmp_path.iterdir())}
+    assert lengths == {
+        "camera_0-20260102T030000Z.avi": 30,
+        "camera_0-20260102T030003Z.avi": 30,
+        "camera_0-20260102T030006Z.avi": 4,
+        "rtsp_10.0.0.5_live-20260102T030000Z.avi": 5,
+    }
+
+
+def test_retention_deletes_the_oldest_by_age_and_by_size(tmp_path: Path) -> None:
+    now = time.time()
+    for day, size in ((40, 10), (3, 600), (2, 600), (1, 600)):
+        file = tmp_path / f"day{day}" / "shot.jpg"
+        file.parent.mkdir()
+        file.write_bytes(bytes(size))
+        os.utime(file, (now - 86_400 * day, now - 86_400 * day))
+    (tmp_path / "notes.txt").write_text("mine")
+    assert Retention(days=30, max_bytes=1300).apply(tmp_path, [".jpg"]) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["day1", "day2", "notes.txt"]
+    assert Retention(days=0, max_bytes=0).apply(tmp_path, [".jpg"]) == 0
+
+
+@pytest.mark.parametrize("make", [
+    lambda a: Retention(days=-1), lambda a: Clips(Path("x"), a, before_s=61),
+    lambda a: Recording(Path("x"), a, segment_s=0),
+])  # fmt: skip
+def test_settings_out_of_range_are_refused(make: Any, annotator: Annotator) -> None:
+    with pytest.raises(ConfigError):
+        make(annotator)
+
+
+def test_regions_are_boxes_around_what_is_bright() -> None:
+    heat = np.zeros((100, 200), dtype=np.float32)
+    heat[10:20, 30:50] = 2.0
+    heat[60:90, 150:160] = 3.0
+    heat[0, 0] = 9.0  # a speck
+    boxes = [(box.x, box.y, box.width, box.height, box.peak) for box in regions_of(heat, usual_peak=1.0)]
+    assert boxes == [(150, 60, 10, 30, 3.0), (30, 10, 20, 10, 2.0)]
+    assert regions_of(np.zeros((10, 10), dtype=np.float32), 1.0) == []
+
+
+def test_a_map_below_the_usual_peak_shows_its_own_brightest_part() -> None:
+    heat = np.full((50, 50), 0.1, dtype=np.float32)
+    heat[5:10, 5:10] = 0.5
+    assert [(box.x, box.y) for box in regions_of(heat, usual_peak=1.0)] == [(5, 5)]
