@@ -7,7 +7,9 @@ import sys
 
 import click
 
+from edge_aae.commands.bench import bench
 from edge_aae.commands.demo import demo
+from edge_aae.commands.doctor import doctor
 from edge_aae.commands.engines import build, cache
 from edge_aae.commands.evaluate import evaluate
 from edge_aae.commands.export import export, info
@@ -39,7 +41,7 @@ def cli(verbose: bool, quiet: bool) -> None:
     edge-aae verify           the gate again, on this machine
     edge-aae run --camera 0   one JSON record a frame
 
-    Exit status: 0 ok, 1 error, 2 usage, 3 parity gate failed, 4 source lost or not openable.
+    Exit status: 0 ok, 1 error, 2 usage, 3 a gate failed (parity, speed), 4 source lost or not openable.
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
@@ -47,7 +49,7 @@ def cli(verbose: bool, quiet: bool) -> None:
         logging.getLogger(package).setLevel(level)
 
 
-for command in (train, evaluate, export, verify, info, build, cache, run, score, demo):
+for command in (train, evaluate, export, verify, info, build, cache, run, score, bench, doctor, demo):
     cli.add_command(command)
 
 
