@@ -33,7 +33,7 @@ from edge_runtime.evaluation import Evaluation, score_items
 from edge_runtime.images import list_images
 from edge_runtime.items import Item, TrainedOn, load_items
 from edge_runtime.metrics import auroc
-from train.calibrate import threshold_at
+from edge_runtime.site_calibration import threshold_at
 from train.data import DataSettings
 from train.evaluation import Circumstances, Report, report_of
 from train.pixel_metrics import PixelTally, find_masks

@@ -21,7 +21,8 @@ from benchmarks.paper_protocol import Setting, evaluate
 from benchmarks.paper_schedule import PAPER_METHODS, paper_settings, robust_settings
 from edge_runtime import __version__
 from edge_runtime.labelled import LabelledImages
-from train.calibrate import calibrate_union, threshold_at
+from edge_runtime.site_calibration import threshold_at
+from train.calibrate import calibrate_union
 from train.refine import REFINEMENTS
 from train.run_folder import RunFolder, TrainedRun
 from train.scoring import raw_criteria

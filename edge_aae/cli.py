@@ -8,6 +8,7 @@ import sys
 import click
 
 from edge_aae.commands.bench import bench
+from edge_aae.commands.calibrate import calibrate
 from edge_aae.commands.demo import demo
 from edge_aae.commands.doctor import doctor
 from edge_aae.commands.engines import build, cache
@@ -49,7 +50,7 @@ def cli(verbose: bool, quiet: bool) -> None:
         logging.getLogger(package).setLevel(level)
 
 
-for command in (train, evaluate, export, verify, info, build, cache, run, score, bench, doctor, demo):
+for command in (train, evaluate, export, verify, info, build, cache, run, score, calibrate, bench, doctor, demo):
     cli.add_command(command)
 
 

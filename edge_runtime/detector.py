@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends import Backend, choose_backend, open_backend
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import BackendError, FrameError
+from edge_runtime.errors import BackendError, ConfigError, FrameError
 from edge_runtime.heatmap import peak_of
 from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.score import Decision
+from edge_runtime.site_calibration import SiteCalibration, threshold_at
 from edge_runtime.tiling import Tiling
 
 __all__ = ["Detector", "Result"]
@@ -84,15 +86,19 @@ class Detector:
         backend: str = "onnxruntime-cpu",
         threads: int = 0,
         threshold: float | None = None,
+        target_fpr: float | None = None,
     ) -> Detector:
         """A detector on the CPU, warmed up with one run.
 
         path: an .aae bundle or its folder. precision: fp32, fp16 or int8, if the bundle has it; one that was shipped
         although it failed the gate is said. backend: a name of edge_runtime.backends.BACKENDS, or auto, which takes the
         best that runs here and says why; one that failed the gate at export, while the precision passed, is refused.
-        threads: 0 uses every core. Raises BundleError, BackendError, ConfigError.
+        threads: 0 uses every core. threshold: on the fused score; target_fpr: the share of normal frames above it, by
+        what the calibration keeps; without either it is that of the calibration on site beside the bundle, where
+        there is one (edge_runtime.site_calibration), else the bundle's. Raises BundleError, BackendError, ConfigError.
         """
         bundle = Bundle.open(Path(path))
+        threshold = _threshold(bundle, threshold, target_fpr)
         graph = bundle.detector(precision)
 
         def refused(name: str) -> str | None:
@@ -127,6 +133,15 @@ class Detector:
     def decision(self) -> Decision:
         """The rule and threshold in force."""
         return self._decision
+
+    @property
+    def usual_scores(self) -> Sequence[float] | None:
+        """Normal scores at SCORE_QUANTILES: of the site, else of training; None where the bundle keeps none."""
+        site = SiteCalibration.beside(self.bundle.path)
+        if site is not None and site.model == self.bundle.digest:
+            return site.score_quantiles
+        kept: Sequence[float] | None = self.bundle.manifest["calibration"].get("score_quantiles")
+        return kept
 
     @property
     def map_peak(self) -> float:
@@ -191,3 +206,22 @@ class Detector:
     def heatmap(self, result: Result, frame_shape: tuple[int, ...]) -> NDArray[np.float32]:
         """The result's anomaly maps, stitched, in the coordinates of the frame they came from: (H, W) float32."""
         return self._preprocess.map_to_frame(result.anomaly_maps, frame_shape)
+
+
+def _threshold(bundle: Bundle, threshold: float | None, target_fpr: float | None) -> float | None:
+    """The threshold that replaces the bundle's; None where it stays."""
+    if threshold is not None:
+        if target_fpr is not None:
+            raise ConfigError("a threshold and a false-alarm rate were both given, expected one of them")
+        return threshold
+    site = SiteCalibration.beside(bundle.path)
+    if site is not None and site.model != bundle.digest:
+        logger.warning("the calibration beside %s is of another bundle and is not used; calibrate again", bundle.path)
+        site = None
+    if target_fpr is not None:
+        kept = {"score_quantiles": site.score_quantiles} if site else bundle.manifest["calibration"]
+        return threshold_at(kept, target_fpr)
+    if site is None:
+        return None
+    logger.info("calibrated on site: %s", site)
+    return site.threshold

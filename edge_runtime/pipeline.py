@@ -9,12 +9,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge_runtime.alarm import Alarm, AlarmSettings, EventChange
 from edge_runtime.detector import Detector, Result
-from edge_runtime.errors import DataError, FrameError
+from edge_runtime.drift import DriftWatch
+from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.feed import Feed, FeedSettings, Taken
 from edge_runtime.latency import LatencyHistogram
 from edge_runtime.preprocess import Frame
@@ -55,6 +56,8 @@ class RunSettings:
     """none, ema:WEIGHT or median:LENGTH, of each source's scores."""
     alarm: AlarmSettings | None = None
     """When events begin and end; None gives none. Not for image files, which follow in no time."""
+    drift: int = 0
+    """Frames a window over which the scores of each source are compared with the usual ones; 0: not at all."""
     boxes: bool = False
     """Whether frame records say where: boxes around the bright regions of anomalous frames."""
 
@@ -63,12 +66,19 @@ class SourceState:
     """One source with what it remembers and what it came to."""
 
     def __init__(
-        self, source: FrameSource, settings: RunSettings, report: Write, ready: threading.Condition, summary: RunSummary
+        self,
+        source: FrameSource,
+        settings: RunSettings,
+        report: Write,
+        ready: threading.Condition,
+        summary: RunSummary,
+        usual: Sequence[float] | None,
     ) -> None:
         self.feed = Feed(source, settings.feed, report, ready)
         self.smooth: Smoothing = smoothing_from(settings.smoothing)
         in_time = settings.alarm is not None and not isinstance(source, ImageSource)
         self.alarm = Alarm(settings.alarm, new_event_id) if settings.alarm and in_time else None
+        self.drift = DriftWatch(usual, settings.drift) if usual is not None else None
         self.frames = self.anomalies = self.unscored = self.events = 0
         self.n_changes = 0
         """Records of the event that goes on, or was last."""
@@ -155,8 +165,12 @@ class Pipeline:
         self._settings = settings or RunSettings()
         self._ready = threading.Condition()
         self._statuses: deque[dict[str, Any]] = deque()
+        usual = detector.usual_scores if self._settings.drift else None
+        if self._settings.drift and usual is None:
+            raise ConfigError("the bundle keeps no distribution of scores to watch drift by; run `edge-aae calibrate`")
         self._streams = [
-            SourceState(source, self._settings, self._statuses.append, self._ready, self.summary) for source in sources
+            SourceState(source, self._settings, self._statuses.append, self._ready, self.summary, usual)
+            for source in sources
         ]
         lossless = not any(source.live for source in sources)
         self._stopped: Callable[[], bool] = lambda: False
@@ -306,11 +320,23 @@ class Pipeline:
         self.summary.frames += 1
         self.summary.anomalies += result.is_anomaly
         self.summary.add_latency(sum(result.latency_ms.values()))
+        if stream.drift is not None:
+            self._watch_drift(stream, stream.drift, result.score)
         stream.frames += 1
         stream.anomalies += result.is_anomaly
         stream.last_score, stream.last_is_anomaly = smoothed, result.is_anomaly
         for stage, latency_ms in {"capture": item.capture_ms, **result.latency_ms}.items():
             stream.latencies[stage].add(latency_ms / 1000.0)
+
+    def _watch_drift(self, stream: SourceState, drift: DriftWatch, score: float) -> None:
+        before, window = drift.last, drift.add(score)
+        if window is None or window.drifted == (before is not None and before.drifted):
+            return
+        found = {key: round(value, 4) for key, value in asdict(window).items() if key != "drifted"}
+        severity: Literal["warning", "info"] = "warning" if window.drifted else "info"
+        self._emit(
+            status_record(severity, "SCORES_DRIFT" if window.drifted else "SCORES_USUAL", stream.source_id, found)
+        )
 
     def _boxes(self, frame: CapturedFrame, result: Result) -> list[dict[str, float]]:
         if not result.is_anomaly:

@@ -11,18 +11,17 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.score import CRITERIA, Decision, FusedRule, Limit, Term, UnionRule, sum_of_terms
+from edge_runtime.site_calibration import SCORE_QUANTILES
 from train.conformal import conformal_limit
 from train.contamination import estimate_contamination
 from train.settings import MethodName
 
-__all__ = ["LIMIT_QUANTILE", "calibrate_fused", "calibrate_union", "threshold_at"]
+__all__ = ["LIMIT_QUANTILE", "calibrate_fused", "calibrate_union"]
 
 LIMIT_QUANTILE = 0.9
 """T_rec = p90 of the error and T_prior = p10 of the likelihood over the training set, arXiv 1901.06355 section 4.1."""
 
 REPORTED_QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
-SCORE_QUANTILES = tuple(i / 200 for i in range(201))
-"""Of the scores, kept for thresholds at other false-alarm rates and for watching drift on the device."""
 
 
 def calibrate_union(
@@ -70,11 +69,6 @@ def calibrate_fused(
         **_numbers(values, names, decision),
     }
     return calibration, decision
-
-
-def threshold_at(calibration: Mapping[str, Any], rate: float) -> float:
-    """The score that the asked share of training images exceeds, between the quantiles that calibrate_fused kept."""
-    return float(np.interp(1.0 - rate, SCORE_QUANTILES, calibration["score_quantiles"]))
 
 
 def _numbers(values: NDArray[np.float64], names: Sequence[str], decision: Decision) -> dict[str, Any]:

@@ -93,6 +93,8 @@ def info(bundle: Path | None, as_json: bool) -> None:
 
 
 def _describe(bundle: Bundle) -> list[str]:
+    from edge_runtime.site_calibration import SiteCalibration
+
     manifest: Any = bundle.manifest
     model, training, preprocess = manifest["model"], manifest["training"], bundle.preprocess
     data = training.get("data", {})
@@ -111,6 +113,10 @@ def _describe(bundle: Bundle) -> list[str]:
         f"decision    {manifest['decision']['rule']}, anomalous above score {bundle.decision.threshold:g}",
     ]
     lines += _describe_rule(bundle.decision, manifest["calibration"])
+    site = SiteCalibration.beside(bundle.path)
+    if site is not None:
+        stale = "" if site.model == bundle.digest else ", of another bundle: not used"
+        lines.append(f"on site     {site}{stale}")
     lines += [
         f"training    {training.get('n_images')} images from {data.get('path')}, {training.get('epochs')} of "
         f"{training.get('epochs_planned')} epochs, {training.get('status')}, on {training.get('device')}",

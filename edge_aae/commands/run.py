@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.options import engine_options, model_option, resolve_model
+from edge_aae.commands.options import PERCENT, engine_options, model_option, resolve_model
 from edge_aae.commands.run_options import alarm_options, capture_options, feed_options, run_settings, sources_of
 from edge_aae.commands.sink_options import delivered, delivery_options, outbox_of, sink_options, sinks_of
 from edge_runtime.errors import DataError
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 @model_option
 @engine_options
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
+@click.option("--target-fpr", type=PERCENT, help="Threshold for so many false alarms, such as 1%.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--max-frames", type=click.IntRange(min=1), help="End after so many frames.")
 @click.option("--metrics", help="Serve /healthz and /metrics at PORT (loopback) or HOST:PORT.")
@@ -53,6 +54,7 @@ def run(
     precision: str,
     backend: str,
     threshold: float | None,
+    target_fpr: float | None,
     threads: int,
     max_frames: int | None,
     metrics: str | None,
@@ -80,7 +82,12 @@ def run(
 
     opened = sources_of(cameras, sources, streams, options)
     detector = Detector.load(
-        resolve_model(model), precision=precision, backend=backend, threads=threads, threshold=threshold
+        resolve_model(model),
+        precision=precision,
+        backend=backend,
+        threads=threads,
+        threshold=threshold,
+        target_fpr=target_fpr,
     )
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info(

@@ -57,6 +57,9 @@ alarm_options = chained_options(
     click.option("--clear-frames", type=click.IntRange(min=1), default=5, show_default=True, help="So many in a row."),
     click.option("--min-duration", type=float, default=0.0, show_default=True, help="Seconds until an event begins."),
     click.option("--cooldown", type=float, default=0.0, show_default=True, help="Seconds between two events."),
+    click.option(
+        "--drift", type=click.IntRange(min=0), default=0, help="Watch drift over so many frames.  [default: no]"
+    ),
     click.option("--smooth", default="none", show_default=True, help="Scores that --alarm sees: ema:0.3, median:5."),
 )
 
@@ -124,6 +127,7 @@ def run_settings(options: Mapping[str, Any], threshold: float) -> RunSettings:
         smoothing=options["smooth"],
         alarm=alarm,
         boxes=options["boxes"],
+        drift=options["drift"],
     )
 
 

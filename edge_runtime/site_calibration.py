@@ -1,0 +1,151 @@
+"""Thresholds made on site: from frames believed normal, kept beside the bundle, whose bytes and hashes never change.
+
+Rank statistics as in training (split conformal): of n scores of normal frames that the network was not trained on, a
+new one lies above the k-th smallest, k = ceil((n + 1)(1 - rate)), with probability at most `rate` (Vovk et al. 2005;
+Bates et al. 2023, arXiv 2104.08279), if frames are exchangeable. Neighbouring frames of a camera look alike: what
+counts is the number of different scenes, so that many frames of one minute calibrate less than their number says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import BundleError, ConfigError, DataError
+from edge_runtime.files import write_atomically
+
+__all__ = ["SCORE_QUANTILES", "SiteCalibration", "overlay_path", "threshold_at", "trimmed"]
+
+SCHEMA = 1
+
+SCORE_QUANTILES = tuple(i / 200 for i in range(201))
+"""Levels at which the distribution of normal scores is kept: for thresholds at other rates, and to watch drift."""
+
+OUTLIER_SIGMAS = 6.0
+"""A score so many robust standard deviations above the median is taken for an anomaly among the frames."""
+
+NORMAL_MAD = 1.4826
+"""Standard deviations of a normal distribution to its median absolute deviation"""
+
+LEAST_FRAMES = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteCalibration:
+    """A threshold with where it comes from."""
+
+    model: str
+    """SHA-256 of the manifest of the bundle it is for"""
+    threshold: float
+    target_fpr: float
+    frames: int
+    """Frames scored"""
+    trimmed: int
+    """Of those left out, as anomalies among them"""
+    source: str
+    """Their source, without password"""
+    precision: str
+    backend: str
+    score_quantiles: tuple[float, ...]
+    """Scores at SCORE_QUANTILES of the frames that were kept"""
+    created: str
+
+    @classmethod
+    def of(
+        cls, scores: Sequence[float], target_fpr: float, *, model: str, source: str, precision: str, backend: str
+    ) -> SiteCalibration:
+        """From scores of frames believed normal; raises DataError where there are too few for the asked rate."""
+        if not 0.0 < target_fpr < 0.5:
+            raise ConfigError(f"target false-alarm rate is {target_fpr}, expected above 0 and below 0.5")
+        kept = trimmed(np.asarray(scores, dtype=np.float64))
+        n_needed = max(LEAST_FRAMES, math.ceil(1.0 / target_fpr) - 1)
+        if len(kept) < n_needed:
+            raise DataError(
+                f"{len(kept)} of {len(scores)} frames are left as normal, a rate of {target_fpr:g} needs {n_needed} or "
+                "more; take --frames more, or ask for a higher rate"
+            )
+        rank = math.ceil((len(kept) + 1) * (1.0 - target_fpr) - 1e-9)
+        return cls(
+            model=model,
+            threshold=float(np.sort(kept)[rank - 1]),
+            target_fpr=target_fpr,
+            frames=len(scores),
+            trimmed=len(scores) - len(kept),
+            source=source,
+            precision=precision,
+            backend=backend,
+            score_quantiles=tuple(float(value) for value in np.quantile(kept, SCORE_QUANTILES)),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+
+    @classmethod
+    def beside(cls, bundle: Path) -> SiteCalibration | None:
+        """What lies beside a bundle; None where nothing does. Raises BundleError where it cannot be used."""
+        path = overlay_path(bundle)
+        remedy = f"calibrate again, or undo it: edge-aae calibrate --undo {bundle}"
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path} cannot be read: {error}; {remedy}") from error
+        try:
+            if values.pop("schema") != SCHEMA:
+                raise ValueError("it is of another release")
+            found = cls(**{**values, "score_quantiles": tuple(map(float, values["score_quantiles"]))})
+            if not math.isfinite(found.threshold) or len(found.score_quantiles) != len(SCORE_QUANTILES):
+                raise ValueError(f"threshold {found.threshold}, {len(found.score_quantiles)} quantiles")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(f"{path} is no calibration: {error}; {remedy}") from error
+        return found
+
+    def save(self, bundle: Path) -> Path:
+        """Write it beside the bundle; returns where. Raises DataError."""
+        path = overlay_path(bundle)
+        content = json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, allow_nan=False)
+        write_atomically(path, f"{content}\n".encode("ascii"))
+        return path
+
+    def __str__(self) -> str:
+        return (
+            f"threshold {self.threshold:.4g} for {self.target_fpr:.3g} false alarms, from {self.frames} frames of "
+            f"{self.source}, {self.trimmed} left out, {self.created}"
+        )
+
+
+def overlay_path(bundle: Path) -> Path:
+    """Where a bundle's calibration lies: MODEL.calibration.json beside it."""
+    return bundle.with_name(f"{bundle.name}.calibration.json")
+
+
+def trimmed(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The scores without those far above the median, by the median absolute deviation. (N,) -> (M,)"""
+    middle = float(np.median(scores)) if len(scores) else 0.0
+    deviation = NORMAL_MAD * float(np.median(np.abs(scores - middle))) if len(scores) else 0.0
+    kept: NDArray[np.float64] = scores[scores <= middle + OUTLIER_SIGMAS * deviation] if deviation > 0 else scores
+    return kept
+
+
+def threshold_at(calibration: Mapping[str, Any], rate: float) -> float:
+    """The score that the asked share of normal images exceeds, between the quantiles that the calibration keeps.
+
+    Raises ConfigError where it keeps none, or the rate is finer than they are.
+    """
+    finest = float(SCORE_QUANTILES[1])
+    quantiles = calibration.get("score_quantiles")
+    if quantiles is None:
+        raise ConfigError("the bundle keeps no distribution of scores; run `edge-aae calibrate`, or give --threshold")
+    if not finest <= rate < 1.0:
+        raise ConfigError(
+            f"a false-alarm rate of {rate:g} was asked for, expected {finest:g} to below 1: the kept distribution is "
+            "no finer; `edge-aae calibrate --target-fpr` takes frames for a lower one"
+        )
+    return float(np.interp(1.0 - rate, SCORE_QUANTILES, quantiles))

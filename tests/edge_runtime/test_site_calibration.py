@@ -1,0 +1,125 @@
+"""Thresholds made on site, false-alarm rates from kept scores, and drift."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_runtime.detector import Detector
+from edge_runtime.drift import DriftWatch
+from edge_runtime.errors import BundleError, ConfigError, DataError
+from edge_runtime.site_calibration import SCORE_QUANTILES, SiteCalibration, overlay_path, threshold_at, trimmed
+
+
+def made(scores: Any, target_fpr: float = 0.05, **changes: str) -> SiteCalibration:
+    facts = {"model": "ab", "source": "camera:0", "precision": "fp32", "backend": "onnxruntime-cpu"}
+    return SiteCalibration.of(list(scores), target_fpr, **(facts | changes))
+
+
+@pytest.fixture
+def own_bundle(bundle_file: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(bundle_file, tmp_path / "model.aae"))
+
+
+@pytest.mark.parametrize("target_fpr", [0.01, 0.05, 0.2])
+def test_the_asked_rate_is_held_on_new_frames(target_fpr: float) -> None:
+    rng = np.random.default_rng(0)
+    rates = [(rng.normal(size=2000) > made(rng.normal(size=400), target_fpr).threshold).mean() for _ in range(100)]
+    assert np.mean(rates) == pytest.approx(target_fpr, rel=0.25)
+    assert np.mean(rates) < 1.1 * target_fpr
+
+
+def test_anomalies_among_the_frames_are_left_out() -> None:
+    rng = np.random.default_rng(1)
+    clean = rng.normal(size=500)
+    found = made([*clean, *np.full(25, 40.0)], 0.01)
+    assert found.trimmed == 25
+    assert found.threshold == made(clean, 0.01).threshold
+    assert (found.frames, found.score_quantiles[-1]) == (525, clean.max())
+
+
+def test_scores_that_do_not_vary_are_all_kept() -> None:
+    assert len(trimmed(np.ones(60))) == 60
+    assert len(trimmed(np.array([]))) == 0
+
+
+def test_too_few_frames_and_rates_that_are_none_are_refused() -> None:
+    with pytest.raises(DataError, match=r"a rate of 0\.001 needs 999 or more"):
+        made(range(500), 0.001)
+    with pytest.raises(DataError, match="needs 50 or more"):
+        made(range(20), 0.1)
+    for rate in (0.0, 0.5, 2.0):
+        with pytest.raises(ConfigError, match=r"above 0 and below 0\.5"):
+            made(range(500), rate)
+
+
+def test_a_calibration_lies_beside_its_bundle_which_stays_as_it_is(own_bundle: Path) -> None:
+    before = own_bundle.read_bytes()
+    plain = Detector.load(own_bundle)
+    found = made(np.linspace(0, 2, 201), model=plain.bundle.digest)
+    assert found.save(own_bundle) == own_bundle.with_name("model.aae.calibration.json")
+    assert own_bundle.read_bytes() == before
+    assert SiteCalibration.beside(own_bundle) == found
+    detector = Detector.load(own_bundle)
+    assert detector.decision.threshold == found.threshold
+    assert detector.usual_scores == found.score_quantiles
+    assert Detector.load(own_bundle, threshold=7.0).decision.threshold == 7.0
+    assert Detector.load(own_bundle, target_fpr=0.5).decision.threshold == pytest.approx(1.0, abs=0.02)
+    with pytest.raises(ConfigError, match="both given"):
+        Detector.load(own_bundle, threshold=7.0, target_fpr=0.5)
+
+
+def test_one_of_another_bundle_is_said_and_not_used(own_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made(range(100)).save(own_bundle)
+    assert Detector.load(own_bundle).decision.threshold == 1.0
+    assert "is of another bundle and is not used" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["no json", "[]", "{}", '{"schema": 9}', '{"schema": 1, "threshold": 1.0}'])
+def test_one_that_cannot_be_read_is_an_error_with_a_remedy(own_bundle: Path, text: str) -> None:
+    overlay_path(own_bundle).write_text(text)
+    with pytest.raises(BundleError, match="edge-aae calibrate --undo"):
+        Detector.load(own_bundle)
+
+
+def test_a_rate_finer_than_the_kept_scores_is_refused() -> None:
+    kept = {"score_quantiles": np.linspace(0, 1, 201).tolist()}
+    assert threshold_at(kept, 0.05) == pytest.approx(0.95)
+    with pytest.raises(ConfigError, match=r"expected 0\.005 to below 1"):
+        threshold_at(kept, 0.001)
+    with pytest.raises(ConfigError, match="keeps no distribution"):
+        threshold_at({}, 0.05)
+
+
+def usual() -> list[float]:
+    return np.quantile(np.random.default_rng(2).normal(size=20_000), SCORE_QUANTILES).tolist()
+
+
+def test_scores_as_usual_are_no_drift_and_shifted_ones_are() -> None:
+    rng = np.random.default_rng(3)
+    watch = DriftWatch(usual(), 500)
+    windows = [window for score in rng.normal(size=100_000) if (window := watch.add(score))]
+    assert len(windows) == 200
+    assert not any(window.drifted for window in windows)
+    shifted = [window for score in rng.normal(0.4, size=5000) if (window := watch.add(score))]
+    assert all(window.drifted for window in shifted)
+    assert shifted[0].median > shifted[0].usual_median + 0.2
+    wider = [window for score in rng.normal(0, 2.0, size=5000) if (window := watch.add(score))]
+    assert all(window.drifted for window in wider)  # the same median, another spread
+
+
+def test_a_window_too_short_is_refused() -> None:
+    with pytest.raises(ConfigError, match="50 or more"):
+        DriftWatch(usual(), 10)
+
+
+def test_a_saved_calibration_is_plain_json(own_bundle: Path) -> None:
+    found = made(np.linspace(0, 1, 100))
+    found.save(own_bundle)
+    values = json.loads(overlay_path(own_bundle).read_text())
+    assert (values["schema"], values["threshold"], len(values["score_quantiles"])) == (1, found.threshold, 201)
