@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edge_runtime.errors import ConfigError
@@ -103,6 +103,10 @@ class Alarm:
     def event_id(self) -> str | None:
         """Id of the event that goes on."""
         return self._event.event_id if self._event else None
+
+    def move(self, enter: float) -> None:
+        """Another enter threshold from the next score on; the clear threshold keeps its distance below it."""
+        self.settings = replace(self.settings, enter=enter, clear=enter - (self.settings.enter - self.settings.clear))
 
     def step(self, t: float, score: float) -> EventChange | None:
         """Take one score. t: seconds, not falling. Returns what changed, if anything."""

@@ -21,7 +21,7 @@ from edge_runtime.score import Decision
 from edge_runtime.site_calibration import SiteCalibration, threshold_at
 from edge_runtime.tiling import Tiling
 
-__all__ = ["Detector", "Result"]
+__all__ = ["Detector", "Result", "threshold_for"]
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Detector:
         there is one (edge_runtime.site_calibration), else the bundle's. Raises BundleError, BackendError, ConfigError.
         """
         bundle = Bundle.open(Path(path))
-        threshold = _threshold(bundle, threshold, target_fpr)
+        threshold = threshold_for(bundle, threshold, target_fpr)
         graph = bundle.detector(precision)
 
         def refused(name: str) -> str | None:
@@ -147,6 +147,10 @@ class Detector:
     def map_peak(self) -> float:
         """The brightest map pixel that a normal image may have; see edge_runtime.heatmap.peak_of."""
         return peak_of(self.bundle.manifest["calibration"])
+
+    def set_threshold(self, threshold: float) -> None:
+        """Decide by another threshold on the fused score from the next frame on. Raises ConfigError."""
+        self._decision = replace(self._decision, threshold=threshold)
 
     def score(self, frame: Frame) -> Result:
         """Score one frame: (H, W, 3) uint8 BGR as OpenCV gives it, or (H, W) grey.
@@ -208,8 +212,8 @@ class Detector:
         return self._preprocess.map_to_frame(result.anomaly_maps, frame_shape)
 
 
-def _threshold(bundle: Bundle, threshold: float | None, target_fpr: float | None) -> float | None:
-    """The threshold that replaces the bundle's; None where it stays."""
+def threshold_for(bundle: Bundle, threshold: float | None, target_fpr: float | None) -> float | None:
+    """The threshold that replaces the bundle's, see Detector.load; None where it stays."""
     if threshold is not None:
         if target_fpr is not None:
             raise ConfigError("a threshold and a false-alarm rate were both given, expected one of them")

@@ -153,12 +153,15 @@ class Pipeline:
         summary: RunSummary | None = None,
         *,
         sinks: Sequence[Sink] = (),
+        pulse: Callable[[], None] = lambda: None,
     ) -> None:
         """Neither sources nor sinks are open yet.
 
         write: takes each record, in order, in the thread that runs the pipeline, so that it must be quick; sinks take
-        them in threads of their own and cannot slow the scoring.
+        them in threads of their own and cannot slow the scoring. pulse: called in the pipeline's thread before each
+        frame, and ten times a second where none comes; it must be quick.
         """
+        self._pulse = pulse
         self.detector = detector
         self.summary = RunSummary() if summary is None else summary
         self._write = write
@@ -211,6 +214,13 @@ class Pipeline:
             "sources": sources,
         }
 
+    def set_threshold(self, threshold: float) -> None:
+        """Move the threshold, and the alarms with it. In the pipeline's thread, such as from `pulse`."""
+        self.detector.set_threshold(threshold)
+        for state in self._streams:
+            if state.alarm is not None:
+                state.alarm.move(threshold)
+
     def report(self, record: dict[str, Any]) -> None:
         """Have a status record written in its turn. From any thread."""
         self._statuses.append(record)
@@ -251,6 +261,7 @@ class Pipeline:
                 max_frames is None or summary.frames + summary.unscored < max_frames
             ):
                 self._moved_s = time.perf_counter()
+                self._pulse()
                 for feed in self.feeds:
                     feed.watch()
                 taken = self._next()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["stop_requests"]
+__all__ = ["reload_requests", "stop_requests"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -41,3 +41,23 @@ def stop_requests(on_request: Callable[[], None] = lambda: None) -> Iterator[Cal
         yield requested.is_set
     finally:
         restore()
+
+
+@contextmanager
+def reload_requests() -> Iterator[Callable[[], bool]]:
+    """Within the block, the function tells once after a SIGHUP that it came; outside the main thread it never does."""
+    requested = threading.Event()
+
+    def asked() -> bool:
+        came = requested.is_set()
+        requested.clear()
+        return came
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    previous = signal.signal(signal.SIGHUP, lambda *_: requested.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGHUP, previous)

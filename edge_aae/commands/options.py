@@ -102,8 +102,10 @@ def resolve_model(named: Path | None) -> Path:
 class _Parsed(click.ParamType[Any]):
     """A parameter type around a function that raises ValueError for what it cannot read."""
 
-    def __init__(self, name: str, expected: str, parse: Callable[[str], Any]) -> None:
+    def __init__(self, name: str, expected: str, parse: Callable[[str], Any], show: Callable[[Any], str] = str) -> None:
+        """show: writes a value so that parse reads it."""
         self.name = name
+        self.show = show
         self._expected = expected
         self._parse = parse
 
@@ -173,9 +175,15 @@ def _width_height_channels(text: str) -> tuple[int, int, int]:
     return width, height, channels
 
 
-COUNT_OR_INF = _Parsed("count", "a whole number, or inf", _count_or_inf)
-SECONDS_RANGE = _Parsed("first:most", "seconds such as 1:30", _seconds_range)
-N_OF_M = _Parsed("n/m", "N/M such as 3/5", _n_of_m)
-WIDTH_HEIGHT_CHANNELS = _Parsed("wxhxc", "WIDTHxHEIGHTxCHANNELS such as 640x480x3", _width_height_channels)
+def _joined(mark: str) -> Callable[[Any], str]:
+    return lambda values: mark.join(f"{value:g}" for value in values)
+
+
+COUNT_OR_INF = _Parsed("count", "a whole number, or inf", _count_or_inf, lambda count: f"{count:g}")
+SECONDS_RANGE = _Parsed("first:most", "seconds such as 1:30", _seconds_range, _joined(":"))
+N_OF_M = _Parsed("n/m", "N/M such as 3/5", _n_of_m, _joined("/"))
+WIDTH_HEIGHT_CHANNELS = _Parsed(
+    "wxhxc", "WIDTHxHEIGHTxCHANNELS such as 640x480x3", _width_height_channels, _joined("x")
+)
 PERCENT = _Parsed("percent", "a share such as 1% or 0.01", _percent)
 ROI = _Parsed("x,y,w,h", "X,Y,WIDTH,HEIGHT in frame pixels", _roi)

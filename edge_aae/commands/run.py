@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_aae.commands.config_file import config_of, config_options
 from edge_aae.commands.options import PERCENT, engine_options, model_option, resolve_model
 from edge_aae.commands.run_options import alarm_options, capture_options, feed_options, run_settings, sources_of
 from edge_aae.commands.sink_options import delivered, delivery_options, outbox_of, sink_options, sinks_of
-from edge_runtime.errors import DataError
+from edge_runtime.errors import DataError, EdgeAaeError
 
 if TYPE_CHECKING:
     from edge_runtime.pipeline import Pipeline
@@ -40,12 +41,14 @@ logger = logging.getLogger(__name__)
 @click.option("--target-fpr", type=PERCENT, help="Threshold for so many false alarms, such as 1%.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--max-frames", type=click.IntRange(min=1), help="End after so many frames.")
+@click.option("--systemd", is_flag=True, help="Tell systemd readiness, watchdog and status (Type=notify).")
 @click.option("--metrics", help="Serve /healthz and /metrics at PORT (loopback) or HOST:PORT.")
 @capture_options
 @feed_options
 @alarm_options
 @sink_options
 @delivery_options
+@config_options
 def run(
     cameras: tuple[str, ...],
     sources: tuple[str, ...],
@@ -58,6 +61,8 @@ def run(
     threads: int,
     max_frames: int | None,
     metrics: str | None,
+    systemd: bool,
+    print_config: bool,
     **options: Any,
 ) -> None:
     """Score cameras, streams, videos or images: one JSON record a frame.
@@ -66,19 +71,25 @@ def run(
     stalled, lost, frozen, black or torn, nothing of it is scored, and status records say so. It is opened again for as
     long as it takes, unless --reconnect says how often. Files give every frame, in order.
 
-    SIGINT and SIGTERM end a run cleanly. The last line on standard error sums it up: frames, anomalies, latency.
-    An existing --out file is kept: it gets the suffix .1, .2 and so on.
+    SIGINT and SIGTERM end a run cleanly; SIGHUP takes up a calibration that was made or undone meanwhile. The last line
+    on standard error sums the run up: frames, anomalies, latency. An existing --out file is kept: it gets the suffix
+    .1, .2 and so on.
 
     \b
     edge-aae run --camera 0
     edge-aae run --source line3.avi --out records.jsonl
     edge-aae run --source rtsp://user:password@10.0.0.5/live --alarm 3/5 --smooth median:5
+    edge-aae run --config line3.toml
     edge-aae run --camera 0 --alarm 3/5 --snapshots events --mqtt mqtt://broker --out log.jsonl --rotate-mb 100
     """
-    from edge_runtime.detector import Detector
+    if print_config:
+        click.echo(config_of(click.get_current_context()), nl=False)
+        return
+    from edge_runtime.detector import Detector, threshold_for
     from edge_runtime.pipeline import Pipeline, RunSummary
     from edge_runtime.redact import redact
-    from edge_runtime.stopping import stop_requests
+    from edge_runtime.stopping import reload_requests, stop_requests
+    from edge_runtime.systemd import Systemd
 
     opened = sources_of(cameras, sources, streams, options)
     detector = Detector.load(
@@ -102,11 +113,31 @@ def run(
     summary = RunSummary()
     settings = run_settings(options, detector.decision.threshold)
     try:
-        with stop_requests() as stopped, outbox_of(options) as (outbox, publishers):
+        with stop_requests() as stopped, reload_requests() as reload_asked, outbox_of(options) as (outbox, publishers):
             sinks = sinks_of(options, detector, outbox)
-            pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks)
+            manager = Systemd() if systemd else None
+
+            def pulse() -> None:
+                if reload_asked():
+                    reload()
+                if manager is not None:
+                    manager.pulse(lambda: f"{summary.frames} frames, {summary.events} events")
+
+            pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=pulse)
+
+            def reload() -> None:
+                try:
+                    found = threshold_for(detector.bundle, threshold, target_fpr)
+                except EdgeAaeError as error:
+                    logger.warning("the threshold stays as it is: %s", error)
+                    return
+                pipeline.set_threshold(detector.bundle.decision.threshold if found is None else found)
+                logger.info("threshold %g", detector.decision.threshold)
+
             with _observed(pipeline, metrics), delivered(pipeline, outbox, publishers):
                 pipeline.run(stopped=stopped, max_frames=max_frames)
+            if manager is not None:
+                manager.stopping()
     except BrokenPipeError:
         # The reader of our standard output went away, which is a way to end a run; Python's own flush at exit must
         # not stumble over it again.

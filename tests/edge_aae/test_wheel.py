@@ -50,11 +50,12 @@ def test_the_embedded_sample_has_at_most_two_megabytes(wheel: zipfile.ZipFile) -
     assert wheel.getinfo("edge_aae/sample/fashion.npz").file_size <= 2_000_000
 
 
-def test_metadata_names_the_script_the_extras_and_two_core_dependencies(wheel: zipfile.ZipFile) -> None:
+def test_metadata_names_the_script_the_extras_and_the_core_dependencies(wheel: zipfile.ZipFile) -> None:
     info = f"edge_aae-{__version__}.dist-info"
     metadata = wheel.read(f"{info}/METADATA").decode()
     required = [line for line in metadata.splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line]
-    assert sorted(line.split()[1].split(">")[0] for line in required) == ["click", "numpy"]
+    assert sorted(line.split()[1].split(">")[0] for line in required) == ["click", "numpy", "tomli"]
+    assert "python_version < '3.11'" in next(line for line in required if "tomli" in line).replace('"', "'")
     extras = {line.split()[1] for line in metadata.splitlines() if line.startswith("Provides-Extra:")}
     assert {"camera", "cpu", "gpu", "openvino", "tensorrt", "train", "export", "mqtt", "metrics", "dashboard"} <= extras
     assert "Requires-Python: >=3.10" in metadata

@@ -1,0 +1,108 @@
+"""`--config FILE` and `--print-config`: every option of a command in a TOML file; flags win."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edge_aae.commands.options import chained_options
+from edge_runtime.errors import ConfigError
+from edge_runtime.redact import redact
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["config_of", "config_options", "read_config"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SECRETS = ("webhook_token",)
+OWN = ("config", "print_config", "help")
+
+
+def config_options(command: Command) -> Command:
+    """Adds --config and --print-config. The command's other options may stand in the file."""
+    return chained_options(
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            is_eager=True,
+            expose_value=False,
+            callback=_load,
+            help="TOML file with any of these options; flags win.",
+        ),
+        click.option("--print-config", is_flag=True, help="Print the options as such a file, without passwords."),
+    )(command)  # fmt: skip
+
+
+def read_config(path: Path, options: Mapping[str, click.Parameter]) -> dict[str, Any]:
+    """Option name -> value, from a TOML file whose keys are flags' names; raises ConfigError for any other."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(
+            f"cannot read {path}: {error}; expected TOML such as `edge-aae run --print-config` prints"
+        ) from error
+    keys = {_key(option): name for name, option in options.items()}
+    found = {}
+    for key, value in values.items():
+        name = keys.get(key.replace("_", "-"))
+        if name is None:
+            raise ConfigError(
+                f"{path} sets {key!r}, which is no option here; expected some of {', '.join(sorted(keys))}"
+            )
+        if isinstance(value, dict):
+            raise ConfigError(f"{path} has a table {key!r}, expected a value")
+        option = options[name]
+        many = isinstance(option, click.Option) and option.multiple
+        if isinstance(value, list) != many:
+            raise ConfigError(f"{path} sets {key} to {value!r}, expected {'a list' if many else 'one value'}")
+        found[name] = value
+    return found
+
+
+def _load(context: click.Context, option: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        context.default_map = {**(context.default_map or {}), **read_config(path, _options(context))}
+
+
+def config_of(context: click.Context) -> str:
+    """All options of the running command as such a file, without passwords."""
+    options, lines = _options(context), []
+    for name, option in options.items():
+        value = context.params.get(name)
+        if value is None or value == () or name in SECRETS:
+            lines.append(f"# {_key(option)} =")
+        else:
+            lines.append(f"{_key(option)} = {_toml(value, getattr(option.type, 'show', str))}")
+    return "\n".join(lines) + "\n"
+
+
+def _options(context: click.Context) -> dict[str, click.Parameter]:
+    return {
+        option.name: option
+        for option in context.command.params
+        if option.name is not None and option.name not in OWN and isinstance(option, click.Option)
+    }
+
+
+def _key(option: click.Parameter) -> str:
+    """As the flag is called: --source is source, whatever its variable."""
+    return max(option.opts, key=len).lstrip("-")
+
+
+def _toml(value: Any, show: Callable[[Any], str]) -> str:
+    if isinstance(value, (tuple, list)) and show is str:
+        return "[" + ", ".join(_toml(item, show) for item in value) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)) and show is str:
+        return repr(value)
+    text = redact(show(value)).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

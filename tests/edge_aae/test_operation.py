@@ -1,0 +1,119 @@
+"""A run that stays: its config file, what systemd hears of it, and a threshold that moves while it runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from .conftest import Cli
+from .running import Running
+
+SOURCE = "test://pattern?fps=50&width=64&height=48"
+
+
+def test_a_printed_config_gives_the_same_run_and_flags_win(workplace: Path, cli: Cli, tmp_path: Path) -> None:
+    arguments = (
+        "--source", SOURCE, "--source", "test://black", "--alarm", "2/4", "--backoff", "0.5:2", "--reconnect", "7",
+        "--out", tmp_path / "a.jsonl", "--rotate-mb", "2.5", "--target-fpr", "5%", "--events-only",
+    )  # fmt: skip
+    printed = cli("run", *arguments, "--print-config", cwd=workplace)
+    assert printed.returncode == 0, printed.stderr
+    (tmp_path / "run.toml").write_text(printed.stdout)
+    again = cli("run", "--config", tmp_path / "run.toml", "--print-config", cwd=workplace)
+    assert again.stdout == printed.stdout
+    other = cli("run", "--config", tmp_path / "run.toml", "--alarm", "1/1", "--print-config", cwd=workplace)
+    assert 'alarm = "1/1"' in other.stdout
+    assert 'backoff = "0.5:2"' in other.stdout
+
+
+def test_a_run_takes_its_options_from_the_file(workplace: Path, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(f'source = ["{SOURCE}"]\nmax_frames = 3\nthreads = 1\n')
+    ended = cli("run", "--config", tmp_path / "run.toml", cwd=workplace)
+    assert ended.returncode == 0, ended.stderr
+    assert len(ended.stdout.splitlines()) == 3
+
+
+def test_passwords_are_not_printed(workplace: Path, cli: Cli) -> None:
+    arguments = (
+        "--source",
+        "rtsp://me:secret@host/live",
+        "--webhook-token",
+        "secret",
+        "--mqtt",
+        "mqtt://me:secret@host",
+    )
+    printed = cli("run", *arguments, "--print-config", cwd=workplace)
+    assert "rtsp://***@host/live" in printed.stdout
+    assert "secret" not in printed.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sorce = 3", "sets 'sorce', which is no option here"),
+        ('source = "x"', "expected a list"),
+        ("threads = [1]", "expected one value"),
+        ("[run]", "no option here"),
+        ("a =", "expected TOML"),
+        ('max-frames = "many"', "'--max-frames'"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_an_error(workplace: Path, cli: Cli, tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    ended = cli("run", "--config", tmp_path / "run.toml", cwd=workplace)
+    assert ended.returncode in (1, 2)
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_systemd_hears_of_readiness_life_and_end(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.settimeout(5.0)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "600000")
+        with Running("--source", SOURCE, "--systemd", cwd=workplace) as run:
+            first = listener.recv(4096).decode().split("\n")
+            assert first[:2] == ["READY=1", "WATCHDOG=1"]
+            assert first[2].startswith("STATUS=0 frames")
+            for _ in range(3):
+                assert "WATCHDOG=1" in listener.recv(4096).decode()
+            run.process.send_signal(signal.SIGSTOP)  # as a scorer that hangs
+            listener.settimeout(1.0)
+            with suppress(TimeoutError):
+                while True:
+                    listener.recv(4096)  # what it had said before
+            run.process.send_signal(signal.SIGCONT)
+            assert "WATCHDOG=1" in listener.recv(4096).decode()
+            run.process.terminate()
+            while "STOPPING=1" not in listener.recv(4096).decode():
+                pass
+            assert run.end() == 0
+
+
+def test_sighup_takes_up_a_new_calibration(workplace: Path, cli: Cli, tmp_path: Path) -> None:
+    model = Path(shutil.copy(workplace / "model.aae", tmp_path / "model.aae"))
+    with Running("--source", SOURCE, "--alarm", "1/1", "--model", model, cwd=tmp_path) as run:
+        run.wait_for_frames(5)
+        source = "test://pattern?fps=1000&width=64&height=48&seed=4"
+        made = cli("calibrate", model, "--source", source, "--frames", "200", cwd=tmp_path)
+        assert made.returncode == 0, made.stderr
+        threshold = json.loads(Path(f"{model}.calibration.json").read_text())["threshold"]
+        before = run.frames()[-1]["threshold"]
+        assert before != threshold
+        run.process.send_signal(signal.SIGHUP)
+        run.wait_for(lambda: run.frames()[-1]["threshold"] == threshold, "the new threshold")
+        Path(f"{model}.calibration.json").write_text("damaged")
+        run.process.send_signal(signal.SIGHUP)
+        run.wait_for(lambda: any("the threshold stays as it is" in line for line in run.said), "the warning")
+        run.wait_for_frames(3)
+        assert run.frames()[-1]["threshold"] == threshold
+        assert run.stop() == 0
