@@ -214,6 +214,14 @@ class Pipeline:
             "sources": sources,
         }
 
+    def set_detector(self, detector: Detector) -> None:
+        """Score with another detector from the next frame on. In the pipeline's thread, such as from `pulse`."""
+        self.detector = detector
+        usual = detector.usual_scores if self._settings.drift else None
+        for state in self._streams:
+            state.drift = None if usual is None else DriftWatch(usual, self._settings.drift)
+        self.set_threshold(detector.decision.threshold)
+
     def set_threshold(self, threshold: float) -> None:
         """Move the threshold, and the alarms with it. In the pipeline's thread, such as from `pulse`."""
         self.detector.set_threshold(threshold)

@@ -6,7 +6,8 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from edge_aae.commands.config_file import config_of, config_options
 from edge_aae.commands.options import PERCENT, engine_options, model_option, resolve_model
 from edge_aae.commands.run_options import alarm_options, capture_options, feed_options, run_settings, sources_of
 from edge_aae.commands.sink_options import delivered, delivery_options, outbox_of, sink_options, sinks_of
-from edge_runtime.errors import DataError, EdgeAaeError
+from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
     from edge_runtime.pipeline import Pipeline
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 @click.option("--target-fpr", type=PERCENT, help="Threshold for so many false alarms, such as 1%.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--max-frames", type=click.IntRange(min=1), help="End after so many frames.")
+@click.option("--watch-model", is_flag=True, help="Take up a bundle that replaces this one, once it is verified.")
 @click.option("--systemd", is_flag=True, help="Tell systemd readiness, watchdog and status (Type=notify).")
 @click.option("--metrics", help="Serve /healthz and /metrics at PORT (loopback) or HOST:PORT.")
 @capture_options
@@ -61,6 +63,7 @@ def run(
     threads: int,
     max_frames: int | None,
     metrics: str | None,
+    watch_model: bool,
     systemd: bool,
     print_config: bool,
     **options: Any,
@@ -85,21 +88,27 @@ def run(
     if print_config:
         click.echo(config_of(click.get_current_context()), nl=False)
         return
-    from edge_runtime.detector import Detector, threshold_for
+    from edge_aae.commands.upkeep import Upkeep
+    from edge_runtime.detector import Detector
+    from edge_runtime.model_watch import ModelWatch
     from edge_runtime.pipeline import Pipeline, RunSummary
     from edge_runtime.redact import redact
+    from edge_runtime.sinks import Annotator
     from edge_runtime.stopping import reload_requests, stop_requests
     from edge_runtime.systemd import Systemd
 
     opened = sources_of(cameras, sources, streams, options)
-    detector = Detector.load(
-        resolve_model(model),
+    path = resolve_model(model)
+    load = partial(
+        Detector.load,
+        path,
         precision=precision,
         backend=backend,
         threads=threads,
         threshold=threshold,
         target_fpr=target_fpr,
     )
+    detector = load()
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info(
         "%s on %s %s, model %s sha256:%s, threshold %g",
@@ -114,30 +123,17 @@ def run(
     settings = run_settings(options, detector.decision.threshold)
     try:
         with stop_requests() as stopped, reload_requests() as reload_asked, outbox_of(options) as (outbox, publishers):
-            sinks = sinks_of(options, detector, outbox)
+            annotator = Annotator(detector)
+            sinks = sinks_of(options, detector, annotator, outbox)
             manager = Systemd() if systemd else None
-
-            def pulse() -> None:
-                if reload_asked():
-                    reload()
-                if manager is not None:
-                    manager.pulse(lambda: f"{summary.frames} frames, {summary.events} events")
-
-            pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=pulse)
-
-            def reload() -> None:
-                try:
-                    found = threshold_for(detector.bundle, threshold, target_fpr)
-                except EdgeAaeError as error:
-                    logger.warning("the threshold stays as it is: %s", error)
-                    return
-                pipeline.set_threshold(detector.bundle.decision.threshold if found is None else found)
-                logger.info("threshold %g", detector.decision.threshold)
-
-            with _observed(pipeline, metrics), delivered(pipeline, outbox, publishers):
+            upkeep = Upkeep(annotator, reload_asked, manager, threshold=threshold, target_fpr=target_fpr)
+            pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse)
+            upkeep.pipeline = pipeline
+            if watch_model:
+                upkeep.watch = ModelWatch(path, detector.bundle.digest, load, pipeline.report, precision=precision)
+            with upkeep.watch or nullcontext(), _observed(pipeline, metrics), delivered(pipeline, outbox, publishers):
                 pipeline.run(stopped=stopped, max_frames=max_frames)
-            if manager is not None:
-                manager.stopping()
+            upkeep.stopping()
     except BrokenPipeError:
         # The reader of our standard output went away, which is a way to end a run; Python's own flush at exit must
         # not stumble over it again.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edge_runtime.delivery import Outbox, Publisher
     from edge_runtime.detector import Detector
     from edge_runtime.pipeline import Pipeline
-    from edge_runtime.sinks import Sink
+    from edge_runtime.sinks import Annotator, Sink
 
 __all__ = ["delivered", "delivery_options", "outbox_of", "sink_options", "sinks_of"]
 
@@ -62,7 +62,7 @@ delivery_options = chained_options(
 )  # fmt: skip
 
 
-def sinks_of(options: Mapping[str, Any], detector: Detector, outbox: Outbox | None) -> list[Sink]:
+def sinks_of(options: Mapping[str, Any], detector: Detector, annotator: Annotator, outbox: Outbox | None) -> list[Sink]:
     """The sinks that were asked for, none of them open; raises click.UsageError where they do not fit together."""
     from edge_runtime import sinks as kinds
     from edge_runtime.delivery import OutboxSink
@@ -75,7 +75,6 @@ def sinks_of(options: Mapping[str, Any], detector: Detector, outbox: Outbox | No
     outs = options["outs"]
     if len(set(outs)) < len(outs):
         raise click.UsageError(f"--out names one place twice among {', '.join(outs)}")
-    annotator = kinds.Annotator(detector)
     found: list[Sink] = []
     if outbox is not None:
         found.append(OutboxSink(outbox))

@@ -27,6 +27,10 @@ class Annotator:
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
 
+    def use(self, detector: Detector) -> None:
+        """Draw what another detector finds from now on; pictures of the old one that still wait may fail, and count."""
+        self._detector = detector
+
     def picture(self, frame: Frame, result: Result, record: dict[str, Any]) -> Frame:
         """(H, W, 3) BGR uint8: the frame, of an anomalous one its map and regions, and a line of text below."""
         cv2 = require("cv2", extra="camera", purpose="pictures")

@@ -117,3 +117,28 @@ def test_sighup_takes_up_a_new_calibration(workplace: Path, cli: Cli, tmp_path: 
         run.wait_for_frames(3)
         assert run.frames()[-1]["threshold"] == threshold
         assert run.stop() == 0
+
+
+def test_a_bundle_that_replaces_the_one_in_use_is_verified_and_taken_up(
+    workplace: Path, cli: Cli, tmp_path: Path
+) -> None:
+    model = Path(shutil.copy(workplace / "model.aae", tmp_path / "model.aae"))
+    other = cli("export", "--precision", "fp32", "--out", tmp_path / "other.aae", cwd=workplace)
+    assert other.returncode == 0, other.stderr
+    source = "test://pattern?fps=20&width=64&height=48"
+    with Running("--source", source, "--model", model, "--watch-model", cwd=tmp_path) as run:
+        run.wait_for_frames(3)
+        first = run.frames()[0]["model"]
+        (tmp_path / "part").write_bytes(model.read_bytes()[:-1000])
+        (tmp_path / "part").replace(model)
+        refused = run.wait_for_status("MODEL_REFUSED")
+        assert refused["payload"]["model"] == first
+        run.wait_for_frames(3)
+        assert run.frames()[-1]["model"] == first
+        (tmp_path / "other.aae").replace(model)
+        swapped = run.wait_for_status("MODEL_SWAPPED")
+        assert swapped["payload"]["before"] == first != swapped["payload"]["model"]
+        run.wait_for(lambda: run.frames()[-1]["model"] == swapped["payload"]["model"], "a frame of the new bundle")
+        assert run.stop() == 0
+    ids = [record["frame_id"] for record in run.frames()]
+    assert ids == sorted(ids)

@@ -1,0 +1,108 @@
+"""A bundle that is replaced while it runs: taken up once it is verified; until then, and otherwise, the old one stays."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.detector import Detector
+from edge_runtime.errors import EdgeAaeError
+from edge_runtime.records import status_record
+from edge_runtime.verification import verify_bundle
+
+__all__ = ["ModelWatch"]
+
+logger = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""How often the file is looked at; a change must have stood still for as long before it is read."""
+
+Stamp = tuple[int, int, int] | None
+"""Inode, modification time and size of the bundle's file; None where there is none"""
+
+
+class ModelWatch:
+    """Looks at a bundle's file in a thread of its own, and loads and verifies what comes there."""
+
+    def __init__(
+        self,
+        path: Path,
+        digest: str,
+        load: Callable[[], Detector],
+        report: Callable[[dict[str, Any]], None],
+        *,
+        precision: str = "fp32",
+        look_s: float = LOOK_S,
+    ) -> None:
+        """digest: of the bundle in use; load: makes a detector of what is at the path; report: takes status records."""
+        self._path, self._digest = path, digest
+        self._load, self._report, self._precision, self._look_s = load, report, precision, look_s
+        self._lock = threading.Lock()
+        self._fresh: Detector | None = None
+        self._stop = threading.Event()
+        self._known = _stamp(path)
+        self._thread = threading.Thread(target=self._run, name="model watch", daemon=True)
+
+    def __enter__(self) -> ModelWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(1.0)
+
+    def take(self) -> Detector | None:
+        """A new detector, verified, once; None where there is none. From the thread that scores."""
+        if self._fresh is None:
+            return None
+        with self._lock:
+            fresh, self._fresh = self._fresh, None
+        return fresh
+
+    def _run(self) -> None:
+        seen = self._known
+        while not self._stop.wait(self._look_s):
+            stamp = _stamp(self._path)
+            if stamp is not None and stamp == seen != self._known:
+                self._known = stamp
+                self._try()
+            seen = stamp
+
+    def _try(self) -> None:
+        try:
+            bundle = Bundle.open(self._path)
+            if bundle.digest == self._digest:
+                return
+            detector = self._load()
+            report = verify_bundle(detector.bundle, precision=self._precision, backend=detector.backend.name)
+            reason = "" if report.passed else "it fails the parity gate on this machine"
+        except EdgeAaeError as error:
+            reason = str(error)
+        except Exception as error:  # whatever lies there, the run goes on with what it has
+            logger.exception("the bundle at %s cannot be used", self._path)
+            reason = f"{type(error).__name__}: {error}"
+        if reason:
+            logger.warning("%s changed and is not used: %s; the old bundle stays", self._path, reason)
+            self._say("error", "MODEL_REFUSED", reason=reason, model=f"sha256:{self._digest}")
+            return
+        before, self._digest = self._digest, detector.bundle.digest
+        with self._lock:
+            self._fresh = detector
+        self._say("info", "MODEL_SWAPPED", before=f"sha256:{before}", model=f"sha256:{self._digest}")
+
+    def _say(self, severity: Any, event_type: str, **payload: Any) -> None:
+        self._report(status_record(severity, event_type, str(self._path), payload))
+
+
+def _stamp(path: Path) -> Stamp:
+    file = path / "manifest.json" if path.is_dir() else path
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
