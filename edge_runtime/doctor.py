@@ -152,9 +152,11 @@ def _backends(bundle: Path | None) -> Iterator[Check]:
 
 def _backend(name: str, graph: bytes | None) -> Check:
     if graph is None:
-        package = {"onnxruntime-cpu": "onnxruntime", "onnxruntime-cuda": "onnxruntime-gpu"}.get(
-            name, name.split("-")[0]
-        )
+        package = {
+            "onnxruntime-cpu": "onnxruntime",
+            "onnxruntime-cuda": "onnxruntime-gpu",
+            "onnxruntime-tensorrt": "onnxruntime-gpu",
+        }.get(name, name.split("-")[0])
         version = _version_of(package)
         if version is None:
             return Check(name, "note", "not installed")

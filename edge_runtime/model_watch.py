@@ -1,4 +1,4 @@
-"""A bundle that is replaced while it runs: taken up once it is verified; until then, and otherwise, the old one stays."""
+"""A bundle that is replaced while it runs: taken up once it is verified; until then and otherwise the old one stays."""
 
 from __future__ import annotations
 

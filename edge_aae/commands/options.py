@@ -68,7 +68,7 @@ def engine_options(command: Command) -> Command:
             "--backend",
             default="onnxruntime-cpu",
             show_default=True,
-            help="Or auto (the best here), openvino, openvino-bf16, onnxruntime-cuda, tensorrt, tensorrt_rtx.",
+            help="Or auto, openvino, openvino-bf16, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, tensorrt_rtx.",
         ),
     )(command)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import sys
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge_runtime.detector import threshold_for
 from edge_runtime.errors import EdgeAaeError
+from edge_runtime.files import file_stem
 
 if TYPE_CHECKING:
     from edge_runtime.model_watch import ModelWatch
@@ -18,6 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["Upkeep"]
 
 logger = logging.getLogger(__name__)
+
+TERMINAL_S, LOG_S = 1.0, 60.0
+"""How often a line says how the run goes"""
 
 
 class Upkeep:
@@ -38,6 +45,7 @@ class Upkeep:
         self._annotator, self._reload_asked, self._manager = annotator, reload_asked, manager
         self._threshold, self._target_fpr = threshold, target_fpr
         self.watch: ModelWatch | None = None
+        self._told_s, self._told_frames = time.monotonic(), 0
 
     def pulse(self) -> None:
         """Called in the thread that scores, between two frames."""
@@ -50,9 +58,31 @@ class Upkeep:
             )
         if self._reload_asked():
             self._reload()
+        self._tell()
         if self._manager is not None:
             summary = self.pipeline.summary
             self._manager.pulse(lambda: f"{summary.frames} frames, {summary.events} events")
+
+    def _tell(self) -> None:
+        """A line a second on a terminal, over the one before; else one a minute, for the journal."""
+        on_terminal = sys.stderr.isatty() and logger.isEnabledFor(logging.INFO)
+        now_s, every_s = time.monotonic(), TERMINAL_S if on_terminal else LOG_S
+        if now_s - self._told_s < every_s:
+            return
+        states, summary = self.pipeline.states(), self.pipeline.summary
+        seconds, self._told_s = now_s - self._told_s, now_s
+        rate, self._told_frames = (summary.frames - self._told_frames) / seconds, summary.frames
+        each = "  ".join(
+            f"{file_stem(state.source_id)[:24]} {state.last_score:.2f} {state.state if state.up else 'NO PICTURE'}"
+            for state in states
+        )
+        line = f"{summary.frames} frames, {rate:.1f} a second, {summary.events} events; {each}"
+        if on_terminal:
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r{line[:width]:<{width}}\r")
+            sys.stderr.flush()
+        else:
+            logger.info("%s", line)
 
     def stopping(self) -> None:
         """The run has ended."""

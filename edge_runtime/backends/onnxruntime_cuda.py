@@ -1,4 +1,4 @@
-"""onnxruntime on an NVIDIA GPU through its CUDA provider: for x86-64 machines with onnxruntime-gpu.
+"""onnxruntime on an NVIDIA GPU through its CUDA or its TensorRT provider: for x86-64 machines with onnxruntime-gpu.
 
 Not executed on a GPU so far. On a Jetson use TensorRT: the published wheels have no kernels for its GPUs.
 """
@@ -11,19 +11,18 @@ from numpy.typing import NDArray
 from edge_runtime.backends.contract import RawOutputs, check_outputs
 from edge_runtime.backends.onnxruntime_cpu import onnx_session, run_session
 
-__all__ = ["OnnxRuntimeCuda"]
-
-PROVIDER = "CUDAExecutionProvider"
+__all__ = ["OnnxRuntimeCuda", "OnnxRuntimeTensorrt"]
 
 
 class OnnxRuntimeCuda:
     """onnxruntime through CUDA."""
 
     name = "onnxruntime-cuda"
+    provider = "CUDAExecutionProvider"
 
     def __init__(self, detector_onnx: bytes) -> None:
         """Raises BackendError where onnxruntime would fall back to the CPU, or has no kernels for this GPU."""
-        self._session = onnx_session(detector_onnx, provider=PROVIDER)
+        self._session = onnx_session(detector_onnx, provider=self.provider)
         check_outputs([output.name for output in self._session.get_outputs()])
         frame = self._session.get_inputs()[0]
         self._input = frame.name
@@ -33,3 +32,10 @@ class OnnxRuntimeCuda:
     def run(self, inputs: NDArray[np.uint8]) -> RawOutputs:
         """Raw outputs for (1, H, W, C) uint8 network inputs."""
         return RawOutputs(*run_session(self._session, {self._input: inputs}))
+
+
+class OnnxRuntimeTensorrt(OnnxRuntimeCuda):
+    """onnxruntime through TensorRT, which builds its engine at every start; `tensorrt` keeps engines."""
+
+    name = "onnxruntime-tensorrt"
+    provider = "TensorrtExecutionProvider"

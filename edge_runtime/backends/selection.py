@@ -36,6 +36,12 @@ def _onnxruntime_cuda(graph: bytes, threads: int, precision: str) -> Backend:
     return OnnxRuntimeCuda(graph)
 
 
+def _onnxruntime_tensorrt(graph: bytes, threads: int, precision: str) -> Backend:
+    from edge_runtime.backends.onnxruntime_cuda import OnnxRuntimeTensorrt
+
+    return OnnxRuntimeTensorrt(graph)
+
+
 def _tensorrt(flavour: str) -> Opener:
     def open_it(graph: bytes, threads: int, precision: str) -> Backend:
         from edge_runtime.backends.tensorrt import open_tensorrt
@@ -50,6 +56,7 @@ BACKENDS: dict[str, Opener] = {
     "openvino": _openvino("f32"),
     "openvino-bf16": _openvino("bf16"),
     "onnxruntime-cuda": _onnxruntime_cuda,
+    "onnxruntime-tensorrt": _onnxruntime_tensorrt,
     "tensorrt": _tensorrt("tensorrt"),
     "tensorrt_rtx": _tensorrt("tensorrt_rtx"),
 }

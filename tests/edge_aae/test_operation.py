@@ -99,6 +99,28 @@ def test_systemd_hears_of_readiness_life_and_end(
             assert run.end() == 0
 
 
+def test_a_log_says_now_and_then_how_the_run_goes(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, workplace: Path
+) -> None:
+    from edge_aae.commands import upkeep
+    from edge_runtime.detector import Detector
+    from edge_runtime.pipeline import Pipeline
+    from edge_runtime.sinks import Annotator
+    from edge_runtime.sources import source_from
+
+    monkeypatch.setattr(upkeep, "LOG_S", 0.2)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    caplog.set_level("INFO", logger="edge_aae")
+    detector = Detector.load(workplace / "model.aae")
+    care = upkeep.Upkeep(Annotator(detector), lambda: False, None, threshold=None, target_fpr=None)
+    source = source_from(None, "test://pattern?fps=50&width=64&height=48&frames=30")
+    care.pipeline = Pipeline(detector, [source], pulse=care.pulse)
+    care.pipeline.run()
+    lines = [record.message for record in caplog.records if "a second" in record.message]
+    assert 1 <= len(lines) <= 5
+    assert " frames, " in lines[0]
+
+
 def test_sighup_takes_up_a_new_calibration(workplace: Path, cli: Cli, tmp_path: Path) -> None:
     model = Path(shutil.copy(workplace / "model.aae", tmp_path / "model.aae"))
     with Running("--source", SOURCE, "--alarm", "1/1", "--model", model, cwd=tmp_path) as run:
