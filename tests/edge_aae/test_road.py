@@ -28,7 +28,7 @@ from edge_runtime.records import to_line
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 FRAME_KEYS = [
     "v", "type", "source_id", "frame_id", "name", "t_capture", "t_emit", "age_ms", "score", "score_smoothed",
-    "threshold", "is_anomaly", "state", "event_id", "criteria", "latency_ms", "model",
+    "threshold", "is_anomaly", "state", "event_id", "boxes", "criteria", "latency_ms", "model",
 ]  # fmt: skip
 
 
