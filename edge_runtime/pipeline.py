@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import logging
-import math
-import secrets
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
-from edge_runtime.alarm import Alarm, AlarmSettings, EventChange
+from edge_runtime.alarm import Alarm, EventChange
 from edge_runtime.detector import Detector, Result
 from edge_runtime.drift import DriftWatch
 from edge_runtime.errors import ConfigError, DataError, FrameError
-from edge_runtime.feed import Feed, FeedSettings, Taken
-from edge_runtime.latency import LatencyHistogram
+from edge_runtime.feed import Feed, Taken
 from edge_runtime.preprocess import Frame
 from edge_runtime.records import event_record, frame_record, status_record
-from edge_runtime.redact import redact
 from edge_runtime.regions import regions_of
 from edge_runtime.run_summary import RunSummary
 from edge_runtime.sinks.contract import Emission, Sink
 from edge_runtime.sinks.runner import Sinks
-from edge_runtime.smoothing import Smoothing, smoothing_from
+from edge_runtime.source_state import RunSettings, SourceState, Write
 from edge_runtime.sources.contract import CapturedFrame, FrameSource
-from edge_runtime.sources.files import ImageSource
 
 if TYPE_CHECKING:
     from edge_runtime.delivery.courier import Courier
@@ -41,104 +36,6 @@ WAIT_S = 0.1
 
 HANG_S = 30.0
 """A frame that takes longer than this to score is a hang: no network of ours takes a tenth of it."""
-
-STAGES = ("capture", "preprocess", "infer", "post")
-
-Write = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunSettings:
-    """How frames are taken and what is made of their scores."""
-
-    feed: FeedSettings = field(default_factory=FeedSettings)
-    smoothing: str = "none"
-    """none, ema:WEIGHT or median:LENGTH, of each source's scores."""
-    alarm: AlarmSettings | None = None
-    """When events begin and end; None gives none. Not for image files, which follow in no time."""
-    drift: int = 0
-    """Frames a window over which the scores of each source are compared with the usual ones; 0: not at all."""
-    boxes: bool = False
-    """Whether frame records say where: boxes around the bright regions of anomalous frames."""
-
-
-class SourceState:
-    """One source with what it remembers and what it came to."""
-
-    def __init__(
-        self,
-        source: FrameSource,
-        settings: RunSettings,
-        report: Write,
-        ready: threading.Condition,
-        summary: RunSummary,
-        usual: Sequence[float] | None,
-    ) -> None:
-        self.feed = Feed(source, settings.feed, report, ready)
-        self.smooth: Smoothing = smoothing_from(settings.smoothing)
-        in_time = settings.alarm is not None and not isinstance(source, ImageSource)
-        self.alarm = Alarm(settings.alarm, new_event_id) if settings.alarm and in_time else None
-        self.drift = DriftWatch(usual, settings.drift) if usual is not None else None
-        self.frames = self.anomalies = self.unscored = self.events = 0
-        self.n_changes = 0
-        """Records of the event that goes on, or was last."""
-        self._best: tuple[Frame, Result] | None = None
-        self._best_is_new = False
-        self.last_score = math.nan
-        self.last_is_anomaly = False
-        self.latencies = {stage: LatencyHistogram() for stage in STAGES}
-        summary.sources.append(self.feed.counts)
-
-    @property
-    def source_id(self) -> str:
-        """The source's name, which may hold a password; redact it before it is shown."""
-        return self.feed.source.source_id
-
-    @property
-    def up(self) -> bool:
-        """Whether the source gives what is asked of it: a live one good frames, a file no error."""
-        feed = self.feed
-        if not feed.source.live:
-            return feed.error is None
-        return feed.connected and not feed.stalled
-
-    @property
-    def in_event(self) -> bool:
-        """Whether an event goes on."""
-        return self.alarm is not None and self.alarm.event_id is not None
-
-    @property
-    def state(self) -> str:
-        """The alarm's state; of a source without alarm, or before the first frame, whether its last frame was above."""
-        if self.alarm is not None:
-            return self.alarm.state
-        return "anomaly" if self.last_is_anomaly else "normal"
-
-    def keep_best(self, image: Frame, result: Result) -> None:
-        """Remember the frame with the highest score while an event goes on or may begin: its picture is the event's."""
-        if self.alarm is None:
-            return
-        if self.alarm.state in ("normal", "cooldown"):
-            self._best, self._best_is_new = None, False
-        elif self._best is None or result.score > self._best[1].score:
-            self._best, self._best_is_new = (image, result), True
-
-    def take_best(self) -> tuple[Frame | None, Result | None]:
-        """The event's picture, where it is another than the one given last."""
-        if self._best is None or not self._best_is_new:
-            return None, None
-        self._best_is_new = False
-        return self._best
-
-    def health(self) -> dict[str, Any]:
-        """What /healthz says of it."""
-        return {
-            "source_id": redact(self.source_id),
-            "up": self.up,
-            "stalled": self.feed.stalled,
-            "last_good_frame_age_s": round(self.feed.last_good_age_s, 3),
-            "last_error": self.feed.last_error,
-        }
 
 
 class Pipeline:
@@ -196,22 +93,11 @@ class Pipeline:
 
     def current(self) -> dict[str, Any]:
         """{ok, model, threshold, sources}: the run's state without what changes with every frame. From any thread."""
-        sources = [
-            {
-                "source_id": redact(state.source_id),
-                "up": state.up,
-                "stalled": state.feed.stalled,
-                "state": state.state,
-                "event_id": state.alarm.event_id if state.alarm else None,
-                "last_error": state.feed.last_error,
-            }
-            for state in self._streams
-        ]
         return {
             "ok": self.health()["ok"],
             "model": f"sha256:{self.detector.bundle.digest}",
             "threshold": self.detector.decision.threshold,
-            "sources": sources,
+            "sources": [state.current() for state in self._streams],
         }
 
     def set_detector(self, detector: Detector) -> None:
@@ -406,8 +292,3 @@ def run(
 ) -> RunSummary:
     """Score one source; see Pipeline. summary is filled as frames pass, so that it is right whatever ends the run."""
     return Pipeline(detector, [source], write, settings, summary).run(stopped=stopped, max_frames=max_frames)
-
-
-def new_event_id(start_s: float) -> str:
-    """An id that no other event has: its start in milliseconds since the epoch, and 32 random bits."""
-    return f"{int(1000 * start_s)}-{secrets.token_hex(4)}"

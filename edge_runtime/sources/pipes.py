@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,13 +44,13 @@ class _Bytes:
 
     def __init__(self, descriptor: int, timeout_s: float | None) -> None:
         self._descriptor = descriptor
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._held = bytearray()
         self.closed = False
 
     def more(self) -> bool:
         """Wait for more bytes; False at the end of the stream. Raises TimeoutError."""
-        deadline = None if self._timeout_s is None else time.monotonic() + self._timeout_s
+        deadline = None if self.timeout_s is None else time.monotonic() + self.timeout_s
         while not self.closed:
             if select.select([self._descriptor], [], [], POLL_S)[0]:
                 content = os.read(self._descriptor, CHUNK)
@@ -87,7 +88,7 @@ class _Bytes:
         return len(self._held)
 
 
-class _PipeSource(SourceContext):
+class _PipeSource(SourceContext, ABC):
     """What both have in common: a frame's bytes are read by grab and decoded by retrieve."""
 
     def __init__(self, source_id: str, settings: CaptureSettings | None) -> None:
@@ -104,8 +105,9 @@ class _PipeSource(SourceContext):
         capture_ms = 1000.0 * (time.perf_counter() - self._started_s)
         return CapturedFrame(image, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, None)
 
+    @abstractmethod
     def _decoded(self, content: bytes) -> Frame:
-        raise NotImplementedError
+        """The frame of its bytes; raises DataError where they are none."""
 
     def _grabbed(self, content: bytes) -> bool:
         self._content = content
@@ -146,7 +148,7 @@ class ChildSource(_PipeSource):
         width, height = self._size
         if width < 2 or height < 2 or width % 2 or height % 2 or 3 * width * height // 2 > MAX_FRAME_BYTES:
             raise self._failed("UNSUPPORTED", f"gives {width}x{height} pixels, expected even sides; scale or crop it")
-        self._bytes = self._with_read_timeout(self._bytes)
+        self._bytes.timeout_s = self._settings.read_timeout_s
 
     def grab(self) -> bool:
         """Read the next frame; raises SourceError where the child ended or gives none."""
@@ -189,10 +191,6 @@ class ChildSource(_PipeSource):
         width, height = self._size
         planes = np.frombuffer(content, dtype=np.uint8).reshape(height * 3 // 2, width)
         return as_frame(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420))
-
-    def _with_read_timeout(self, opened: _Bytes) -> _Bytes:
-        opened._timeout_s = self._settings.read_timeout_s
-        return opened
 
     def _failed(self, code: str, reason: str) -> SourceError:
         """The error, with what the child said last on its standard error; the child is ended."""

@@ -86,27 +86,28 @@ def _pipeline(source_id: str, pipeline: str, settings: CaptureSettings) -> Frame
         if "appsink" not in pipeline:
             pipeline += " ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
         return PipelineSource(source_id, pipeline, settings)
-    command = gstreamer_command(pipeline)
-    if command is None:
-        raise SourceError(
-            f"cannot open source {redact(source_id)}: this OpenCV was built without GStreamer and gst-launch-1.0 is "
-            "not installed; install gstreamer1.0-tools, or on a Jetson use the system's python3-opencv",
-            code="UNSUPPORTED",
-        )
-    return ChildSource(source_id, command, settings)
+    lack = (
+        "this OpenCV was built without GStreamer and gst-launch-1.0 is not installed; install gstreamer1.0-tools, or "
+        "on a Jetson use the system's python3-opencv"
+    )
+    return _child(source_id, gstreamer_command(pipeline), settings, lack)
 
 
 def _network(url: str, settings: CaptureSettings) -> FrameSource:
     if opencv_has("FFMPEG"):
         return NetworkSource(url, settings)
     command = ffmpeg_command(url) or gstreamer_command(f"uridecodebin uri={url}")
+    lack = (
+        "this OpenCV was built without FFmpeg, and neither ffmpeg nor gst-launch-1.0 is installed; install one of them"
+    )
+    return _child(url, command, settings, lack)
+
+
+def _child(source_id: str, command: list[str] | None, settings: CaptureSettings, lack: str) -> FrameSource:
+    """A child process that feeds us; lack: why there is neither it nor OpenCV's own way."""
     if command is None:
-        raise SourceError(
-            f"cannot open source {redact(url)}: this OpenCV was built without FFmpeg, and neither ffmpeg nor "
-            "gst-launch-1.0 is installed; install one of them",
-            code="UNSUPPORTED",
-        )
-    return ChildSource(url, command, settings)
+        raise SourceError(f"cannot open source {redact(source_id)}: {lack}", code="UNSUPPORTED")
+    return ChildSource(source_id, command, settings)
 
 
 def _files(path: str, settings: CaptureSettings) -> FrameSource:
