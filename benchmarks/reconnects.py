@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -23,23 +22,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.machine import cpu_name
+from benchmarks.machine import cpu_name, footprint
 from edge_runtime.backoff import Backoff
 from edge_runtime.feed import Feed, FeedSettings
 from edge_runtime.sources import source_from
 
 FRAMES_A_CONNECTION = 3
 TEST_SOURCE = "test://disconnect?fps=400&at=0&for=0.005&every=0.012&width=320&height=240"
-
-
-def footprint() -> dict[str, float]:
-    """Resident memory in MiB, open descriptors and threads of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return {
-        "resident_mib": round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1),
-        "descriptors": len(os.listdir("/proc/self/fd")),
-        "threads": threading.active_count(),
-    }
 
 
 @contextmanager
@@ -96,7 +85,7 @@ def measured(kind: str, n_reconnects: int) -> dict[str, Any]:
                 taken += feed.take() is not None
                 ready.wait(0.01)
             if feed.counts.reconnects >= marks[0]:
-                seen[marks.pop(0)] = footprint()
+                seen[marks.pop(0)] = {**footprint(), "threads": threading.active_count()}
         feed.stop()
     return {
         "source": kind,

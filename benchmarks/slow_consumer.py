@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import cpu_name
-from benchmarks.reconnects import footprint
+from benchmarks.machine import cpu_name, footprint
 from edge_runtime.detector import Detector, Result
 from edge_runtime.feed import FeedSettings
 from edge_runtime.pipeline import Pipeline, RunSettings

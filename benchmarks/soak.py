@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.machine import cpu_name
+from benchmarks.machine import cpu_name, footprint
 from edge_aae import Detector
 
 SAMPLE = Path(__file__).parents[1] / "edge_aae" / "sample" / "fashion.npz"
@@ -44,15 +43,6 @@ def normal_pictures(model: Path, folder: Path) -> None:
     order = np.argsort([detector.score(image).score for image in images])
     for number, index in enumerate(order[:N_PICTURES]):
         cv2.imwrite(str(folder / f"{number:03}.png"), images[index])
-
-
-def footprint(pid: int) -> dict[str, float]:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return {
-        "resident_mib": round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1),
-        "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
-        "threads": len(os.listdir(f"/proc/{pid}/task")),
-    }
 
 
 def soaked(model: Path, seconds: float, more: list[str], work: Path) -> dict[str, Any]:

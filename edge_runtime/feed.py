@@ -192,7 +192,7 @@ class Feed:
                     if failures:
                         self.counts.reconnects += 1
                     self.connected = True
-                    self._grab_all(failures)
+                    self._grab_all()
                     return
                 except SourceError as error:
                     lost, self.connected = self.connected, False
@@ -225,7 +225,7 @@ class Feed:
         logger.warning("%s; trying again in %.1f s", redact(str(error)), wait_s)
         return not self._stop.wait(wait_s)
 
-    def _grab_all(self, failures: int) -> None:
+    def _grab_all(self) -> None:
         """Until the end of a file or the stop; raises SourceError where the source is lost."""
         last_grab_s = 0.0
         while not self._stop.is_set():

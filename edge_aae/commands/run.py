@@ -90,7 +90,6 @@ def run(
         return
     from edge_aae.commands.upkeep import Upkeep
     from edge_runtime.detector import Detector
-    from edge_runtime.model_watch import ModelWatch
     from edge_runtime.pipeline import Pipeline, RunSummary
     from edge_runtime.redact import redact
     from edge_runtime.sinks import Annotator
@@ -130,6 +129,8 @@ def run(
             pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse)
             upkeep.pipeline = pipeline
             if watch_model:
+                from edge_runtime.model_watch import ModelWatch
+
                 upkeep.watch = ModelWatch(path, detector.bundle.digest, load, pipeline.report, precision=precision)
             with upkeep.watch or nullcontext(), _observed(pipeline, metrics), delivered(pipeline, outbox, publishers):
                 pipeline.run(stopped=stopped, max_frames=max_frames)

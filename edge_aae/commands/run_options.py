@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["alarm_options", "capture_options", "feed_options", "run_settings", "sources_of"]
 
-CHECKS = ("repeated", "black", "torn", "size")
-
 
 capture_options = chained_options(
     click.option("--width", type=click.IntRange(min=1), help="Asked of a camera, pixels."),

@@ -65,7 +65,6 @@ delivery_options = chained_options(
 def sinks_of(options: Mapping[str, Any], detector: Detector, annotator: Annotator, outbox: Outbox | None) -> list[Sink]:
     """The sinks that were asked for, none of them open; raises click.UsageError where they do not fit together."""
     from edge_runtime import sinks as kinds
-    from edge_runtime.delivery import OutboxSink
 
     rotation = kinds.Rotation(round(MB * (options["rotate_mb"] or 0)), options["rotate_keep"])
     if options["rotate_keep"] and not rotation.max_bytes:
@@ -77,6 +76,8 @@ def sinks_of(options: Mapping[str, Any], detector: Detector, annotator: Annotato
         raise click.UsageError(f"--out names one place twice among {', '.join(outs)}")
     found: list[Sink] = []
     if outbox is not None:
+        from edge_runtime.delivery import OutboxSink
+
         found.append(OutboxSink(outbox))
     for out in outs:
         if out == "-":

@@ -111,20 +111,18 @@ class Courier:
         while not self._ends(failed=failures > 0):
             try:
                 self.publisher.connect()
-                self._deliver(failures)
+                self._deliver()
                 break
-            except DeliveryError as error:
-                failures = 1 if self.up else failures + 1
-                self._failed(error, failures)
             except Exception as error:  # whatever a destination does, it must not take the courier down
                 logger.debug("%s failed", self.publisher.name, exc_info=True)
                 failures = 1 if self.up else failures + 1
-                self._failed(DeliveryError(str(error) or type(error).__name__), failures)
+                reason = str(error) or type(error).__name__
+                self._failed(error if isinstance(error, DeliveryError) else DeliveryError(reason), failures)
             finally:
                 self.publisher.close()
         self.up = False
 
-    def _deliver(self, failures: int) -> None:
+    def _deliver(self) -> None:
         told_s = 0.0
         while True:
             messages = self._outbox.pending(self.publisher.name)

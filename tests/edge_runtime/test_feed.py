@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.feed import Feed, FeedSettings, Taken
 from edge_runtime.images import write_image
 from edge_runtime.sources import CapturedFrame, FrameSource, TestSource, source_from
+
+from .waiting import wait_until
 
 QUICK = Backoff(first_s=0.001, most_s=0.002)
 
@@ -45,13 +47,6 @@ def next_of(feed: Feed, ready: threading.Condition, timeout_s: float = 20.0) -> 
                 return item
             assert time.monotonic() < deadline
             ready.wait(0.05)
-
-
-def wait_until(reached: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_file_gives_every_frame_to_a_slow_taker(tmp_path: Path) -> None:

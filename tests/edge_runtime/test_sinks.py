@@ -8,7 +8,7 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ import pytest
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.sinks import CsvFile, Emission, JsonLinesFile, Rotation, SinkBase, SinkRunner, Sinks, StandardOutput
 from edge_runtime.sinks.runner import QUEUE_RECORDS
+
+from .waiting import wait_until
 
 CRITERIA = ("reconstruction_error", "neg_log_prior")
 
@@ -56,13 +58,6 @@ class Kept(SinkBase):
 
     def close(self) -> None:
         self.closed = True
-
-
-def wait_until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.005)
 
 
 @contextmanager

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,16 +16,10 @@ from edge_runtime.backoff import Backoff
 from edge_runtime.delivery import Courier, DeliveryError, Message, Outbox, Webhook
 from edge_runtime.errors import ConfigError
 
+from ..waiting import wait_until
 from .test_outbox import record, whole
 
 QUICK = Backoff(first_s=0.01, most_s=0.02)
-
-
-def wait_until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not reached():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.005)
 
 
 class Board:

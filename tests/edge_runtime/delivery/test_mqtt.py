@@ -18,7 +18,7 @@ from benchmarks.broker import MOSQUITTO, Broker
 from edge_runtime.delivery import DeliveryError, Message, Mqtt, MqttSettings
 from edge_runtime.errors import ConfigError
 
-from .test_courier import wait_until
+from ..waiting import wait_until
 from .test_outbox import record
 
 paho = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
