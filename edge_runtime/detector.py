@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends import Backend, choose_backend, open_backend
 from edge_runtime.bundle import Bundle
-from edge_runtime.errors import BackendError, ConfigError, FrameError
+from edge_runtime.errors import BackendError, ConfigError, EdgeAaeError, FrameError
+from edge_runtime.golden import Golden
 from edge_runtime.heatmap import peak_of
 from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.score import Decision
 from edge_runtime.site_calibration import SiteCalibration, threshold_at
 from edge_runtime.tiling import Tiling
+from edge_runtime.view import WHOLE_FRAME, Masking, View
 
-__all__ = ["Detector", "Result", "threshold_for"]
+__all__ = ["Detector", "Result"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ class Result:
     criteria: dict[str, float]
     """Raw criteria by name, as the bundle's manifest lists them: of each, the largest over the frame's tiles."""
     latents: NDArray[np.float32]
-    """(T, D) codes of the tiles, or (T, D, h, w) where the network has one at every site."""
+    """(T, D) codes of the tiles, or (T, D, h, w) where the network has one at every site; 0 of tiles not scored."""
     anomaly_maps: NDArray[np.float32]
     """(T, h, w), of each tile, >= 0, higher = more anomalous; Detector.heatmap stitches them over the frame."""
     tiling: Tiling
@@ -70,12 +72,20 @@ class Result:
 class Detector:
     """Scores frames with a bundle. Not thread-safe: one detector a thread."""
 
-    def __init__(self, bundle: Bundle, backend: Backend, *, threshold: float | None = None) -> None:
-        """threshold: replaces the bundle's threshold on the fused score."""
+    _view: View
+    _decision: Decision
+    _preprocess: Preprocess
+    _masking: Masking | None
+
+    def __init__(
+        self, bundle: Bundle, backend: Backend, *, threshold: float | None = None, view: View | None = None
+    ) -> None:
+        """threshold: replaces the bundle's threshold on the fused score. view: what of each frame counts."""
         self.bundle = bundle
         self.backend = backend
-        self._preprocess = bundle.preprocess
-        self._decision = bundle.decision if threshold is None else replace(bundle.decision, threshold=threshold)
+        self._asked = _Asked(threshold=threshold, view=view)
+        self._site: SiteCalibration | None = None
+        self._settle()
 
     @classmethod
     def load(
@@ -87,6 +97,7 @@ class Detector:
         threads: int = 0,
         threshold: float | None = None,
         target_fpr: float | None = None,
+        view: View | None = None,
     ) -> Detector:
         """A detector on the CPU, warmed up with one run.
 
@@ -95,10 +106,10 @@ class Detector:
         best that runs here and says why; one that failed the gate at export, while the precision passed, is refused.
         threads: 0 uses every core. threshold: on the fused score; target_fpr: the share of normal frames above it, by
         what the calibration keeps; without either it is that of the calibration on site beside the bundle, where
-        there is one (edge_runtime.site_calibration), else the bundle's. Raises BundleError, BackendError, ConfigError.
+        there is one (edge_runtime.site_calibration), else the bundle's. view: region and mask, else the calibration's.
+        Raises BundleError, BackendError, ConfigError.
         """
         bundle = Bundle.open(Path(path))
-        threshold = threshold_for(bundle, threshold, target_fpr)
         graph = bundle.detector(precision)
 
         def refused(name: str) -> str | None:
@@ -120,7 +131,9 @@ class Detector:
             engine = open_backend(backend, graph, threads=threads, precision=precision)
         for failure in bundle.failed_gate(precision, engine.name):
             logger.warning("%s: %s failed the parity gate when it was exported: %s", path, precision, failure)
-        detector = cls(bundle, engine, threshold=threshold)
+        detector = cls(bundle, engine)
+        detector._asked = _Asked(threshold=threshold, target_fpr=target_fpr, view=view)
+        detector.calibrate_again()
         detector.score_input(np.zeros(bundle.preprocess.input_shape, dtype=np.uint8))
         return detector
 
@@ -137,9 +150,8 @@ class Detector:
     @property
     def usual_scores(self) -> Sequence[float] | None:
         """Normal scores at SCORE_QUANTILES: of the site, else of training; None where the bundle keeps none."""
-        site = SiteCalibration.beside(self.bundle.path)
-        if site is not None and site.model == self.bundle.digest:
-            return site.score_quantiles
+        if self._site is not None:
+            return self._site.score_quantiles
         kept: Sequence[float] | None = self.bundle.manifest["calibration"].get("score_quantiles")
         return kept
 
@@ -152,16 +164,72 @@ class Detector:
         """Decide by another threshold on the fused score from the next frame on. Raises ConfigError."""
         self._decision = replace(self._decision, threshold=threshold)
 
+    @property
+    def view(self) -> View:
+        """What of each frame counts: as asked for, else as calibrated on site."""
+        return self._view
+
+    def calibrate_again(self) -> None:
+        """Take up the calibration that lies beside the bundle now, or that none does; what load was given still wins.
+
+        Raises BundleError and ConfigError; everything then stays as it was.
+        """
+        site, self._site = self._site, SiteCalibration.of_bundle(self.bundle)
+        try:
+            self._settle()
+        except EdgeAaeError:
+            self._site = site
+            raise
+        if self._site is not None:
+            logger.info("calibrated on site: %s", self._site)
+
+    def _settle(self) -> None:
+        """Threshold, view and what follows from them, from what was asked for, the site and the bundle."""
+        asked, site = self._asked, self._site
+        view = asked.view if asked.view is not None else site.view if site else WHOLE_FRAME
+        if site is not None and site.view != view:
+            logger.warning(
+                "the calibration on site was made with %s, this is with %s, so it is not used; calibrate again",
+                site.view,
+                view,
+            )
+            site = None
+        decision = self.bundle.decision
+        if asked.threshold is not None:
+            if asked.target_fpr is not None:
+                raise ConfigError("a threshold and a false-alarm rate were both given, expected one of them")
+            decision = replace(decision, threshold=asked.threshold)
+        elif asked.target_fpr is not None:
+            kept = {"score_quantiles": site.score_quantiles} if site else self.bundle.manifest["calibration"]
+            decision = replace(decision, threshold=threshold_at(kept, asked.target_fpr))
+        elif site is not None:
+            decision = replace(decision, threshold=site.threshold)
+        preprocess = self.bundle.preprocess
+        if view.roi is not None:
+            preprocess = replace(preprocess, roi=view.roi)
+        masking = None
+        if view.mask is not None:
+            golden = Golden.from_npz(self.bundle.files["golden.npz"])
+            masking = Masking(preprocess, view.mask, np.median(golden.inputs, axis=0).astype(np.uint8))
+        self._view, self._site, self._decision = view, site, decision
+        self._preprocess, self._masking = preprocess, masking
+
     def score(self, frame: Frame) -> Result:
         """Score one frame: (H, W, 3) uint8 BGR as OpenCV gives it, or (H, W) grey.
 
         A frame of several tiles is as anomalous as its worst: each criterion's largest value over the tiles goes
-        into the decision. Raises FrameError where shape or dtype differ.
+        into the decision. Of a masked frame, tiles of which nothing is seen are not scored. Raises FrameError where
+        shape or dtype differ.
         """
         start = time.perf_counter()
-        tiles, tiling = self._preprocess.tiles(frame)
+        if self._masking is None:
+            tiles, tiling = self._preprocess.tiles(frame)
+            scored = None
+        else:
+            tiles, tiling = self._masking.tiles(frame)
+            scored = self._masking.scored
         elapsed_ms = 1000.0 * (time.perf_counter() - start)
-        result = self._score_tiles(tiles, tiling)
+        result = self._score_tiles(tiles, tiling, scored)
         return replace(result, latency_ms={"preprocess": elapsed_ms, **result.latency_ms})
 
     def score_input(self, network_input: Frame) -> Result:
@@ -169,7 +237,8 @@ class Detector:
         height, width = network_input.shape[:2]
         return self._score_tiles(network_input[None], Tiling.covering((height, width), (height, width), 0))
 
-    def _score_tiles(self, tiles: Frame, tiling: Tiling) -> Result:
+    def _score_tiles(self, tiles: Frame, tiling: Tiling, scored: NDArray[np.intp] | None = None) -> Result:
+        """scored: the indices of these tiles among the tiling's, where they are not all of them."""
         start = time.perf_counter()
         # One by one: the graph's batch is 1, and a frame of many tiles needs no more memory than one of few.
         raw = [self.backend.run(tile[None]) for tile in tiles]
@@ -182,8 +251,8 @@ class Detector:
             threshold=self._decision.threshold,
             is_anomaly=bool(anomalous[0]),
             criteria=dict(zip(self.bundle.criteria, map(float, criteria[0]), strict=True)),
-            latents=np.concatenate([outputs.latent for outputs in raw]),
-            anomaly_maps=np.concatenate([outputs.anomaly_map for outputs in raw]),
+            latents=_spread(np.concatenate([outputs.latent for outputs in raw]), scored, len(tiling)),
+            anomaly_maps=_spread(np.concatenate([outputs.anomaly_map for outputs in raw]), scored, len(tiling)),
             tiling=tiling,
             latency_ms={
                 "infer": 1000.0 * (inferred - start),
@@ -208,24 +277,27 @@ class Detector:
         return worst
 
     def heatmap(self, result: Result, frame_shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The result's anomaly maps, stitched, in the coordinates of the frame they came from: (H, W) float32."""
-        return self._preprocess.map_to_frame(result.anomaly_maps, frame_shape)
+        """The result's anomaly maps, stitched, in the frame's coordinates: (H, W) float32, zero where masked."""
+        heat = self._preprocess.map_to_frame(result.anomaly_maps, frame_shape)
+        masking = self._masking
+        if masking is not None and masking.mask.shape == heat.shape:
+            heat[~masking.mask] = 0.0
+        return heat
 
 
-def threshold_for(bundle: Bundle, threshold: float | None, target_fpr: float | None) -> float | None:
-    """The threshold that replaces the bundle's, see Detector.load; None where it stays."""
-    if threshold is not None:
-        if target_fpr is not None:
-            raise ConfigError("a threshold and a false-alarm rate were both given, expected one of them")
-        return threshold
-    site = SiteCalibration.beside(bundle.path)
-    if site is not None and site.model != bundle.digest:
-        logger.warning("the calibration beside %s is of another bundle and is not used; calibrate again", bundle.path)
-        site = None
-    if target_fpr is not None:
-        kept = {"score_quantiles": site.score_quantiles} if site else bundle.manifest["calibration"]
-        return threshold_at(kept, target_fpr)
-    if site is None:
-        return None
-    logger.info("calibrated on site: %s", site)
-    return site.threshold
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """What the caller decided; it wins over any calibration."""
+
+    threshold: float | None = None
+    target_fpr: float | None = None
+    view: View | None = None
+
+
+def _spread(values: NDArray[np.float32], scored: NDArray[np.intp] | None, n_tiles: int) -> NDArray[np.float32]:
+    """(S, ...) of the scored tiles as (T, ...) of all of them."""
+    if scored is None or len(scored) == n_tiles:
+        return values
+    every = np.zeros((n_tiles, *values.shape[1:]), dtype=values.dtype)
+    every[scored] = values
+    return every

@@ -9,20 +9,27 @@ counts is the number of different scenes, so that many frames of one minute cali
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import BundleError, ConfigError, DataError
 from edge_runtime.files import write_atomically
+from edge_runtime.view import WHOLE_FRAME, View
+
+if TYPE_CHECKING:
+    from edge_runtime.bundle import Bundle
 
 __all__ = ["SCORE_QUANTILES", "SiteCalibration", "overlay_path", "threshold_at", "trimmed"]
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 
@@ -57,10 +64,20 @@ class SiteCalibration:
     score_quantiles: tuple[float, ...]
     """Scores at SCORE_QUANTILES of the frames that were kept"""
     created: str
+    view: View = WHOLE_FRAME
+    """What of the frames counted"""
 
     @classmethod
     def of(
-        cls, scores: Sequence[float], target_fpr: float, *, model: str, source: str, precision: str, backend: str
+        cls,
+        scores: Sequence[float],
+        target_fpr: float,
+        *,
+        model: str,
+        source: str,
+        precision: str,
+        backend: str,
+        view: View = WHOLE_FRAME,
     ) -> SiteCalibration:
         """From scores of frames believed normal; raises DataError where there are too few for the asked rate."""
         if not 0.0 < target_fpr < 0.5:
@@ -84,6 +101,7 @@ class SiteCalibration:
             backend=backend,
             score_quantiles=tuple(float(value) for value in np.quantile(kept, SCORE_QUANTILES)),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            view=view,
         )
 
     @classmethod
@@ -100,24 +118,35 @@ class SiteCalibration:
         try:
             if values.pop("schema") != SCHEMA:
                 raise ValueError("it is of another release")
-            found = cls(**{**values, "score_quantiles": tuple(map(float, values["score_quantiles"]))})
+            quantiles, view = tuple(map(float, values["score_quantiles"])), View.from_json(values.pop("view"))
+            found = cls(**{**values, "score_quantiles": quantiles, "view": view})
             if not math.isfinite(found.threshold) or len(found.score_quantiles) != len(SCORE_QUANTILES):
                 raise ValueError(f"threshold {found.threshold}, {len(found.score_quantiles)} quantiles")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"{path} is no calibration: {error}; {remedy}") from error
         return found
 
+    @classmethod
+    def of_bundle(cls, bundle: Bundle) -> SiteCalibration | None:
+        """What lies beside a bundle and was made for it; one made for another is said, and None. Raises BundleError."""
+        found = cls.beside(bundle.path)
+        if found is None or found.model == bundle.digest:
+            return found
+        logger.warning("the calibration beside %s is of another bundle and is not used; calibrate again", bundle.path)
+        return None
+
     def save(self, bundle: Path) -> Path:
         """Write it beside the bundle; returns where. Raises DataError."""
         path = overlay_path(bundle)
-        content = json.dumps({"schema": SCHEMA, **asdict(self)}, indent=2, allow_nan=False)
+        values = {**asdict(self), "view": self.view.to_json()}
+        content = json.dumps({"schema": SCHEMA, **values}, indent=2, allow_nan=False)
         write_atomically(path, f"{content}\n".encode("ascii"))
         return path
 
     def __str__(self) -> str:
         return (
             f"threshold {self.threshold:.4g} for {self.target_fpr:.3g} false alarms, from {self.frames} frames of "
-            f"{self.source}, {self.trimmed} left out, {self.created}"
+            f"{self.source}, {self.trimmed} left out, {self.created}" + (f"; {self.view}" if self.view else "")
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edge_aae.commands.options import PERCENT, chained_options, engine_options, resolve_model
+from edge_aae.commands.options import PERCENT, chained_options, engine_options, resolve_model, view_of, view_options
 from edge_aae.commands.run_options import capture_options, sources_of
 from edge_runtime.errors import DataError
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 @click.option("--target-fpr", type=PERCENT, default="1%", show_default=True, help="False alarms asked for.")
 @click.option("--undo", is_flag=True, help="Go back to the bundle's own threshold.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
-@chained_options(engine_options, capture_options)
+@chained_options(engine_options, view_options, capture_options)
 def calibrate(
     bundle: Path | None,
     cameras: tuple[str, ...],
@@ -43,9 +43,9 @@ def calibrate(
     """Make BUNDLE's threshold (default: as for run) from frames of the place where it will work.
 
     The frames are believed normal; those far above the rest are left out as anomalies among them. The threshold is
-    written beside the bundle, which stays as it is, and used from then on by run, score and evaluate; --threshold still
-    wins. Precision and backend should be those that will run. Frames that follow each other look alike: take them over
-    a while, with --every.
+    written beside the bundle, which stays as it is, and used from then on by run, score and evaluate, with the --roi
+    and --mask given here; --threshold still wins. Precision and backend should be those that will run. Frames that
+    follow each other look alike: take them over a while, with --every.
 
     \b
     edge-aae calibrate --camera 0 --frames 2000 --every 10 --target-fpr 0.5%
@@ -67,10 +67,12 @@ def calibrate(
     from edge_runtime.pipeline import Pipeline, RunSettings
     from edge_runtime.redact import redact
     from edge_runtime.stopping import stop_requests
+    from edge_runtime.view import WHOLE_FRAME
 
     # The sources are opened once: who calibrates stands beside the camera, and should see that it is not there.
     opened = sources_of(cameras, sources, None, {**options, "reconnect": 0})
-    detector = Detector.load(path, precision=precision, backend=backend, threads=threads)
+    view = view_of(options) or WHOLE_FRAME
+    detector = Detector.load(path, precision=precision, backend=backend, threads=threads, view=view)
     scores: list[float] = []
 
     def keep(record: dict[str, Any]) -> None:
@@ -93,6 +95,7 @@ def calibrate(
         source=names,
         precision=precision,
         backend=detector.backend.name,
+        view=view,
     )
     before = detector.decision.threshold
     written = found.save(path)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edge_runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    from edge_runtime.view import View
 
 __all__ = [
     "CLASSES",
@@ -28,6 +31,8 @@ __all__ = [
     "engine_options",
     "model_option",
     "resolve_model",
+    "view_of",
+    "view_options",
 ]
 
 logger = logging.getLogger(__name__)
@@ -186,4 +191,21 @@ WIDTH_HEIGHT_CHANNELS = _Parsed(
     "wxhxc", "WIDTHxHEIGHTxCHANNELS such as 640x480x3", _width_height_channels, _joined("x")
 )
 PERCENT = _Parsed("percent", "a share such as 1% or 0.01", _percent)
-ROI = _Parsed("x,y,w,h", "X,Y,WIDTH,HEIGHT in frame pixels", _roi)
+ROI = _Parsed("x,y,w,h", "X,Y,WIDTH,HEIGHT in frame pixels", _roi, _joined(","))
+
+view_options = chained_options(
+    click.option("--roi", type=ROI, help="Region of interest in frame pixels.  [default: as calibrated, or trained]"),
+    click.option(
+        "--mask", type=click.Path(path_type=Path), help="Image of the frame's size; what is black does not count."
+    ),
+)
+
+
+def view_of(options: Mapping[str, Any]) -> View | None:
+    """What --roi and --mask ask for; None where neither does. Raises ConfigError, DataError."""
+    from edge_runtime.view import View, read_mask
+
+    roi, mask = options["roi"], options["mask"]
+    if roi is None and mask is None:
+        return None
+    return View(roi=roi, mask=None if mask is None else read_mask(mask))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.config_file import config_of, config_options
-from edge_aae.commands.options import PERCENT, engine_options, model_option, resolve_model
+from edge_aae.commands.options import PERCENT, engine_options, model_option, resolve_model, view_of, view_options
 from edge_aae.commands.run_options import alarm_options, capture_options, feed_options, run_settings, sources_of
 from edge_aae.commands.sink_options import delivered, delivery_options, outbox_of, sink_options, sinks_of
 from edge_runtime.errors import DataError
@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 @click.option("--watch-model", is_flag=True, help="Take up a bundle that replaces this one, once it is verified.")
 @click.option("--systemd", is_flag=True, help="Tell systemd readiness, watchdog and status (Type=notify).")
 @click.option("--metrics", help="Serve /healthz and /metrics at PORT (loopback) or HOST:PORT.")
+@view_options
 @capture_options
 @feed_options
 @alarm_options
@@ -73,6 +74,8 @@ def run(
     --camera and --source may be repeated: the sources take turns. A live source gives its newest frame; while it is
     stalled, lost, frozen, black or torn, nothing of it is scored, and status records say so. It is opened again for as
     long as it takes, unless --reconnect says how often. Files give every frame, in order.
+
+    --roi and --mask leave out what is none of the part; calibrate takes them too, and a run then need not name them.
 
     SIGINT and SIGTERM end a run cleanly; SIGHUP takes up a calibration that was made or undone meanwhile. The last line
     on standard error sums the run up: frames, anomalies, latency. An existing --out file is kept: it gets the suffix
@@ -106,6 +109,7 @@ def run(
         threads=threads,
         threshold=threshold,
         target_fpr=target_fpr,
+        view=view_of(options),
     )
     detector = load()
     names = ", ".join(redact(source.source_id) for source in opened)
@@ -125,7 +129,7 @@ def run(
             annotator = Annotator(detector)
             sinks = sinks_of(options, detector, annotator, outbox)
             manager = Systemd() if systemd else None
-            upkeep = Upkeep(annotator, reload_asked, manager, threshold=threshold, target_fpr=target_fpr)
+            upkeep = Upkeep(annotator, reload_asked, manager)
             pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse)
             upkeep.pipeline = pipeline
             if watch_model:

@@ -6,11 +6,11 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.options import CLASSES, engine_options, model_option, resolve_model
+from edge_aae.commands.options import CLASSES, engine_options, model_option, resolve_model, view_of, view_options
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write images and metrics.")
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
+@view_options
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Highest scores shown.")
 def score(
@@ -51,6 +52,7 @@ def score(
     threshold: float | None,
     threads: int,
     top: int,
+    **options: Any,
 ) -> None:
     """Score PATHS: images, folders, an IDX (MNIST format) folder's test split, or an .npz file.
 
@@ -62,7 +64,12 @@ def score(
     from edge_runtime.items import load_items
 
     detector = Detector.load(
-        resolve_model(model), precision=precision, backend=backend, threads=threads, threshold=threshold
+        resolve_model(model),
+        precision=precision,
+        backend=backend,
+        threads=threads,
+        threshold=threshold,
+        view=view_of(options),
     )
     items = load_items(paths, detector.bundle, labels, classes)
     evaluation = score_with_progress(BundleScorer(detector), items, heatmaps)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edge_runtime.detector import threshold_for
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.files import file_stem
 
@@ -32,18 +31,8 @@ class Upkeep:
 
     pipeline: Pipeline
 
-    def __init__(
-        self,
-        annotator: Annotator,
-        reload_asked: Callable[[], bool],
-        manager: Systemd | None,
-        *,
-        threshold: float | None,
-        target_fpr: float | None,
-    ) -> None:
-        """threshold, target_fpr: as the command line gave them; they outlive a calibration."""
+    def __init__(self, annotator: Annotator, reload_asked: Callable[[], bool], manager: Systemd | None) -> None:
         self._annotator, self._reload_asked, self._manager = annotator, reload_asked, manager
-        self._threshold, self._target_fpr = threshold, target_fpr
         self.watch: ModelWatch | None = None
         self._told_s, self._told_frames = time.monotonic(), 0
 
@@ -90,11 +79,11 @@ class Upkeep:
             self._manager.stopping()
 
     def _reload(self) -> None:
-        bundle = self.pipeline.detector.bundle
+        detector = self.pipeline.detector
         try:
-            found = threshold_for(bundle, self._threshold, self._target_fpr)
+            detector.calibrate_again()
         except EdgeAaeError as error:
-            logger.warning("the threshold stays as it is: %s", error)
+            logger.warning("threshold and view stay as they are: %s", error)
             return
-        self.pipeline.set_threshold(bundle.decision.threshold if found is None else found)
-        logger.info("threshold %g", self.pipeline.detector.decision.threshold)
+        self.pipeline.set_detector(detector)
+        logger.info("threshold %g, view: %s", detector.decision.threshold, detector.view)

@@ -6,6 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from .conftest import Cli
 
 SOURCE = "test://pattern?fps=1000&width=64&height=48"
@@ -55,6 +58,38 @@ def test_calibrate_moves_the_threshold_and_undo_moves_it_back(
     few = cli("calibrate", "--source", photos / "train/c", cwd=tmp_path)
     assert few.returncode == 1
     assert "take --frames more" in few.stderr
+
+
+def test_a_mask_is_calibrated_with_and_then_need_not_be_named(
+    workplace: Path, photos: Path, cli: Cli, tmp_path: Path
+) -> None:
+    shutil.copy(workplace / "model.aae", tmp_path / "model.aae")
+    mask = np.zeros((40, 48), dtype=np.uint8)
+    cv2.circle(mask, (24, 20), 14, 255, -1)
+    cv2.imwrite(str(tmp_path / "disc.png"), mask)
+    view = ("--mask", "disc.png", "--roi", "4,0,40,40")
+    source = ("--source", photos / "train/c", "--loop", "10")
+    made = cli("calibrate", *source, *view, "--target-fpr", "10%", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "region 4,0,40,40 and a mask of 48x40" in cli("info", cwd=tmp_path).stdout
+    images = {folder: cv2.imread(str(photos / f"test/{folder}/0.png")) for folder in ("good", "scratch")}
+    outside = images["good"].copy()
+    outside[mask == 0] = images["scratch"][mask == 0]  # the scratch, as far as it is masked
+    for name, image in (("good", images["good"]), ("outside", outside)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), image)
+    scores = {}
+    for options in ((), view):
+        told = cli("score", "good.png", "outside.png", "--json", "s.json", *options, cwd=tmp_path)
+        assert told.returncode == 0, told.stderr
+        assert "calibrate again" not in told.stderr
+        scores[options] = [image["score"] for image in json.loads((tmp_path / "s.json").read_text())["images"]]
+        assert scores[options][0] == scores[options][1]
+    assert scores[()] == scores[view]
+    other = cli("run", "--source", "good.png", "--mask", "disc.png", cwd=tmp_path)
+    assert "is not used; calibrate again" in other.stderr
+    wrong = cli("run", "--source", SOURCE, "--max-frames", "3", "--mask", "disc.png", cwd=tmp_path)
+    assert "frame has 48 rows and 64 columns, the mask 40 and 48" in wrong.stdout
+    assert wrong.returncode == 1
 
 
 def test_scores_of_another_scene_are_reported_as_drift(workplace: Path, photos: Path, cli: Cli) -> None:

@@ -112,7 +112,7 @@ def test_a_log_says_now_and_then_how_the_run_goes(
     monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
     caplog.set_level("INFO", logger="edge_aae")
     detector = Detector.load(workplace / "model.aae")
-    care = upkeep.Upkeep(Annotator(detector), lambda: False, None, threshold=None, target_fpr=None)
+    care = upkeep.Upkeep(Annotator(detector), lambda: False, None)
     source = source_from(None, "test://pattern?fps=50&width=64&height=48&frames=30")
     care.pipeline = Pipeline(detector, [source], pulse=care.pulse)
     care.pipeline.run()
@@ -135,7 +135,7 @@ def test_sighup_takes_up_a_new_calibration(workplace: Path, cli: Cli, tmp_path: 
         run.wait_for(lambda: run.frames()[-1]["threshold"] == threshold, "the new threshold")
         Path(f"{model}.calibration.json").write_text("damaged")
         run.process.send_signal(signal.SIGHUP)
-        run.wait_for(lambda: any("the threshold stays as it is" in line for line in run.said), "the warning")
+        run.wait_for(lambda: any("threshold and view stay as they are" in line for line in run.said), "the warning")
         run.wait_for_frames(3)
         assert run.frames()[-1]["threshold"] == threshold
         assert run.stop() == 0
