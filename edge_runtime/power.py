@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-__all__ = ["EnergyMeter", "measured_energy", "power_mode", "temperatures_c"]
+__all__ = ["EnergyMeter", "board_state", "measured_energy", "power_mode", "temperatures_c"]
 
 SYS = Path("/sys")
 NVPMODEL = Path("/var/lib/nvpmodel/status")
@@ -61,6 +62,12 @@ def power_mode(status: Path = NVPMODEL) -> str | None:
         return status.read_text().strip() or None
     except OSError:
         return None
+
+
+def board_state(sys: Path = SYS, status: Path = NVPMODEL) -> dict[str, Any]:
+    """Of {mode, watts, temperatures_c} what this board tells; for a status record."""
+    told = {"mode": power_mode(status), "watts": board_power_w(sys), "temperatures_c": temperatures_c(sys)}
+    return {key: value for key, value in told.items() if value}
 
 
 @contextmanager

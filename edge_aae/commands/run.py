@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ logger = logging.getLogger(__name__)
 @click.option("--target-fpr", type=PERCENT, help="Threshold for so many false alarms, such as 1%.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--max-frames", type=click.IntRange(min=1), help="End after so many frames.")
+@click.option("--power", type=click.FloatRange(min=1), help="Report power mode, watts, temperatures every so many s.")
 @click.option("--watch-model", is_flag=True, help="Take up a bundle that replaces this one, once it is verified.")
 @click.option("--systemd", is_flag=True, help="Tell systemd readiness, watchdog and status (Type=notify).")
 @click.option("--metrics", help="Serve /healthz and /metrics at PORT (loopback) or HOST:PORT.")
@@ -64,6 +66,7 @@ def run(
     threads: int,
     max_frames: int | None,
     metrics: str | None,
+    power: float | None,
     watch_model: bool,
     systemd: bool,
     print_config: bool,
@@ -129,7 +132,7 @@ def run(
             annotator = Annotator(detector)
             sinks = sinks_of(options, detector, annotator, outbox)
             manager = Systemd() if systemd else None
-            upkeep = Upkeep(annotator, reload_asked, manager)
+            upkeep = Upkeep(annotator, reload_asked, manager, power_s=math.inf if power is None else power)
             pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse)
             upkeep.pipeline = pipeline
             if watch_model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.files import file_stem
+from edge_runtime.records import status_record
 
 if TYPE_CHECKING:
     from edge_runtime.model_watch import ModelWatch
@@ -31,7 +33,16 @@ class Upkeep:
 
     pipeline: Pipeline
 
-    def __init__(self, annotator: Annotator, reload_asked: Callable[[], bool], manager: Systemd | None) -> None:
+    def __init__(
+        self,
+        annotator: Annotator,
+        reload_asked: Callable[[], bool],
+        manager: Systemd | None,
+        *,
+        power_s: float = math.inf,
+    ) -> None:
+        """power_s: seconds between two records of the board's power and temperatures."""
+        self._power_s, self._next_power_s = power_s, 0.0 if math.isfinite(power_s) else math.inf
         self._annotator, self._reload_asked, self._manager = annotator, reload_asked, manager
         self.watch: ModelWatch | None = None
         self._told_s, self._told_frames = time.monotonic(), 0
@@ -48,9 +59,22 @@ class Upkeep:
         if self._reload_asked():
             self._reload()
         self._tell()
+        if time.monotonic() >= self._next_power_s:
+            self._note_power()
         if self._manager is not None:
             summary = self.pipeline.summary
             self._manager.pulse(lambda: f"{summary.frames} frames, {summary.events} events")
+
+    def _note_power(self) -> None:
+        from edge_runtime.power import board_state
+
+        state = board_state()
+        self._next_power_s = time.monotonic() + self._power_s
+        if not state:
+            self._next_power_s = math.inf
+            logger.warning("--power: this machine tells neither power mode nor watts nor temperatures")
+        else:
+            self.pipeline.report(status_record("info", "BOARD_POWER", "board", state))
 
     def _tell(self) -> None:
         """A line a second on a terminal, over the one before; else one a minute, for the journal."""

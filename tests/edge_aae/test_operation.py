@@ -8,6 +8,7 @@ import signal
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,3 +165,34 @@ def test_a_bundle_that_replaces_the_one_in_use_is_verified_and_taken_up(
         assert run.stop() == 0
     ids = [record["frame_id"] for record in run.frames()]
     assert ids == sorted(ids)
+
+
+def test_power_and_temperatures_are_reported_where_the_board_tells(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, workplace: Path, tmp_path: Path
+) -> None:
+    from edge_aae.commands.upkeep import Upkeep
+    from edge_runtime import power
+    from edge_runtime.detector import Detector
+    from edge_runtime.pipeline import Pipeline
+    from edge_runtime.sinks import Annotator
+    from edge_runtime.sources import source_from
+
+    (tmp_path / "class/thermal/thermal_zone0").mkdir(parents=True)
+    (tmp_path / "class/thermal/thermal_zone0/temp").write_text("51500")
+    (tmp_path / "class/thermal/thermal_zone0/type").write_text("cpu-thermal")
+    (tmp_path / "status").write_text("pmode:0002")
+    told = power.board_state(tmp_path, tmp_path / "status")
+    assert told == {"mode": "pmode:0002", "temperatures_c": {"cpu-thermal": 51.5}}
+    detector = Detector.load(workplace / "model.aae")
+    for state, expected in ((told, 2), ({}, 0)):
+        monkeypatch.setattr(power, "board_state", lambda state=state: state)
+        records: list[dict[str, Any]] = []
+        care = Upkeep(Annotator(detector), lambda: False, None, power_s=0.2)
+        source = source_from(None, "test://pattern?fps=50&width=64&height=48&frames=30")
+        care.pipeline = Pipeline(detector, [source], records.append, pulse=care.pulse)
+        care.pipeline.run()
+        found = [record for record in records if record["type"] == "status"]
+        assert len(found) >= expected
+        assert all(record["payload"] == told and record["event_type"] == "BOARD_POWER" for record in found)
+        assert bool(found) == bool(state)
+    assert caplog.text.count("tells neither power mode") == 1
