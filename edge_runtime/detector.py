@@ -109,7 +109,30 @@ class Detector:
         there is one (edge_runtime.site_calibration), else the bundle's. view: region and mask, else the calibration's.
         Raises BundleError, BackendError, ConfigError.
         """
-        bundle = Bundle.open(Path(path))
+        return cls.of_bundle(
+            Bundle.open(Path(path)),
+            precision=precision,
+            backend=backend,
+            threads=threads,
+            threshold=threshold,
+            target_fpr=target_fpr,
+            view=view,
+        )
+
+    @classmethod
+    def of_bundle(
+        cls,
+        bundle: Bundle,
+        *,
+        precision: str = "fp32",
+        backend: str = "onnxruntime-cpu",
+        threads: int = 0,
+        threshold: float | None = None,
+        target_fpr: float | None = None,
+        view: View | None = None,
+    ) -> Detector:
+        """As `load`, of a bundle that was opened; its path is where a calibration is looked for."""
+        path = bundle.path
         graph = bundle.detector(precision)
 
         def refused(name: str) -> str | None:

@@ -12,8 +12,8 @@ from typing import Any
 from edge_runtime.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import EdgeAaeError
+from edge_runtime.last_good import verified
 from edge_runtime.records import status_record
-from edge_runtime.verification import verify_bundle
 
 __all__ = ["ModelWatch"]
 
@@ -33,15 +33,18 @@ class ModelWatch:
         self,
         path: Path,
         digest: str,
-        load: Callable[[], Detector],
+        load: Callable[[Bundle], Detector],
         report: Callable[[dict[str, Any]], None],
         *,
         precision: str = "fp32",
+        accepted: Callable[[Bundle], None] = lambda bundle: None,
         look_s: float = LOOK_S,
     ) -> None:
-        """digest: of the bundle in use; load: makes a detector of what is at the path; report: takes status records."""
+        """digest: of the bundle in use; load: makes a detector of another; report: takes status records; accepted: gets
+        each bundle that is taken up, in the watch's thread."""
         self._path, self._digest = path, digest
         self._load, self._report, self._precision, self._look_s = load, report, precision, look_s
+        self._accepted = accepted
         self._lock = threading.Lock()
         self._fresh: Detector | None = None
         self._stop = threading.Event()
@@ -78,9 +81,7 @@ class ModelWatch:
             bundle = Bundle.open(self._path)
             if bundle.digest == self._digest:
                 return
-            detector = self._load()
-            report = verify_bundle(detector.bundle, precision=self._precision, backend=detector.backend.name)
-            reason = "" if report.passed else "it fails the parity gate on this machine"
+            detector, reason = verified(bundle, self._load, self._precision), ""
         except EdgeAaeError as error:
             reason = str(error)
         except Exception as error:  # whatever lies there, the run goes on with what it has
@@ -93,6 +94,7 @@ class ModelWatch:
         before, self._digest = self._digest, detector.bundle.digest
         with self._lock:
             self._fresh = detector
+        self._accepted(bundle)
         self._say("info", "MODEL_SWAPPED", before=f"sha256:{before}", model=f"sha256:{self._digest}")
 
     def _say(self, severity: Any, event_type: str, **payload: Any) -> None:

@@ -45,6 +45,11 @@ logger = logging.getLogger(__name__)
 @click.option("--max-frames", type=click.IntRange(min=1), help="End after so many frames.")
 @click.option("--power", type=click.FloatRange(min=1), help="Report power mode, watts, temperatures every so many s.")
 @click.option("--watch-model", is_flag=True, help="Take up a bundle that replaces this one, once it is verified.")
+@click.option(
+    "--last-good",
+    type=click.Path(path_type=Path),
+    help="Verify; keep a copy of what passed, for when --model does not.",
+)
 @click.option("--systemd", is_flag=True, help="Tell systemd readiness, watchdog and status (Type=notify).")
 @click.option("--metrics", help="Serve /healthz and /metrics at PORT (loopback) or HOST:PORT.")
 @view_options
@@ -68,6 +73,7 @@ def run(
     metrics: str | None,
     power: float | None,
     watch_model: bool,
+    last_good: Path | None,
     systemd: bool,
     print_config: bool,
     **options: Any,
@@ -95,8 +101,10 @@ def run(
         click.echo(config_of(click.get_current_context()), nl=False)
         return
     from edge_aae.commands.upkeep import Upkeep
+    from edge_runtime.bundle import Bundle
     from edge_runtime.detector import Detector
     from edge_runtime.pipeline import Pipeline, RunSummary
+    from edge_runtime.records import status_record
     from edge_runtime.redact import redact
     from edge_runtime.sinks import Annotator
     from edge_runtime.stopping import reload_requests, stop_requests
@@ -105,8 +113,7 @@ def run(
     opened = sources_of(cameras, sources, streams, options)
     path = resolve_model(model)
     load = partial(
-        Detector.load,
-        path,
+        Detector.of_bundle,
         precision=precision,
         backend=backend,
         threads=threads,
@@ -114,7 +121,12 @@ def run(
         target_fpr=target_fpr,
         view=view_of(options),
     )
-    detector = load()
+    kept = None
+    if last_good is not None:
+        from edge_runtime.last_good import LastGood
+
+        kept = LastGood(last_good, path, load, precision)
+    detector = kept.open() if kept else load(Bundle.open(path))
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info(
         "%s on %s %s, model %s sha256:%s, threshold %g",
@@ -135,10 +147,20 @@ def run(
             upkeep = Upkeep(annotator, reload_asked, manager, power_s=math.inf if power is None else power)
             pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse)
             upkeep.pipeline = pipeline
+            if kept and kept.refused:
+                payload = {"reason": kept.refused, "model": f"sha256:{detector.bundle.digest}"}
+                pipeline.report(status_record("error", "MODEL_REFUSED", str(path), payload))
             if watch_model:
                 from edge_runtime.model_watch import ModelWatch
 
-                upkeep.watch = ModelWatch(path, detector.bundle.digest, load, pipeline.report, precision=precision)
+                upkeep.watch = ModelWatch(
+                    path,
+                    detector.bundle.digest,
+                    load,
+                    pipeline.report,
+                    precision=precision,
+                    accepted=kept.keep if kept else lambda bundle: None,
+                )
             with upkeep.watch or nullcontext(), _observed(pipeline, metrics), delivered(pipeline, outbox, publishers):
                 pipeline.run(stopped=stopped, max_frames=max_frames)
             upkeep.stopping()

@@ -149,7 +149,8 @@ def test_a_bundle_that_replaces_the_one_in_use_is_verified_and_taken_up(
     other = cli("export", "--precision", "fp32", "--out", tmp_path / "other.aae", cwd=workplace)
     assert other.returncode == 0, other.stderr
     source = "test://pattern?fps=20&width=64&height=48"
-    with Running("--source", source, "--model", model, "--watch-model", cwd=tmp_path) as run:
+    kept = ("--last-good", "good.aae")
+    with Running("--source", source, "--model", model, "--watch-model", *kept, cwd=tmp_path) as run:
         run.wait_for_frames(3)
         first = run.frames()[0]["model"]
         (tmp_path / "part").write_bytes(model.read_bytes()[:-1000])
@@ -165,6 +166,12 @@ def test_a_bundle_that_replaces_the_one_in_use_is_verified_and_taken_up(
         assert run.stop() == 0
     ids = [record["frame_id"] for record in run.frames()]
     assert ids == sorted(ids)
+    model.write_bytes(b"half a file, and then the power went")
+    again = cli("run", "--source", source, "--model", model, *kept, "--max-frames", "3", cwd=tmp_path)
+    records = [json.loads(line) for line in again.stdout.splitlines()]
+    assert again.returncode == 0, again.stderr
+    assert [record["event_type"] for record in records if record["type"] == "status"] == ["MODEL_REFUSED"]
+    assert {r["model"] for r in records if r["type"] == "frame"} == {swapped["payload"]["model"]}
 
 
 def test_power_and_temperatures_are_reported_where_the_board_tells(
