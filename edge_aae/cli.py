@@ -16,6 +16,7 @@ from edge_aae.commands.evaluate import evaluate
 from edge_aae.commands.export import export, info
 from edge_aae.commands.run import run
 from edge_aae.commands.score import score
+from edge_aae.commands.service import service
 from edge_aae.commands.train import train
 from edge_aae.commands.verify import verify
 from edge_runtime import __version__
@@ -50,7 +51,22 @@ def cli(verbose: bool, quiet: bool) -> None:
         logging.getLogger(package).setLevel(level)
 
 
-for command in (train, evaluate, export, verify, info, build, cache, run, score, calibrate, bench, doctor, demo):
+for command in (
+    train,
+    evaluate,
+    export,
+    verify,
+    info,
+    build,
+    cache,
+    run,
+    score,
+    calibrate,
+    bench,
+    doctor,
+    service,
+    demo,
+):
     cli.add_command(command)
 
 

@@ -1,0 +1,242 @@
+"""`edge-aae service`: a run that starts at boot, as a systemd unit."""
+
+from __future__ import annotations
+
+import grp
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_aae.commands.options import chained_options, model_option, resolve_model
+from edge_runtime.errors import BundleError, ConfigError, DataError, EdgeAaeError, GateError
+
+__all__ = ["service"]
+
+logger = logging.getLogger(__name__)
+
+UNITS = Path("etc/systemd/system")
+GROUPS = ("video", "render")
+"""Who owns cameras and GPUs on Debian, Ubuntu and JetPack"""
+
+SECRETS = """# Read by systemd for this service alone; lines such as
+# EDGE_AAE_MQTT=mqtts://user:password@broker
+# EDGE_AAE_WEBHOOK_TOKEN=...
+"""
+
+HOMES = ("/home", "/root")
+"""Where a service of a user of its own may not look"""
+
+SHOWN = ("ActiveState", "SubState", "UnitFileState", "StatusText", "NRestarts", "ActiveEnterTimestamp")
+
+root_option = chained_options(
+    click.option(
+        "--root",
+        type=click.Path(path_type=Path),
+        default=Path("/"),
+        show_default=True,
+        help="Another system's root folder, such as an image's; nothing is started there.",
+    )
+)
+
+
+@click.group(short_help="Runs that start at boot: install, status, uninstall (systemd).")
+def service() -> None:
+    """Runs that start at boot, one systemd unit each, in a sandbox with a user of its own.
+
+    \b
+    edge-aae run --camera 0 --alarm 3/5 --print-config > line3.toml
+    sudo edge-aae service install line3 --config line3.toml --model model.aae
+    edge-aae service status line3
+    """
+
+
+@service.command(short_help="Check configuration and bundle, write the unit, start it.")
+@click.argument("name")
+@click.option("--config", required=True, type=click.Path(path_type=Path), help="As `run --print-config` writes it.")
+@model_option
+@root_option
+@click.option("--python", default=sys.executable, help="Interpreter that has edge-aae.  [default: this one]")
+@click.option("--start/--no-start", default=True, show_default=True, help="Enable it at boot and start it now.")
+def install(name: str, config: Path, model: Path | None, root: Path, python: str, start: bool) -> None:
+    """Install the service NAME: configuration, bundle and unit.
+
+    The configuration is read as `run` reads it and the bundle verified on this machine before anything is written to
+    /etc/edge-aae/NAME: run.toml, model.aae with its calibration, and environment for passwords. Files of an earlier
+    installation are kept with the suffix .1 if they differ. Relative paths of the configuration lie in
+    /var/lib/edge-aae/NAME.
+    """
+    from edge_runtime.bundle import Bundle
+    from edge_runtime.service_unit import CONFIG_FOLDER, Sandbox, unit_name, unit_text
+    from edge_runtime.site_calibration import overlay_path
+    from edge_runtime.verification import verify_bundle
+
+    unit = unit_name(name)
+    options = _run_options(config)
+    path = resolve_model(model)
+    if path.is_dir():
+        raise BundleError(f"{path} is a folder, a service takes an .aae file; export it again with --out NAME.aae")
+    report = verify_bundle(Bundle.open(path), precision=options["precision"])
+    if not report.passed:
+        raise GateError(f"{path} fails the parity gate here: {report.failures()[0]}; see `edge-aae verify {path}`")
+    is_ours = root == Path("/")
+    if is_ours:
+        _check_python(python)
+        _check_systemd()
+    named = [*options["cameras"], *options["sources"]]
+    sandbox = Sandbox.of(options["backend"], named)
+    text = unit_text(name, python, groups=_groups(root), sandbox=sandbox)
+    folder = root / str(CONFIG_FOLDER / name).lstrip("/")
+    _put(folder / "run.toml", config.read_bytes())
+    _put(folder / "model.aae", path.read_bytes())
+    if overlay_path(path).exists():
+        _put(overlay_path(folder / "model.aae"), overlay_path(path).read_bytes())
+    _put(root / UNITS / unit, text.encode("utf-8"))
+    if not (folder / "environment").exists():
+        _put(folder / "environment", SECRETS.encode("ascii"), 0o600)
+    if not start:
+        click.echo(f"not started; `systemctl enable --now {unit}` does")
+    elif is_ours:
+        _systemctl("daemon-reload")
+        _systemctl("enable", unit)
+        _systemctl("restart", unit)
+        click.echo(f"{unit} starts now and at every boot; `edge-aae service status {name}` tells how it goes")
+    else:
+        _systemctl(f"--root={root.resolve()}", "enable", unit)
+        click.echo(f"{unit} starts when {root} boots")
+
+
+@service.command(short_help="How a service goes, or all of them.")
+@click.argument("name", required=False)
+def status(name: str | None) -> None:
+    """Say how the service NAME goes, with the last lines of its journal; of all services without one."""
+    from edge_runtime.service_unit import unit_name
+
+    units = [unit_name(name)] if name else sorted(file.name for file in _installed(Path("/")))
+    if not units:
+        raise DataError("no service is installed; `edge-aae service install` does")
+    _check_systemd()
+    for unit in units:
+        if not (Path("/") / UNITS / unit).exists():
+            raise DataError(f"there is no {unit}; installed are {_names(Path('/'))}")
+        told = _systemctl("show", unit, *(f"--property={key}" for key in SHOWN))
+        click.echo(f"{unit}\n" + "\n".join(f"  {line}" for line in told.splitlines() if not line.endswith("=")))
+        lines = _told("journalctl", "--unit", unit, "--lines", "5", "--no-pager", "--output", "cat")
+        click.echo("\n".join(f"  | {line}" for line in lines.splitlines()))
+
+
+@service.command(short_help="Stop a service and remove its unit; its files stay.")
+@click.argument("name")
+@root_option
+def uninstall(name: str, root: Path) -> None:
+    """Stop the service NAME and remove its unit. Configuration, bundle and what it recorded stay, and are named."""
+    from edge_runtime.service_unit import CONFIG_FOLDER, unit_name
+
+    unit = unit_name(name)
+    file = root / UNITS / unit
+    if not file.exists():
+        raise DataError(f"there is no {file}; installed are {_names(root)}")
+    is_ours = root == Path("/")
+    if is_ours:
+        _check_systemd()
+        _systemctl("disable", "--now", unit)
+    else:
+        _systemctl(f"--root={root.resolve()}", "disable", unit)
+    try:
+        file.unlink()
+    except OSError as error:
+        raise DataError(f"cannot remove {file}: {error.strerror}; run it with sudo") from error
+    if is_ours:
+        _systemctl("daemon-reload")
+    kept = [root / str(CONFIG_FOLDER / name).lstrip("/"), root / f"var/lib/edge-aae/{name}"]
+    click.echo(f"{unit} is gone; kept: {', '.join(str(folder) for folder in kept if folder.exists())}")
+
+
+def _run_options(config: Path) -> dict[str, Any]:
+    """The options of `edge-aae run` that a configuration gives, each checked as `run` would."""
+    from edge_aae.commands.run import run
+    from edge_aae.commands.run_options import run_settings, sources_of
+
+    options = run.make_context("run", ["--config", str(config)]).params
+    for key, instead in (
+        ("streams", "name its lines under source"),
+        ("mask", "calibrate with it, the calibration is installed with the bundle"),
+    ):
+        if options[key] is not None:
+            raise ConfigError(f"{config} sets {key}, a file that the service may not see; {instead}")
+    # Raises what `run` would raise of its sources and its alarm; nothing is opened.
+    sources_of(options["cameras"], options["sources"], None, {**options, "reconnect": 1.0})
+    run_settings(options, threshold=1.0)
+    return options
+
+
+def _check_python(python: str) -> None:
+    real = os.path.realpath(python)
+    for path in (python, real):
+        if path.startswith(tuple(f"{home}/" for home in HOMES)):
+            raise ConfigError(
+                f"the interpreter {path} lies in a home folder, where a service does not look; install edge-aae "
+                "elsewhere: python3 -m venv /opt/edge-aae && /opt/edge-aae/bin/pip install 'edge-aae[camera,cpu]', "
+                "then /opt/edge-aae/bin/edge-aae service install ..."
+            )
+    if not os.access(real, os.X_OK):
+        raise ConfigError(f"{python} is no program; expected an interpreter that has edge-aae")
+
+
+def _check_systemd() -> None:
+    if shutil.which("systemctl") is None:
+        raise ConfigError("there is no systemctl here; a service needs systemd (--root prepares another system)")
+
+
+def _groups(root: Path) -> tuple[str, ...]:
+    try:
+        lines = (root / "etc/group").read_text(encoding="utf-8").splitlines()
+        names = {line.split(":")[0] for line in lines}
+    except OSError:
+        names = {group.gr_name for group in grp.getgrall()}
+    return tuple(group for group in GROUPS if group in names)
+
+
+def _put(file: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file whole; one that is there and differs keeps its content under the suffix .1."""
+    from edge_runtime.files import write_atomically
+
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.exists() and file.read_bytes() != content:
+            shutil.copy2(file, file.with_name(f"{file.name}.1"))
+        write_atomically(file, content)
+        file.chmod(mode)
+    except (OSError, DataError) as error:
+        raise DataError(f"cannot write {file}: {error}; run it with sudo") from error
+    click.echo(f"wrote {file}")
+
+
+def _installed(root: Path) -> Iterator[Path]:
+    return (root / UNITS).glob("edge-aae-*.service")
+
+
+def _names(root: Path) -> str:
+    names = (file.stem.removeprefix("edge-aae-") for file in _installed(root))
+    return ", ".join(sorted(names)) or "none"
+
+
+def _systemctl(*words: str) -> str:
+    return _told("systemctl", *words)
+
+
+def _told(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EdgeAaeError(f"{' '.join(command)} did not work: {error}") from error
+    if done.returncode != 0:
+        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise EdgeAaeError(f"{' '.join(command)} failed: {said}")
+    return done.stdout

@@ -1,0 +1,256 @@
+"""Runs that start at boot: the unit that is written, and what systemd's own tools say of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.errors import ConfigError
+from edge_runtime.service_unit import Sandbox, check_name, unit_name, unit_text
+
+from .conftest import Cli
+from .test_readme import ROOT
+
+PYTHON = "/usr/bin/env"
+"""Stands for an interpreter outside of homes: systemd-analyze wants a program that exists."""
+
+MOST_EXPOSED = 2.5
+"""Of 10, by `systemd-analyze security`: below it, the tool calls a service OK"""
+
+with_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze here")
+
+SANDBOXES = {
+    "cpu": Sandbox(),
+    "openvino": Sandbox.of("openvino", ["rtsp://10.0.0.5/live"]),
+    "gpu": Sandbox.of("tensorrt", ["0"]),
+    "csi": Sandbox.of("tensorrt", ["csi://0"]),
+}
+
+
+@with_systemd
+@pytest.mark.parametrize("sandbox", SANDBOXES.values(), ids=SANDBOXES)
+def test_systemd_takes_the_unit_and_finds_it_little_exposed(tmp_path: Path, sandbox: Sandbox) -> None:
+    file = tmp_path / unit_name("line3")
+    file.write_text(unit_text("line3", PYTHON, groups=("video", "render"), sandbox=sandbox))
+    verified = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True, check=False)
+    assert verified.returncode == 0, verified.stderr
+    assert str(file) not in verified.stderr  # no warning of ours; others are of units of this machine
+    judged = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", file], capture_output=True, text=True, check=False
+    )
+    (score,) = re.findall(r"Overall exposure level for \S+: ([\d.]+)", judged.stdout)
+    print(f"systemd-analyze security: {score} of 10")  # noqa: T201
+    assert float(score) < MOST_EXPOSED
+
+
+def test_the_sandbox_is_as_loose_as_the_run_needs_and_no_looser() -> None:
+    tight, gpu, csi = (
+        unit_text("a", PYTHON, sandbox=Sandbox.of(*needs))
+        for needs in (("onnxruntime-cpu", ["0"]), ("auto", ["0"]), ("onnxruntime-cpu", ["csi://0"]))
+    )
+    assert "MemoryDenyWriteExecute=yes" in tight
+    assert "DeviceAllow=char-video4linux rw" in tight
+    assert "PrivateTmp=yes" in tight
+    for loose in (gpu, csi):
+        # Either would shut the GPU out: an allow-list, and ProtectClock=, which brings one.
+        assert "DeviceAllow" not in loose
+        assert "\nProtectClock" not in loose
+    assert "MemoryDenyWriteExecute" not in gpu
+    assert "PrivateTmp=yes" in gpu
+    assert "PrivateTmp=no" in csi
+    assert "SupplementaryGroups" not in unit_text("a", PYTHON, groups=())
+
+
+@with_systemd
+def test_every_system_call_of_a_run_is_allowed(workplace: Path, photos: Path, tmp_path: Path) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("there is no strace here")
+    trace = tmp_path / "trace"
+    command = [
+        sys.executable,
+        "-m",
+        "edge_aae",
+        "run",
+        "--source",
+        photos / "train/c",
+        "--model",
+        workplace / "model.aae",
+    ]
+    outputs = [
+        "--metrics",
+        "0",
+        "--outbox",
+        "o.db",
+        "--alarm",
+        "1/1",
+        "--mqtt",
+        "mqtt://127.0.0.1:1",
+        "--out",
+        "o.jsonl",
+        "--loop",
+        "5",
+    ]
+    done = subprocess.run(
+        ["strace", "-f", "-qq", "-o", trace, *command, *outputs],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "ptrace" in done.stderr.lower():
+        pytest.skip(f"strace may not trace here: {done.stderr.splitlines()[0]}")
+    assert done.returncode == 0, done.stderr
+    called = {match[1] for line in trace.read_text().splitlines() if (match := re.match(r"\d+ +(\w+)\(", line))}
+    assert len(called) > 20
+    filters = unit_text("a", PYTHON)
+    assert "SystemCallFilter=@system-service\n" in filters
+    # fchown is SQLite's, as root alone.
+    assert called - _calls("@system-service") == set()
+    assert called & _calls("@privileged") <= {"fchown"}
+
+
+def _calls(group: str) -> set[str]:
+    told = subprocess.run(["systemd-analyze", "syscall-filter", group], capture_output=True, text=True, check=True)
+    words = [line.strip() for line in told.stdout.splitlines()[1:] if line.strip() and "#" not in line]
+    return {word for word in words if not word.startswith("@")}.union(
+        *(_calls(word) for word in words if word.startswith("@"))
+    )
+
+
+@pytest.mark.parametrize("name", ["", "Line3", "../x", "a b", "x" * 33, "-a", "a.b", "a%n"])
+def test_names_that_systemd_would_read_otherwise_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="cannot name a service"):
+        check_name(name)
+
+
+@pytest.fixture
+def config(cli: Cli, workplace: Path, tmp_path: Path) -> Path:
+    printed = cli("run", "--source", "test://pattern", "--alarm", "3/5", "--out", "log.jsonl", "--print-config",
+                  cwd=workplace)  # fmt: skip
+    file = tmp_path / "line3.toml"
+    file.write_text(printed.stdout)
+    return file
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """The root folder of another system."""
+    root = tmp_path / "image"
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/group").write_text("root:x:0:\nvideo:x:44:\n")
+    return root
+
+
+def test_a_service_is_installed_into_an_image_and_taken_out_again(
+    workplace: Path, config: Path, image: Path, cli: Cli
+) -> None:
+    arguments = ("service", "install", "line3", "--config", config, "--root", image, "--python", PYTHON, "--no-start")
+    done = cli(*arguments, cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    folder, unit = image / "etc/edge-aae/line3", image / "etc/systemd/system/edge-aae-line3.service"
+    assert (folder / "model.aae").read_bytes() == (workplace / "model.aae").read_bytes()
+    assert (folder / "run.toml").read_text() == config.read_text()
+    assert (folder / "environment").stat().st_mode & 0o777 == 0o600
+    assert "SupplementaryGroups=video\n" in unit.read_text()
+    (folder / "environment").write_text("EDGE_AAE_MQTT=mqtts://user:password@broker\n")
+    config.write_text(config.read_text().replace("3/5", "4/5"))
+    assert cli(*arguments, cwd=workplace).returncode == 0
+    assert "3/5" in (folder / "run.toml.1").read_text()
+    assert "password" in (folder / "environment").read_text()
+    assert not (folder / "model.aae.1").exists()
+    other = cli("service", "uninstall", "line4", "--root", image, cwd=workplace)
+    assert (other.returncode, "installed are line3" in other.stderr) == (1, True)
+    if shutil.which("systemctl"):
+        gone = cli("service", "uninstall", "line3", "--root", image, cwd=workplace)
+        assert gone.returncode == 0, gone.stderr
+        assert f"kept: {folder}" in gone.stdout
+        assert not unit.exists()
+        assert (folder / "model.aae").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("test://pattern", "test://patern"), "patern"),
+        (("3/5", "7/5"), "7"),
+        (('source = ["test://pattern"]', "source = []"), "name one source or more"),
+        (("# mask =", 'mask = "m.png"'), "calibrate with it"),
+        (("precision", "precission"), "no option here"),
+    ],
+)
+def test_a_configuration_that_run_would_refuse_is_not_installed(
+    workplace: Path, config: Path, image: Path, cli: Cli, change: tuple[str, str], says: str
+) -> None:
+    config.write_text(config.read_text().replace(*change))
+    done = cli("service", "install", "line3", "--config", config, "--root", image, "--no-start", cwd=workplace)
+    assert done.returncode in (1, 2)
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (image / "etc/edge-aae").exists()
+
+
+def test_a_bundle_that_is_damaged_is_not_installed(workplace: Path, config: Path, image: Path, cli: Cli) -> None:
+    damaged = config.with_name("damaged.aae")
+    damaged.write_bytes((workplace / "model.aae").read_bytes()[:-500])
+    done = cli("service", "install", "line3", "--config", config, "--root", image, "--model", damaged, cwd=workplace)
+    assert done.returncode == 1
+    assert not (image / "etc/edge-aae").exists()
+
+
+STAND_IN = """#!/bin/sh
+echo "$0 $*" | sed 's:.*/::' >> "$CALLS"
+case "$1" in show) echo ActiveState=active; echo StatusText=7 frames, 0 events;; esac
+case "$0" in *journalctl) echo "line3 on onnxruntime-cpu";; esac
+"""
+
+
+def test_on_this_system_it_is_enabled_started_shown_and_stopped(
+    workplace: Path, config: Path, tmp_path: Path, cli: Cli
+) -> None:
+    """In a mount namespace whose /etc is a layer of its own; systemctl is a stand-in that notes how it is called."""
+    tools, layer, calls = tmp_path / "tools", tmp_path / "layer", tmp_path / "calls"
+    for folder in (tools, layer / "upper", layer / "work"):
+        folder.mkdir(parents=True)
+    for name in ("systemctl", "journalctl"):
+        (tools / name).write_text(STAND_IN)
+        (tools / name).chmod(0o755)
+    overlay = f"mount -t overlay overlay -o lowerdir=/etc,upperdir={layer}/upper,workdir={layer}/work /etc"
+    inside = ["unshare", "--mount", "--map-root-user", "sh", "-e", "-c"]
+    tried = subprocess.run([*inside, overlay], capture_output=True, text=True, check=False)
+    if tried.returncode != 0:
+        pytest.skip(f"no overlay in a user namespace here: {tried.stderr.strip()}")
+    edge_aae = f"{sys.executable} -m edge_aae service"
+    script = f"""{overlay}
+        {edge_aae} install line3 --config {config} --python {PYTHON}
+        {edge_aae} status
+        {edge_aae} uninstall line3
+        test -f /etc/edge-aae/line3/model.aae -a ! -e /etc/systemd/system/edge-aae-line3.service"""
+    done = subprocess.run(
+        [*inside, script], cwd=workplace, capture_output=True, text=True, check=False,
+        env={"PATH": f"{tools}:/usr/bin:/bin:/usr/sbin:/sbin", "PYTHONPATH": str(ROOT), "CALLS": str(calls)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "StatusText=7 frames, 0 events" in done.stdout
+    assert "| line3 on onnxruntime-cpu" in done.stdout
+    noted = [line.split(" --property")[0] for line in calls.read_text().splitlines()]
+    unit = "edge-aae-line3.service"
+    assert [line for line in noted if line.startswith("systemctl")] == [
+        "systemctl daemon-reload",
+        f"systemctl enable {unit}",
+        f"systemctl restart {unit}",
+        f"systemctl show {unit}",
+        f"systemctl disable --now {unit}",
+        "systemctl daemon-reload",
+    ]
+    home = subprocess.run(
+        [*inside, f"{overlay}; {edge_aae} install x --config {config} --python /root/venv/bin/python"],
+        cwd=workplace, capture_output=True, text=True, check=False,
+        env={"PATH": f"{tools}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "CALLS": str(calls)},
+    )  # fmt: skip
+    assert "lies in a home folder" in home.stderr
