@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 from edge_runtime.errors import MissingExtraError
+
+__all__ = ["require"]
+
+SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
+"""Unless this is set, onnxruntime's wheels (1.32.0) ask for a server from their import on, and keep an identifier below
+~/.cache. A camera's computer must not; who wants it sets the variable to something else."""
 
 
 def require(module: str, *, extra: str, purpose: str) -> Any:
@@ -13,6 +20,8 @@ def require(module: str, *, extra: str, purpose: str) -> Any:
 
     purpose: starts the message, a plural noun phrase such as "TensorRT runs".
     """
+    for name, value in SILENT.items():
+        os.environ.setdefault(name, value)
     try:
         return importlib.import_module(module)
     except ImportError as error:

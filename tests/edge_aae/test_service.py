@@ -98,16 +98,21 @@ def test_every_system_call_of_a_run_is_allowed(workplace: Path, photos: Path, tm
     done = subprocess.run(
         ["strace", "-f", "-qq", "-o", trace, *command, *outputs],
         cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home")},
         capture_output=True,
         text=True,
         check=False,
     )
+    calls = trace.read_text()
     if "ptrace" in done.stderr.lower():
         pytest.skip(f"strace may not trace here: {done.stderr.splitlines()[0]}")
     assert done.returncode == 0, done.stderr
-    called = {match[1] for line in trace.read_text().splitlines() if (match := re.match(r"\d+ +(\w+)\(", line))}
+    called = {match[1] for line in calls.splitlines() if (match := re.match(r"\d+ +(\w+)\(", line))}
     assert len(called) > 20
+    # Nor does it talk to anyone but the broker, or look for a name server to do so (onnxruntime's telemetry would).
+    addresses = re.findall(r"connect\(\d+, \{sa_family=AF_INET6?, .*?htons\((\d+)\)", calls)
+    assert set(addresses) == {"1"}
+    assert not (tmp_path / "home/.cache").exists()
     filters = unit_text("a", PYTHON)
     assert "SystemCallFilter=@system-service\n" in filters
     # fchown is SQLite's, as root alone.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os.path
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,3 +86,12 @@ def test_a_module_installed_after_a_failure_is_found(install: Callable[[str, str
         require("late_engine", extra="gpu", purpose="fast runs")
     install("late_engine", "")
     assert require("late_engine", extra="gpu", purpose="fast runs").__name__ == "late_engine"
+
+
+def test_onnxruntime_is_told_to_send_nothing_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    require("os.path", extra="cpu", purpose="paths")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    require("os.path", extra="cpu", purpose="paths")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"
