@@ -153,9 +153,10 @@ def bench(
 
     After each frame's record the bare network runs once, so that a busy moment of the machine hits both alike.
     cold_arguments: of `edge-aae run`, for the start and memory of a process of its own; None leaves them out.
+    Raises FrameError where the source's frames do not fit.
     """
     frames, capture_ms = taken(source)
-    prepared = detector.preprocess.tiles(frames[0])[0]
+    prepared = detector.inputs(frames[0])[0]
     stages: dict[str, list[float]] = {name: [] for name in ("preprocess", "infer", "post")}
     end_to_end_ms: list[float] = []
     bare_ms: list[float] = []

@@ -245,15 +245,17 @@ class Detector:
         shape or dtype differ.
         """
         start = time.perf_counter()
-        if self._masking is None:
-            tiles, tiling = self._preprocess.tiles(frame)
-            scored = None
-        else:
-            tiles, tiling = self._masking.tiles(frame)
-            scored = self._masking.scored
+        tiles, tiling, scored = self.inputs(frame)
         elapsed_ms = 1000.0 * (time.perf_counter() - start)
         result = self._score_tiles(tiles, tiling, scored)
         return replace(result, latency_ms={"preprocess": elapsed_ms, **result.latency_ms})
+
+    def inputs(self, frame: Frame) -> tuple[Frame, Tiling, NDArray[np.intp] | None]:
+        """The network inputs (S, height, width, channels) that a frame is scored by, the T tiles' places, and which of
+        them the S are, None for all. Errors as for score."""
+        if self._masking is None:
+            return *self._preprocess.tiles(frame), None
+        return *self._masking.tiles(frame), self._masking.scored
 
     def score_input(self, network_input: Frame) -> Result:
         """Score one preprocessed input, (height, width, channels) uint8, as a frame of which it is all."""

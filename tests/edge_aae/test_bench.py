@@ -27,6 +27,22 @@ def test_bench_prints_the_stages_and_its_gates_end_with_3(workplace: Path, cli: 
     assert "times the bare network, asked for 1e-09 or less" in slow.stderr
 
 
+def test_bench_says_so_where_frames_and_mask_do_not_fit(
+    workplace: Path, photos: Path, cli: Cli, tmp_path: Path
+) -> None:
+    shutil.copy(workplace / "model.aae", tmp_path / "model.aae")
+    mask = np.zeros((40, 48), dtype=np.uint8)
+    mask[:20] = 255
+    cv2.imwrite(str(tmp_path / "half.png"), mask)
+    made = cli("calibrate", "--source", photos / "train/c", "--loop", "10", "--target-fpr", "10%", "--mask", "half.png",
+               cwd=tmp_path)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    ended = cli("bench", "--source", SOURCE, "--frames", "60", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert "error: frame has 48 rows and 64 columns, the mask 40 and 48" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_the_doctor_prints_a_line_a_check_and_fails_where_a_run_would(workplace: Path, cli: Cli) -> None:
     fine = cli("doctor", "--camera", SOURCE, cwd=workplace)
     assert fine.returncode == 0, fine.stdout
