@@ -83,7 +83,6 @@ N_VIDEO_NORMAL, N_VIDEO_CONTAMINANT, N_VIDEO_OTHER = 120, 15, 15
 VIDEO_FPS = 10.0
 VIDEO_SCALE = 10
 """28x28 images fill frames of 280x280; the detector's own preprocessing brings them back."""
-VIDEO_QUALITY = 95
 STRIP_FRAMES = 16
 
 
@@ -212,7 +211,11 @@ def _rejected_labels(refinement: Path) -> list[int]:
 
 
 def _write_video(path: Path, test: LabelledImages, seed: int) -> NDArray[np.int64]:
-    """Write held-out images as a Motion JPEG video, one a frame; returns the class of each frame."""
+    """Write held-out images as a lossless video, one a frame; returns the class of each frame.
+
+    FFV1 decodes to the same bytes on every machine. Motion JPEG and H.264 do not: FFmpeg's conversion to BGR moved two
+    pixels of three by a grey level or two between x86-64 and aarch64, which moves scores (docs/results/aarch64.md).
+    """
     assert test.labels is not None, "the sample has labels"
     rng = np.random.default_rng(seed)
     pools = (
@@ -223,10 +226,9 @@ def _write_video(path: Path, test: LabelledImages, seed: int) -> NDArray[np.int6
     chosen = np.concatenate([rng.choice(np.flatnonzero(pool), n, replace=False) for pool, n in pools])
     rng.shuffle(chosen)
     side = test.images.shape[1] * VIDEO_SCALE
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), VIDEO_FPS, (side, side))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"FFV1"), VIDEO_FPS, (side, side))
     if not writer.isOpened():
-        raise DataError(f"OpenCV cannot write Motion JPEG to {path}; install opencv-python-headless from PyPI")
-    writer.set(cv2.VIDEOWRITER_PROP_QUALITY, VIDEO_QUALITY)
+        raise DataError(f"OpenCV cannot write FFV1 video to {path}; install opencv-python-headless from PyPI")
     for image in test.images[chosen]:
         frame = cv2.resize(image, (side, side), interpolation=cv2.INTER_NEAREST)
         writer.write(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
