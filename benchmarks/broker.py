@@ -44,6 +44,12 @@ class Broker:
                 time.sleep(0.02)
         raise RuntimeError("mosquitto did not begin to listen")
 
+    @property
+    def pid(self) -> int:
+        """Its process, while it runs."""
+        assert self._process is not None, "the broker is not running"
+        return self._process.pid
+
     def stop(self, *, politely: bool = True) -> None:
         """End it; politely, it keeps its sessions on disk where it was told to."""
         if self._process is not None:
