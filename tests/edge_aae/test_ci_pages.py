@@ -47,7 +47,7 @@ def test_yaml_parses_and_every_command_of_ours_exists_with_its_options(name: str
 
 def test_the_workflow_runs_lint_tests_parity_and_builds() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
-    assert set(jobs) == {"everything", "runtime", "parity", "tensorrt-rtx"}
+    assert set(jobs) == {"everything", "runtime", "parity", "tensorrt-rtx", "aarch64", "image", "audit"}
     pythons = {version for job in ("everything", "runtime") for version in jobs[job]["strategy"]["matrix"]["python"]}
     assert pythons == {"3.10", "3.11", "3.12", "3.13"}
 
