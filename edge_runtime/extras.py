@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from typing import Any
 
 from edge_runtime.errors import MissingExtraError
@@ -15,6 +16,11 @@ SILENT = {"ORT_DISABLE_TELEMETRY": "1"}
 ~/.cache. A camera's computer must not; who wants it sets the variable to something else."""
 
 
+UNWANTED = ("openvino_telemetry",)
+"""`import openvino` (2026.4.1) sends its version to an analytics service through this package, from a process that it
+forks; where the package is missing it goes on without."""
+
+
 def require(module: str, *, extra: str, purpose: str) -> Any:
     """The imported module, or MissingExtraError with the pip command that brings it.
 
@@ -22,6 +28,9 @@ def require(module: str, *, extra: str, purpose: str) -> Any:
     """
     for name, value in SILENT.items():
         os.environ.setdefault(name, value)
+    for name in UNWANTED:
+        # None in its place makes an import of it fail, which these packages are prepared for.
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -95,3 +96,20 @@ def test_onnxruntime_is_told_to_send_nothing_unless_the_user_says_otherwise(monk
     monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
     require("os.path", extra="cpu", purpose="paths")
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"
+
+
+def test_importing_openvino_sends_nothing_and_forks_nothing() -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    code = (
+        "import socket, os\n"
+        "def refuse(*_): raise SystemExit('asked for the network, or forked')\n"
+        "socket.socket.connect = socket.getaddrinfo = os.fork = refuse\n"
+        "from edge_runtime.extras import require\n"
+        "ov = require('openvino', extra='openvino', purpose='runs')\n"
+        "ov.Core()\n"
+        "import sys, threading\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+        "print([thread.name for thread in threading.enumerate()])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "['MainThread']"), done.stderr
