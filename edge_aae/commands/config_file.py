@@ -22,7 +22,7 @@ __all__ = ["config_of", "config_options", "read_config"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-SECRETS = ("webhook_token",)
+SECRETS = ("webhook_token", "serve_token")
 OWN = ("config", "print_config", "help")
 
 

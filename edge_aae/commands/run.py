@@ -17,7 +17,15 @@ import click
 from edge_aae.commands.config_file import config_of, config_options
 from edge_aae.commands.options import PERCENT, engine_options, model_option, resolve_model, view_of, view_options
 from edge_aae.commands.run_options import alarm_options, capture_options, feed_options, run_settings, sources_of
-from edge_aae.commands.sink_options import delivered, delivery_options, outbox_of, sink_options, sinks_of
+from edge_aae.commands.sink_options import (
+    delivered,
+    delivery_options,
+    outbox_of,
+    page_of,
+    page_options,
+    sink_options,
+    sinks_of,
+)
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -58,6 +66,7 @@ logger = logging.getLogger(__name__)
 @alarm_options
 @sink_options
 @delivery_options
+@page_options
 @config_options
 def run(
     cameras: tuple[str, ...],
@@ -144,9 +153,12 @@ def run(
             annotator = Annotator(detector)
             sinks = sinks_of(options, detector, annotator, outbox)
             manager = Systemd() if systemd else None
+            page = page_of(options, lambda: upkeep.pipeline, path)
+            if page:
+                sinks.append(page)
             upkeep = Upkeep(annotator, reload_asked, manager, power_s=math.inf if power is None else power)
             pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse)
-            upkeep.pipeline = pipeline
+            upkeep.pipeline, upkeep.page = pipeline, page
             if kept and kept.refused:
                 payload = {"reason": kept.refused, "model": f"sha256:{detector.bundle.digest}"}
                 pipeline.report(status_record("error", "MODEL_REFUSED", str(path), payload))

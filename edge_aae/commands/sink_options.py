@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +18,13 @@ from edge_runtime.errors import ConfigError
 if TYPE_CHECKING:
     from edge_runtime.delivery import Outbox, Publisher
     from edge_runtime.detector import Detector
+    from edge_runtime.live.bridge import LivePage
     from edge_runtime.pipeline import Pipeline
     from edge_runtime.sinks import Annotator, Sink
 
-__all__ = ["delivered", "delivery_options", "outbox_of", "sink_options", "sinks_of"]
+__all__ = ["delivered", "delivery_options", "outbox_of", "page_of", "page_options", "sink_options", "sinks_of"]
+
+logger = logging.getLogger(__name__)
 
 MB = 1_000_000
 PATH = click.Path(path_type=Path)
@@ -43,6 +48,15 @@ sink_options = chained_options(
     click.option(
         "--keep-mb", type=click.FloatRange(min=0), default=1000.0, show_default=True, help="In each; 0: no limit."
     ),
+)  # fmt: skip
+
+page_options = chained_options(
+    click.option("--serve", help="Live page at :PORT (loopback) or HOST:PORT, elsewhere with a token."),
+    click.option("--serve-token", envvar="EDGE_AAE_SERVE_TOKEN", help="That token.  [default: a new one, printed]"),
+    click.option(
+        "--serve-fps", type=click.FloatRange(0.1, 60), default=5.0, show_default=True, help="Its pictures a second."
+    ),
+    click.option("--feedback", type=PATH, default=Path("feedback"), show_default=True, help="Folder for its answers."),
 )  # fmt: skip
 
 delivery_options = chained_options(
@@ -99,6 +113,27 @@ def sinks_of(options: Mapping[str, Any], detector: Detector, annotator: Annotato
     if options["record"]:
         found.append(kinds.Recording(options["record"], annotator, retention))
     return found
+
+
+def page_of(options: Mapping[str, Any], pipeline: Callable[[], Pipeline], bundle: Path) -> LivePage | None:
+    """The live page, a sink, not yet open; None where none is asked for. pipeline: that it is of, once there is one."""
+    if options["serve"] is None:
+        return None
+    from edge_runtime.live.access import is_loopback
+    from edge_runtime.live.bridge import LivePage, LiveSettings
+    from edge_runtime.observe import address_from
+
+    host, port = address_from(options["serve"])
+    token = options["serve_token"] or ("" if is_loopback(host) else secrets.token_urlsafe(18))
+    settings = LiveSettings(
+        host=host, port=port, token=token, fps=options["serve_fps"], feedback=options["feedback"], bundle=bundle
+    )
+    page = LivePage(settings, pipeline)
+    # A token that was given is known, and stays out of the log.
+    page.on_open = lambda: logger.info(
+        "live page at %s", page.address.split("?")[0] if options["serve_token"] else page.address
+    )
+    return page
 
 
 @contextmanager

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.files import file_stem
 from edge_runtime.records import status_record
+from edge_runtime.redact import redact
 
 if TYPE_CHECKING:
+    from edge_runtime.live.bridge import LivePage
     from edge_runtime.model_watch import ModelWatch
     from edge_runtime.pipeline import Pipeline
     from edge_runtime.sinks import Annotator
@@ -45,6 +47,7 @@ class Upkeep:
         self._power_s, self._next_power_s = power_s, 0.0 if math.isfinite(power_s) else math.inf
         self._annotator, self._reload_asked, self._manager = annotator, reload_asked, manager
         self.watch: ModelWatch | None = None
+        self.page: LivePage | None = None
         self._told_s, self._told_frames = time.monotonic(), 0
 
     def pulse(self) -> None:
@@ -58,12 +61,24 @@ class Upkeep:
             )
         if self._reload_asked():
             self._reload()
+        threshold = self.page.take_threshold() if self.page else None
+        if threshold is not None:
+            self._set_threshold(threshold)
         self._tell()
         if time.monotonic() >= self._next_power_s:
             self._note_power()
         if self._manager is not None:
             summary = self.pipeline.summary
             self._manager.pulse(lambda: f"{summary.frames} frames, {summary.events} events")
+
+    def _set_threshold(self, threshold: float) -> None:
+        before = self.pipeline.detector.decision.threshold
+        self.pipeline.set_threshold(threshold)
+        logger.info("threshold %g, set on the live page; it was %g", threshold, before)
+        source = self.pipeline.states()[0].source_id
+        self.pipeline.report(
+            status_record("info", "THRESHOLD_SET", redact(source), {"before": before, "threshold": threshold})
+        )
 
     def _note_power(self) -> None:
         from edge_runtime.power import board_state

@@ -1,0 +1,173 @@
+"""What the live page shows: the newest picture of each source, an hour of scores, the last events and messages.
+
+Kept in the page's process; pure but for JPEG encoding. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.extras import require
+from edge_runtime.preprocess import Frame
+
+__all__ = ["Board", "Event", "Picture", "Scores"]
+
+HOUR_S = 3600.0
+MOST_SCORES = 400_000
+"""Of a source: an hour at a hundred frames a second."""
+
+MOST_EVENTS, MOST_STATUSES = 200, 100
+MOST_FRAMES = 50
+"""Events whose whole frame is kept, for feedback."""
+
+JPEG_QUALITY = 80
+CHART_POINTS = 600
+
+
+class Scores:
+    """Time, smoothed score, threshold, and whether an event went on: of one source, the last hour's at most."""
+
+    def __init__(self) -> None:
+        self._rows: deque[tuple[float, float, float, bool]] = deque(maxlen=MOST_SCORES)
+        self.added = 0
+        """How many ever came; for who wants the new ones alone."""
+
+    def add(self, t: float, score: float, threshold: float, in_event: bool = False) -> None:
+        """One frame's."""
+        self._rows.append((t, score, threshold, in_event))
+        self.added += 1
+        while self._rows and self._rows[0][0] < t - HOUR_S:
+            self._rows.popleft()
+
+    def since(self, added: int) -> list[tuple[float, float, float, bool]]:
+        """Rows that came after so many; at most a chart's worth, the newest."""
+        n_new = min(self.added - added, len(self._rows), CHART_POINTS)
+        return [self._rows[index] for index in range(len(self._rows) - n_new, len(self._rows))] if n_new > 0 else []
+
+    def scores(self) -> NDArray[np.float64]:
+        """(N,) the hour's."""
+        return np.fromiter((row[1] for row in self._rows), np.float64, len(self._rows))
+
+
+@dataclass(slots=True)
+class Picture:
+    """A frame as it is sent to browsers."""
+
+    number: int
+    """Counts up, so that a viewer knows whether it has this one"""
+    jpeg: bytes
+    heat: bytes
+    """(h, w) uint8, row by row"""
+    heat_shape: tuple[int, int]
+    frame_id: int | None
+
+
+@dataclass(slots=True)
+class Event:
+    """One event, as its last record says, with the picture of its peak."""
+
+    record: dict[str, Any]
+    picture: Picture | None = None
+    feedback: str = ""
+
+
+@dataclass(slots=True)
+class Board:
+    """Everything the page shows. Who reads more than one thing of it holds the lock; `take` does so itself."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    state: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Scores] = field(default_factory=dict)
+    latest: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The newest frame record of each source"""
+    pictures: dict[str, Picture] = field(default_factory=dict)
+    events: OrderedDict[str, Event] = field(default_factory=OrderedDict)
+    statuses: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=MOST_STATUSES))
+    frames: OrderedDict[str, Frame] = field(default_factory=OrderedDict)
+    """Whole frames of the last events' peaks"""
+    number: int = 0
+    """Counts up with every event and message, so that a viewer knows whether it has seen all"""
+
+    def take(self, header: dict[str, Any], body: bytes) -> None:
+        """One message of the run's process."""
+        kind = header["kind"]
+        n_pixels = int(np.prod(header.get("shape", (0,))))
+        # Encoded before anyone is kept waiting.
+        jpeg = _jpeg(_array(body[:n_pixels], header["shape"])) if kind == "picture" else b""
+        with self.lock:
+            if kind == "record":
+                self._take_record(header["record"])
+            elif kind == "picture":
+                self._take_picture(header, jpeg, body[n_pixels:])
+            elif kind == "frame":
+                self._keep_frame(header["event_id"], _array(body, header["shape"]))
+            elif kind == "state" and header["state"] != self.state:
+                self.state = header["state"]
+                self.number += 1
+
+    def preview(self, threshold: float) -> list[dict[str, Any]]:
+        """What a threshold would have flagged of the last hour, source by source."""
+        with self.lock:
+            rows = {source: scores.scores() for source, scores in self.scores.items()}
+        found = []
+        for source, scores in rows.items():
+            above = scores > threshold
+            begun = int((above[1:] & ~above[:-1]).sum() + above[:1].sum())
+            found.append({"source_id": source, "flagged": int(above.sum()), "frames": len(above), "runs": begun})
+        return found
+
+    def _take_record(self, record: dict[str, Any]) -> None:
+        if record["type"] == "frame":
+            source = record["source_id"]
+            self.latest[source] = record
+            score = record["score_smoothed"] if record["score_smoothed"] is not None else record["score"]
+            row = _seconds(record["t_capture"]), score, record["threshold"], record["event_id"] is not None
+            self.scores.setdefault(source, Scores()).add(*row)
+        elif record["type"] == "event":
+            event = self.events.setdefault(record["event_id"], Event(record))
+            event.record = record
+            while len(self.events) > MOST_EVENTS:
+                self.events.popitem(last=False)
+            self.number += 1
+        else:
+            self.statuses.append({**record, "time": time.time()})
+            self.number += 1
+
+    def _take_picture(self, header: dict[str, Any], jpeg: bytes, heat: bytes) -> None:
+        rows, columns = header["map_shape"]
+        before = self.pictures.get(header["source_id"])
+        number = 1 + (before.number if before else 0)
+        picture = Picture(number, jpeg, heat, (rows, columns), header["frame_id"])
+        if header["event_id"] is None:
+            self.pictures[header["source_id"]] = picture
+        elif header["event_id"] in self.events:
+            self.events[header["event_id"]].picture = picture
+            self.number += 1
+
+    def _keep_frame(self, event_id: str, frame: Frame) -> None:
+        self.frames[event_id] = frame
+        self.frames.move_to_end(event_id)
+        while len(self.frames) > MOST_FRAMES:
+            self.frames.popitem(last=False)
+
+
+def _array(body: bytes, shape: list[int]) -> Frame:
+    return np.frombuffer(body, dtype=np.uint8).reshape(shape)
+
+
+def _jpeg(image: Frame) -> bytes:
+    cv2 = require("cv2", extra="camera", purpose="live pages")
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return bytes(encoded)
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()

@@ -1,0 +1,236 @@
+"""The run's side of the live page: a sink that feeds the page's process, and what people ask for there."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge_runtime.errors import ConfigError
+from edge_runtime.extras import require
+from edge_runtime.live.framing import receive, send
+from edge_runtime.preprocess import Frame
+from edge_runtime.sinks.contract import Emission, SinkBase
+
+if TYPE_CHECKING:
+    from edge_runtime.pipeline import Pipeline
+
+__all__ = ["LivePage", "LiveSettings"]
+
+logger = logging.getLogger(__name__)
+
+WIDEST = 960
+"""Pictures are sent at most so wide, pixels: a phone shows no more."""
+
+WIDEST_MAP = 160
+"""The map is smooth; so many columns show it."""
+
+STARTS_WITHIN_S = 20.0
+AGAIN_S = 10.0
+"""Between two tries to begin the page's process again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LiveSettings:
+    """How the page is served."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes a free one."""
+    token: str = ""
+    """Who looks must know it; empty for the loopback alone."""
+    fps: float = 5.0
+    """Pictures a second, of each source, while somebody looks."""
+    feedback: Path = Path("feedback")
+    """Folder for what people say of events, and the frames they said it of."""
+    bundle: Path | None = None
+    """For the doctor's page."""
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.fps <= 60:
+            raise ConfigError(f"--serve-fps is {self.fps}, expected 0.1 to 60 pictures a second")
+
+
+class LivePage(SinkBase):
+    """Starts the page's process when it is opened; what does not fit through to it is dropped, never waited for."""
+
+    name = "live page"
+    pictures = True
+
+    def __init__(self, settings: LiveSettings, pipeline: Callable[[], Pipeline]) -> None:
+        """pipeline: whose run it shows, once there is one."""
+        require("uvicorn", extra="dashboard", purpose="live pages")
+        require("starlette", extra="dashboard", purpose="live pages")
+        self._settings, self._pipeline = settings, pipeline
+        self._process: subprocess.Popen[bytes] | None = None
+        self._asked: list[float] = []
+        self._viewers = 0
+        self._sent_s: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._again_s = 0.0
+        self.on_open: Callable[[], None] = lambda: None
+        self.address = ""
+        """Where it is, once it is open"""
+
+    def open(self) -> None:
+        """Start the process and wait until it serves; raises ConfigError where it cannot."""
+        settings = self._settings
+        command = [sys.executable, "-m", "edge_runtime.live.server"]
+        # A session of its own: Ctrl-C is the run's to answer; the page's process ends with the pipe.
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        hello = {
+            "kind": "hello",
+            "host": settings.host,
+            "port": settings.port,
+            "token": settings.token,
+            "feedback": str(settings.feedback.resolve()),
+            "bundle": None if settings.bundle is None else str(settings.bundle),
+            "state": self._told(),
+        }
+        timer = threading.Timer(STARTS_WITHIN_S, self._process.kill)
+        timer.start()
+        try:
+            send(self._process.stdin, hello)
+            answer = receive(self._process.stdout)
+        except (OSError, ValueError):
+            answer = None
+        finally:
+            timer.cancel()
+        if answer is None or answer[0].get("kind") != "serving":
+            self._process.kill()
+            reason = answer[0].get("reason") if answer else "its process ended"
+            raise ConfigError(f"the live page cannot be served at {settings.host}:{settings.port}: {reason}")
+        self.address = answer[0]["address"]
+        self.on_open()
+        threading.Thread(target=self._listen, name="live page", daemon=True).start()
+
+    def write(self, emission: Emission) -> None:
+        """Hand a record on, and its picture where somebody looks and it is time. Raises OSError where nobody serves."""
+        record = emission.record
+        self._send({"kind": "record", "record": record})
+        if emission.image is None or emission.result is None:
+            return
+        is_event, now_s = record["type"] == "event", time.monotonic()
+        source = record["source_id"]
+        due = self._viewers > 0 and now_s - self._sent_s.get(source, -1e9) >= 1.0 / self._settings.fps
+        if not (is_event or due):
+            return
+        if not is_event:
+            self._sent_s[source] = now_s
+        detector = self._pipeline().detector
+        heat = detector.heatmap(emission.result, emission.image.shape)
+        picture, small = _shrunk(emission.image), _small_map(heat, detector.map_peak)
+        header = {
+            "kind": "picture",
+            "source_id": source,
+            "event_id": record.get("event_id") if is_event else None,
+            "frame_id": record.get("frame_id"),
+            "shape": picture.shape,
+            "map_shape": small.shape,
+        }
+        self._send(header, picture.tobytes() + small.tobytes())
+        if is_event:
+            # As it came, for feedback that a training can use.
+            whole = np.ascontiguousarray(emission.image)
+            frame = {"kind": "frame", "event_id": record["event_id"], "shape": whole.shape}
+            self._send(frame, whole.tobytes())
+
+    def tick(self) -> None:
+        """Once a second: how the run is. A page whose process ended is begun again."""
+        if self._process is not None and self._process.poll() is not None and time.monotonic() >= self._again_s:
+            self._again_s = time.monotonic() + AGAIN_S
+            self._viewers = 0
+            try:
+                self.open()
+            except ConfigError as error:
+                raise OSError(str(error)) from error
+        self._send({"kind": "state", "state": self._told()})
+
+    def close(self) -> None:
+        """The page's process ends with its pipe."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        try:
+            process.stdin.close()
+            process.wait(0.8)
+        except (OSError, subprocess.TimeoutExpired):
+            process.kill()
+            process.wait()
+
+    def take_threshold(self) -> float | None:
+        """A threshold that somebody set on the page, once. From the thread that scores."""
+        if not self._asked:
+            return None
+        with self._lock:
+            asked = self._asked[-1]
+            self._asked.clear()
+        return asked
+
+    def _send(self, header: dict[str, Any], body: bytes = b"") -> None:
+        process = self._process
+        if process is None or process.stdin is None:
+            raise OSError("the live page's process has ended")
+        try:
+            send(process.stdin, header, body)
+        except (OSError, ValueError) as error:
+            # Not as BrokenPipeError, by which a reader of our output ends a run.
+            raise OSError(f"the live page's process has ended: {error}") from error
+
+    def _told(self) -> dict[str, Any]:
+        pipeline = self._pipeline()
+        detector, usual = pipeline.detector, pipeline.detector.usual_scores
+        state = pipeline.current()
+        for source, kept in zip(state["sources"], pipeline.states(), strict=True):
+            source["clear_threshold"] = kept.alarm.settings.clear if kept.alarm else None
+        return {
+            **state,
+            "usual_scores": None if usual is None else [float(score) for score in usual],
+            "view": str(detector.view),
+        }
+
+    def _listen(self) -> None:
+        process = self._process
+        if process is None or process.stdout is None:
+            return
+        try:
+            while (message := receive(process.stdout)) is not None:
+                header = message[0]
+                if header["kind"] == "viewers":
+                    self._viewers = int(header["number"])
+                elif header["kind"] == "threshold":
+                    with self._lock:
+                        self._asked.append(float(header["threshold"]))
+        except (OSError, ValueError) as error:
+            logger.debug("the live page's process says nothing more: %s", error)
+
+
+def _shrunk(image: Frame) -> Frame:
+    if image.shape[1] <= WIDEST:
+        return np.ascontiguousarray(image)
+    cv2 = require("cv2", extra="camera", purpose="live pages")
+    height = max(1, round(image.shape[0] * WIDEST / image.shape[1]))
+    shrunk: Frame = cv2.resize(image, (WIDEST, height), interpolation=cv2.INTER_AREA)
+    return shrunk
+
+
+def _small_map(heat: Any, peak: float) -> Frame:
+    """(h, w) uint8, as edge_runtime.heatmap.overlay shades it: 255 is the brightest pixel a normal image may have."""
+    cv2 = require("cv2", extra="camera", purpose="live pages")
+    rows, columns = heat.shape
+    if columns > WIDEST_MAP:
+        size = (WIDEST_MAP, max(1, round(rows * WIDEST_MAP / columns)))
+        heat = cv2.resize(heat, size, interpolation=cv2.INTER_AREA)
+    scaled: Frame = (255.0 * np.sqrt(np.clip(heat / max(peak, 1e-12), 0.0, 1.0))).astype(np.uint8)
+    return scaled

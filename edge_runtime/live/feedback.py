@@ -1,0 +1,79 @@
+"""What people say of events, as a labels file that `edge-aae train --labels` takes, and the frames they said it of."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edge_runtime.errors import DataError
+from edge_runtime.files import csv_bytes, write_atomically
+from edge_runtime.images import write_image
+from edge_runtime.preprocess import Frame
+
+__all__ = ["ANSWERS", "Feedback"]
+
+ANSWERS = {"right": "anomalous", "wrong": "good", "unsure": None}
+"""What an alarm was, and the label that makes of its frame; who is unsure labels nothing."""
+
+HEADER = ("name", "label", "answer", "event_id", "source_id", "score", "time")
+
+NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Feedback:
+    """A folder: answers.csv, labels.csv, and images/ with the frame of each event that somebody spoke of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._rows: dict[str, list[str]] = {}
+        self._read()
+
+    @property
+    def table(self) -> Path:
+        """Every answer, unsure ones without a label; one line an event, the last answer counts."""
+        return self.folder / "answers.csv"
+
+    @property
+    def labels(self) -> Path:
+        """What `edge-aae train FOLDER/images --labels` takes: right and wrong alone."""
+        return self.folder / "labels.csv"
+
+    def answers(self) -> dict[str, str]:
+        """Event id -> right, wrong or unsure."""
+        return {event_id: row[2] for event_id, row in self._rows.items()}
+
+    def add(self, event_id: str, source_id: str, score: float, answer: str, frame: Frame | None) -> str:
+        """Keep an answer; returns the image's name. Raises DataError where it is none, or cannot be kept."""
+        if answer not in ANSWERS:
+            raise DataError(f"feedback is {answer[:40]!r}, expected one of {', '.join(ANSWERS)}")
+        stem = NAME.sub("_", event_id).strip("._")[:80] or "event"
+        name = f"{stem}.png"
+        image = self.folder / "images" / name
+        if frame is not None and not image.exists():
+            image.parent.mkdir(parents=True, exist_ok=True)
+            part = image.with_suffix(".part.png")
+            write_image(part, frame)
+            os.replace(part, image)
+        if not image.exists():
+            raise DataError(f"the frame of {event_id} is no longer kept, so that there is nothing to label")
+        label = ANSWERS[answer] or ""
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._rows[event_id] = [name, label, answer, event_id, source_id, f"{score:.6g}", now]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.table, csv_bytes(HEADER, self._rows.values()))
+        write_atomically(self.labels, csv_bytes(HEADER[:2], [row[:2] for row in self._rows.values() if row[1]]))
+        return name
+
+    def _read(self) -> None:
+        try:
+            with self.table.open(newline="", encoding="utf-8") as stream:
+                for row in csv.reader(stream):
+                    if len(row) == len(HEADER) and row[0] != HEADER[0]:
+                        self._rows[row[3]] = row
+        except FileNotFoundError:
+            return
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"cannot read {self.table}: {error}; move it away to begin anew") from error

@@ -1,0 +1,92 @@
+"""What the live page shows, and what passes between the two processes."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_runtime.live.board import MOST_EVENTS, MOST_FRAMES, Board, Scores
+from edge_runtime.live.framing import LARGEST, pack, receive, send
+
+SOURCE = "camera:0"
+
+
+def frame_record(score: float, t: str = "2026-11-25T10:00:00.000Z", **more: Any) -> dict[str, Any]:
+    return {
+        "type": "frame", "source_id": SOURCE, "t_capture": t, "score": score, "score_smoothed": score, "threshold": 1.0,
+        "is_anomaly": score > 1, "state": None, "event_id": None, "frame_id": 3, "age_ms": 1.0, "latency_ms": {},
+        "criteria": {}, **more,
+    }  # fmt: skip
+
+
+def event_record(number: int, phase: str = "new") -> dict[str, Any]:
+    return {"type": "event", "event_id": f"e{number}", "phase": phase, "source_id": SOURCE, "peak_score": 2.0}
+
+
+def test_messages_pass_whole_and_in_order() -> None:
+    pipe = io.BytesIO()
+    send(pipe, {"kind": "a"}, b"body")
+    send(pipe, {"kind": "ü"})
+    pipe.seek(0)
+    assert receive(pipe) == ({"kind": "a"}, b"body")
+    assert receive(pipe) == ({"kind": "ü"}, b"")
+    assert receive(pipe) is None
+
+
+def test_a_message_that_is_cut_is_the_end_and_a_monstrous_one_an_error() -> None:
+    whole = pack({"kind": "a"}, b"body")
+    for n_bytes in range(len(whole)):
+        assert receive(io.BytesIO(whole[:n_bytes])) is None
+    with pytest.raises(ValueError, match="expected"):
+        receive(io.BytesIO((LARGEST).to_bytes(4, "little") + (1).to_bytes(4, "little")))
+    with pytest.raises(ValueError, match="no JSON object"):
+        receive(io.BytesIO(b"\x02\0\0\0\0\0\0\0[]"))
+
+
+def test_an_hour_of_scores_is_kept_and_new_ones_are_given_once() -> None:
+    scores = Scores()
+    for number in range(100):
+        scores.add(100.0 * number, float(number), 50.0)
+    assert len(scores.scores()) == 37  # 3600 seconds and both ends
+    assert [row[1] for row in scores.since(97)] == [97.0, 98.0, 99.0]
+    assert scores.since(100) == []
+    assert len(scores.since(0)) == 37
+
+
+def test_a_preview_counts_frames_above_and_stretches() -> None:
+    board = Board()
+    for score in (0.0, 2.0, 2.0, 0.0, 3.0, 0.0):
+        board.take({"kind": "record", "record": frame_record(score)}, b"")
+    (found,) = board.preview(1.0)
+    assert found == {"source_id": SOURCE, "flagged": 3, "frames": 6, "runs": 2}
+    assert board.preview(10.0)[0]["flagged"] == 0
+
+
+def test_the_newest_picture_of_each_source_is_kept_as_jpeg_with_its_map() -> None:
+    board = Board()
+    image, heat = np.full((20, 30, 3), 90, np.uint8), np.arange(12, dtype=np.uint8).reshape(3, 4)
+    header = {"kind": "picture", "source_id": SOURCE, "event_id": None, "frame_id": 7, "shape": [20, 30, 3],
+              "map_shape": [3, 4]}  # fmt: skip
+    for _ in range(2):
+        board.take(header, image.tobytes() + heat.tobytes())
+    picture = board.pictures[SOURCE]
+    assert (picture.number, picture.frame_id, picture.heat_shape) == (2, 7, (3, 4))
+    decoded = cv2.imdecode(np.frombuffer(picture.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert np.abs(decoded.astype(int) - 90).max() < 4
+    assert picture.heat == heat.tobytes()
+
+
+def test_events_take_their_last_record_and_old_ones_go() -> None:
+    board = Board()
+    for number in range(MOST_EVENTS + 5):
+        board.take({"kind": "record", "record": event_record(number)}, b"")
+        board.take({"kind": "frame", "event_id": f"e{number}", "shape": [2, 2]}, b"abcd")
+    board.take({"kind": "record", "record": event_record(MOST_EVENTS, "end")}, b"")
+    assert len(board.events) == MOST_EVENTS
+    assert len(board.frames) == MOST_FRAMES
+    assert board.events[f"e{MOST_EVENTS}"].record["phase"] == "end"
+    assert next(iter(board.events)) == "e5"
