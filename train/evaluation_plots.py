@@ -40,16 +40,21 @@ def plot_report(folder: Path, report: Report) -> list[str]:
 
     Without normal or without anomalous images there are no curves.
     """
-    evaluation = report.evaluation
-    drawn = [("scores.png", _scores(evaluation)), ("groups.png", _groups(report))]
-    metrics = report.subsets[ALL].metrics
-    if metrics.n_normal and metrics.n_anomalous:
-        drawn = [("roc.png", _roc(report)), ("precision_recall.png", _precision_recall(report)), *drawn]
+    drawn = figures_of(report)
     for name, figure in drawn:
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=DPI)
         write_file(folder / name, content.getvalue())
     return [name for name, _ in drawn]
+
+
+def figures_of(report: Report) -> list[tuple[str, Figure]]:
+    """File name and figure of every plot that the labels allow."""
+    drawn = [("scores.png", _scores(report.evaluation)), ("groups.png", _groups(report))]
+    metrics = report.subsets[ALL].metrics
+    if metrics.n_normal and metrics.n_anomalous:
+        drawn = [("roc.png", _roc(report)), ("precision_recall.png", _precision_recall(report)), *drawn]
+    return drawn
 
 
 def _roc(report: Report) -> Figure:

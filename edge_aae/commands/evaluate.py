@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge_runtime.items import TrainedOn
     from train.evaluation import Report
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "scorer_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def evaluate(
     from train.pixel_metrics import PixelTally, find_masks
 
     plots_missing = _plots_missing() if out else None
-    scorer, trained_on, kind = _scorer(model, threshold, device, threads)
+    scorer, trained_on, kind = scorer_of(model, threshold, device, threads)
     loaded = load_items(data, trained_on, labels, classes)
     items = without(loaded, exclude) if exclude else loaded
     if all(item.anomalous is None for item in items):
@@ -120,7 +120,7 @@ def evaluate(
         click.echo(f"wrote {out}: {', '.join(written)}")
 
 
-def _scorer(
+def scorer_of(
     model: Path, threshold: float | None, device: str | None, threads: int | None
 ) -> tuple[ImageScorer, TrainedOn, str]:
     """The model as a scorer, what it was trained on, and what it is: run or bundle."""

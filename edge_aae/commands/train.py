@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,13 @@ import click
 from click.core import ParameterSource
 
 from edge_aae.commands.options import CLASSES, CONTAMINATE, PERCENT, ROI, SIZE
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, EdgeAaeError
 from edge_runtime.extras import require
+from edge_runtime.files import write_file
 
 __all__ = ["train"]
 
-RESUME_KEEPS = {"out", "resume", "device", "review"}
+RESUME_KEEPS = {"out", "resume", "device", "review", "report"}
 """What may stand beside --resume; every other setting comes from the run folder."""
 
 logger = logging.getLogger(__name__)
@@ -74,6 +77,7 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="robust: normal densities fitted to the codes; more where products come in several kinds.",
 )
+@click.option("--report/--no-report", default=True, show_default=True, help="Write report.html, a page to look at.")
 @click.option("--review", is_flag=True, help="Write review/: rejected images in groups that look alike.")
 @click.option(
     "--imgsz",
@@ -175,9 +179,26 @@ def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, 
                 return
             outcome = session.train(*settings, path, device=device, review=review, world=world)
     if world.is_first:
+        if data is not None:
+            write_file(path / "command.txt", f"{shlex.join(['edge-aae', *sys.argv[1:]])}\n".encode("utf-8", "replace"))
         _report(outcome)
+        if outcome.complete and options["report"]:
+            _write_report(path)
     if not outcome.complete:
         ctx.exit(INTERRUPTED)
+
+
+def _write_report(path: Path) -> None:
+    """The page about the run; what keeps it from being written costs no training."""
+    from train.report_page import run_page, write_page
+
+    try:
+        write_page(path / "report.html", f"{path.resolve().name}: training", run_page(path))
+        logger.info("report: %s", path / "report.html")
+    except (EdgeAaeError, OSError) as error:
+        logger.warning("no report: %s; `edge-aae report %s` tries again", error, path)
+    except Exception:  # the training is done and written: a page must not make it look failed
+        logger.exception("no report; the run in %s is complete", path)
 
 
 def _rehearse(settings: tuple[Any, Any], out: Path, device: str) -> None:
