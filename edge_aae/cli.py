@@ -15,6 +15,7 @@ from edge_aae.commands.engines import build, cache
 from edge_aae.commands.evaluate import evaluate
 from edge_aae.commands.export import export, info
 from edge_aae.commands.report import report
+from edge_aae.commands.review import review
 from edge_aae.commands.run import run
 from edge_aae.commands.score import score
 from edge_aae.commands.service import service
@@ -55,6 +56,7 @@ def cli(verbose: bool, quiet: bool) -> None:
 for command in (
     train,
     report,
+    review,
     evaluate,
     export,
     verify,

@@ -48,7 +48,7 @@ from train.run_folder import RunFolder, TrainedRun
 from train.scoring import raw_criteria
 from train.trainer import EpochRow
 
-__all__ = ["bundle_page", "run_page", "write_page"]
+__all__ = ["bundle_page", "codes_of", "run_page", "verdicts_of", "write_page"]
 
 SHOWN = 24
 """Images on each contact sheet."""
@@ -99,7 +99,7 @@ def run_page(path: Path, images: TrainingSet | None = None, evaluation: Report |
     """
     folder = RunFolder(path)
     run = folder.load()
-    table = _refinement(path / "refinement.csv", run.decision)
+    table = verdicts_of(path / "refinement.csv", run.decision)
     missing = ""
     if images is None:
         try:
@@ -110,7 +110,7 @@ def run_page(path: Path, images: TrainingSet | None = None, evaluation: Report |
             missing = str(error)
     sections = [_summary_of_run(path, run, table), _command(path), _losses(path / "training.csv")]
     sections.append(_scores(run, table))
-    codes = None if images is None else _codes(run, images)
+    codes = None if images is None else codes_of(run, images)
     sections.append(_planes(run, table, codes))
     if evaluation is not None:
         sections.append(_evaluation(evaluation))
@@ -162,20 +162,21 @@ def bundle_page(bundle: Bundle, evaluation: Report | None = None) -> list[str]:
     return sections
 
 
-class _Verdicts:
+class Verdicts:
     """refinement.csv: what became of each image."""
 
     def __init__(self, names: list[str], criteria: NDArray[np.float32], kept: NDArray[np.bool_], reasons: list[str]):
         self.names, self.criteria, self.kept, self.reasons = names, criteria, kept, reasons
 
 
-def _refinement(path: Path, decision: Decision) -> _Verdicts:
+def verdicts_of(path: Path, decision: Decision) -> Verdicts:
+    """A run's refinement.csv; raises DataError where it cannot be used."""
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
             rows = list(csv.DictReader(lines))
         if not rows:
             raise ValueError("it has no rows")
-        return _Verdicts(
+        return Verdicts(
             [row["name"] for row in rows],
             np.array([[float(row[name]) for name in decision.criteria] for row in rows], dtype=np.float32),
             np.array([row["kept"] == "1" for row in rows]),
@@ -185,7 +186,7 @@ def _refinement(path: Path, decision: Decision) -> _Verdicts:
         raise DataError(f"{path} cannot be read: {error}; train again") from error
 
 
-def _summary_of_run(path: Path, run: TrainedRun, table: _Verdicts) -> str:
+def _summary_of_run(path: Path, run: TrainedRun, table: Verdicts) -> str:
     config, limit = run.config, run.calibration.get("limit", {})
     n_rejected = int((~table.kept).sum())
     facts = [
@@ -245,7 +246,7 @@ def _epoch_row(values: dict[str, str]) -> EpochRow:
     return EpochRow(**{field.name: kinds.get(field.name, float)(values[field.name]) for field in fields(EpochRow)})
 
 
-def _scores(run: TrainedRun, table: _Verdicts) -> str:
+def _scores(run: TrainedRun, table: Verdicts) -> str:
     scores = run.decision.score(table.criteria)
     figure = scores_figure(scores, ~table.kept, run.decision.threshold)
     above = int((run.decision.is_anomalous(scores) & table.kept).sum())
@@ -253,7 +254,8 @@ def _scores(run: TrainedRun, table: _Verdicts) -> str:
     return _section("Scores of the training images", _figure(figure, "histogram of scores", caption))
 
 
-def _codes(run: TrainedRun, images: TrainingSet) -> NDArray[Any]:
+def codes_of(run: TrainedRun, images: TrainingSet) -> NDArray[Any]:
+    """(N, D): the code of each training image, of a photograph the mean over its sites."""
     if isinstance(images.store, PhotographStore):
         from train.patch_measure import measured
 
@@ -264,7 +266,7 @@ def _codes(run: TrainedRun, images: TrainingSet) -> NDArray[Any]:
     return raw_criteria(run.autoencoder, run.prior, images.store)[1]
 
 
-def _planes(run: TrainedRun, table: _Verdicts, codes: NDArray[Any] | None) -> str:
+def _planes(run: TrainedRun, table: Verdicts, codes: NDArray[Any] | None) -> str:
     boundary = boundary_figure(table.criteria, run.decision, run.decision.criteria, ~table.kept)
     figures = _figure(
         boundary, "reconstruction error against likelihood",
@@ -275,7 +277,7 @@ def _planes(run: TrainedRun, table: _Verdicts, codes: NDArray[Any] | None) -> st
     return _section("Where the images lie", f'<div class="two">{figures}</div>')
 
 
-def _pictures(run: TrainedRun, images: TrainingSet, table: _Verdicts, codes: NDArray[Any] | None) -> list[str]:
+def _pictures(run: TrainedRun, images: TrainingSet, table: Verdicts, codes: NDArray[Any] | None) -> list[str]:
     scores, rejected = run.decision.score(table.criteria), ~table.kept
     sections = []
     groups = [] if codes is None else group_codes(codes, rejected, scores, run.config.train.seed)

@@ -23,6 +23,7 @@ from edge_aae.commands.sink_options import (
     outbox_of,
     page_of,
     page_options,
+    show_option,
     sink_options,
     sinks_of,
 )
@@ -66,6 +67,7 @@ logger = logging.getLogger(__name__)
 @alarm_options
 @sink_options
 @delivery_options
+@show_option
 @page_options
 @config_options
 def run(

@@ -7,7 +7,8 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import EdgeAaeError
@@ -22,12 +23,29 @@ if TYPE_CHECKING:
     from edge_runtime.sinks import Annotator
     from edge_runtime.systemd import Systemd
 
-__all__ = ["Upkeep"]
+__all__ = ["Upkeep", "sparkline"]
 
 logger = logging.getLogger(__name__)
 
 TERMINAL_S, LOG_S = 1.0, 60.0
 """How often a line says how the run goes"""
+
+
+BARS = "▁▂▃▄▅▆▇█"
+SPARK_S = 30
+"""Seconds that the little curve of scores on a terminal shows."""
+
+
+def sparkline(scores: Sequence[float], threshold: float) -> str:
+    """One bar a score, from the lowest to the threshold; a full bar is one above it."""
+    if not scores:
+        return ""
+    low = min(*scores, threshold - 1e-9)
+    height = len(BARS) - 1
+    return "".join(
+        BARS[height if score > threshold else min(height - 1, int(height * (score - low) / (threshold - low)))]
+        for score in scores
+    )
 
 
 class Upkeep:
@@ -49,6 +67,7 @@ class Upkeep:
         self.watch: ModelWatch | None = None
         self.page: LivePage | None = None
         self._told_s, self._told_frames = time.monotonic(), 0
+        self._recent: dict[str, deque[float]] = {}
 
     def pulse(self) -> None:
         """Called in the thread that scores, between two frames."""
@@ -100,10 +119,15 @@ class Upkeep:
         states, summary = self.pipeline.states(), self.pipeline.summary
         seconds, self._told_s = now_s - self._told_s, now_s
         rate, self._told_frames = (summary.frames - self._told_frames) / seconds, summary.frames
-        each = "  ".join(
-            f"{file_stem(state.source_id)[:24]} {state.last_score:.2f} {state.state if state.up else 'NO PICTURE'}"
-            for state in states
-        )
+        limit = self.pipeline.detector.decision.threshold
+        parts = []
+        for state in states:
+            recent = self._recent.setdefault(state.source_id, deque(maxlen=SPARK_S))
+            recent.append(state.last_score)
+            curve = f"{sparkline(recent, limit)} " if on_terminal else ""
+            how = (state.state or "") if state.up else "NO PICTURE"
+            parts.append(f"{file_stem(state.source_id)[:24]} {curve}{state.last_score:.2f} {how}".rstrip())
+        each = "  ".join(parts)
         line = f"{summary.frames} frames, {rate:.1f} a second, {summary.events} events; {each}"
         if on_terminal:
             width = shutil.get_terminal_size().columns - 1

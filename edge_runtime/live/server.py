@@ -8,7 +8,6 @@ sees fewer pictures and holds nothing back.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import sys
@@ -20,21 +19,22 @@ from typing import IO, Any
 
 from edge_runtime.errors import ConfigError, DataError, EdgeAaeError
 from edge_runtime.extras import require
-from edge_runtime.live.access import COOKIE, HEADERS, LARGEST_BODY, Access, Refusal, is_loopback
+from edge_runtime.live.access import LARGEST_BODY, Access, Refusal, is_loopback
 from edge_runtime.live.board import Board
 from edge_runtime.live.feedback import Feedback
 from edge_runtime.live.framing import pack, receive, send
+from edge_runtime.live.guarded import GuardedPage
 from edge_runtime.site_calibration import threshold_at
 
-__all__ = ["LiveServer", "main"]
+__all__ = ["LiveServer", "address_of", "bound", "main"]
 
 ASSETS = Path(__file__).parent / "assets"
 FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/live.css": ("live.css", "text/css; charset=utf-8"),
-    "/live.js": ("live.js", "text/javascript; charset=utf-8"),
-    "/vendor/uPlot.iife.min.js": ("vendor/uPlot.iife.min.js", "text/javascript; charset=utf-8"),
-    "/vendor/uPlot.min.css": ("vendor/uPlot.min.css", "text/css; charset=utf-8"),
+    "/": (ASSETS / "index.html", "text/html; charset=utf-8"),
+    "/live.css": (ASSETS / "live.css", "text/css; charset=utf-8"),
+    "/live.js": (ASSETS / "live.js", "text/javascript; charset=utf-8"),
+    "/vendor/uPlot.iife.min.js": (ASSETS / "vendor/uPlot.iife.min.js", "text/javascript; charset=utf-8"),
+    "/vendor/uPlot.min.css": (ASSETS / "vendor/uPlot.min.css", "text/css; charset=utf-8"),
 }
 """The only files that are served; a path is a key of this, never a path on disk."""
 
@@ -50,55 +50,24 @@ QUIET_S = 2.0
 """Something is sent at least so often, so that a viewer knows that the run's process is there."""
 
 
-class LiveServer:
+class LiveServer(GuardedPage):
     """The page, over a board that another thread fills."""
 
     def __init__(self, board: Board, access: Access, feedback: Feedback, out: IO[bytes], bundle: Path | None) -> None:
         """out: where the run listens."""
-        self.board, self.access, self.feedback = board, access, feedback
+        super().__init__(access, FILES)
+        self.board, self.feedback = board, feedback
         self._out, self._bundle = out, bundle
         self._viewers = 0
         self._lock = threading.Lock()
         self._checks: list[dict[str, str]] | None = None
 
-    async def __call__(self, scope: dict[str, Any], receive_: Any, send_: Any) -> None:
-        """ASGI: every answer carries the security headers."""
-        if scope["type"] == "lifespan":
-            while (await receive_())["type"] != "lifespan.shutdown":
-                await send_({"type": "lifespan.startup.complete"})
-            await send_({"type": "lifespan.shutdown.complete"})
-            return
-        if scope["type"] != "http":
-            return
-        from starlette.requests import Request
-        from starlette.responses import JSONResponse, Response
-
-        request = Request(scope, receive_)
-        try:
-            token = request.query_params.get("token", "")
-            self.access.check(request.method, dict(request.headers.items()), token, request.cookies.get(COOKIE, ""))
-            if token and request.url.path == "/":
-                # Out of the address bar, and of every log on the way, into a cookie that scripts cannot read.
-                answer: Any = Response(status_code=303, headers={"Location": "/"})
-                answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", max_age=30 * 86400)
-            else:
-                answer = await self._answer(request)
-        except Refusal as refusal:
-            answer = JSONResponse({"error": str(refusal)}, status_code=refusal.status)
-        except EdgeAaeError as error:
-            answer = JSONResponse({"error": str(error)}, status_code=400)
-        for name, value in HEADERS.items():
-            answer.headers[name] = value
-        await answer(scope, receive_, send_)
-
-    async def _answer(self, request: Any) -> Any:
-        from starlette.responses import JSONResponse, Response, StreamingResponse
+    async def answer(self, request: Any) -> Any:
+        """See GuardedPage."""
+        from starlette.responses import JSONResponse, StreamingResponse
 
         path, method = request.url.path, request.method
         if method in ("GET", "HEAD"):
-            if path in FILES:
-                name, kind = FILES[path]
-                return Response((ASSETS / name).read_bytes(), media_type=kind)
             if path == "/api/stream":
                 if self._viewers >= MOST_VIEWERS:
                     raise Refusal(503, f"{MOST_VIEWERS} viewers look already")
@@ -111,23 +80,9 @@ class LiveServer:
                 return JSONResponse(await asyncio.to_thread(self._doctor))
             raise Refusal(404, "there is no such page")
         if method == "POST" and path in ("/api/threshold", "/api/feedback"):
-            asked = await self._json(request)
+            asked = await self.asked(request)
             return JSONResponse(self._set_threshold(asked) if path == "/api/threshold" else self._feed_back(asked))
-        raise Refusal(405 if path in FILES else 404, "expected GET, or POST to /api/threshold or /api/feedback")
-
-    async def _json(self, request: Any) -> dict[str, Any]:
-        content = b""
-        async for chunk in request.stream():
-            content += chunk
-            if len(content) > LARGEST_BODY:
-                raise Refusal(413, f"expected {LARGEST_BODY} bytes at most")
-        try:
-            asked = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise Refusal(400, f"expected JSON: {error}") from error
-        if not isinstance(asked, dict):
-            raise Refusal(400, "expected a JSON object")
-        return asked
+        raise Refusal(404, "expected GET, or POST to /api/threshold or /api/feedback")
 
     def _event_picture(self, event_id: str) -> Any:
         from starlette.responses import Response
@@ -295,7 +250,7 @@ def main() -> int:
         return 1
     hello = first[0]
     try:
-        listener = _bound(hello["host"], hello["port"])
+        listener = bound(hello["host"], hello["port"])
         feedback = Feedback(Path(hello["feedback"]))
         uvicorn = require("uvicorn", extra="dashboard", purpose="live pages")
     except (OSError, EdgeAaeError) as error:
@@ -322,12 +277,13 @@ def main() -> int:
             os._exit(0)  # viewers that are still sent something must not keep a process without a run
 
     threading.Thread(target=read, name="from the run", daemon=True).start()
-    send(stdout, {"kind": "serving", "address": _address(hello["host"], listener, hello["token"])})
+    send(stdout, {"kind": "serving", "address": address_of(hello["host"], listener, hello["token"])})
     server.run(sockets=[listener])
     return 0
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens; raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -336,7 +292,8 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _address(host: str, listener: socket.socket, token: str) -> str:
+def address_of(host: str, listener: socket.socket, token: str) -> str:
+    """Where a browser finds it, token included."""
     port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     if not is_loopback(host) and host in ("0.0.0.0", "::"):  # every interface: some name has to stand for it

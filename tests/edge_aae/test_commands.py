@@ -24,7 +24,7 @@ from .test_readme import PAGES, ROOT
 
 PROGRAMS = re.compile(
     r"(sudo |[A-Z_]+=\S+ )*(edge-aae|/opt/edge-aae/\S+|make|python3?|pip|torchrun|docker|polygraphy|unzip"
-    r"|mosquitto_\w+|scp|ssh|git|sha256sum|cyclonedx-py|apt-get|\.venv/\S+)( |$)"
+    r"|mosquitto_\w+|cp|scp|ssh|git|sha256sum|cyclonedx-py|apt-get|\.venv/\S+)( |$)"
 )
 
 ELSEWHERE = {
@@ -45,6 +45,8 @@ ELSEWHERE = {
     r"^git checkout|^sha256sum|^python -m hatchling build": "a released tag; test_release.py builds twice",
     r"^cyclonedx-py": "cyclonedx-bom: not a dependency, tried by hand",
     r"^python benchmarks/(?!paper_table\.py .*--dry-run)": "minutes to days; benchmarks/ says what each needs",
+    r"^edge-aae review": "serves until Ctrl-C; test_review_page.py opens it in a browser",
+    r"^cp feedback/|^edge-aae train .*--labels feedback|--keep runs/latest": "what a person decided before",
     r"^torchrun .*--resume": "an interrupted run of two processes; tests/train/test_distributed.py makes one",
     r"^torchrun .*which edge-aae": "the same as the line before it",
 }  # fmt: skip
@@ -65,6 +67,7 @@ STAND_INS = [
     ("--outbox /var/lib/edge-aae/events.db", "--outbox events.db"),
     ("--metrics 0.0.0.0:9100", "--metrics 0"),
     ("--metrics 9100", "--metrics 0"),
+    ("--serve :8080", "--serve :0"),
     (
         "bench --threads 1 --min-fps 30 --max-p99-ms 40",
         "bench --source 'test://pattern?fps=500&width=64&height=48' "

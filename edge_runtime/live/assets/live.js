@@ -217,7 +217,7 @@ class Card {
       const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
       this.plot = new uPlot({
         width, height: 150, cursor: { show: false }, legend: { show: false },
-        scales: { y: { range: (_, low, high) => [Math.min(low, 0), Math.max(high * 1.1, this.limits[this.limits.length - 1] * 1.25)] } },
+        scales: { y: { range: (_, low, high) => [low - 0.12 * (high - low || 1), high + 0.12 * (high - low || 1)] } },
         axes: [{ ...axis }, { ...axis, size: 46 }],
         series: [{}, { stroke: colour("--chart"), width: 1.5, points: { show: false } },
           { stroke: colour("--bad"), width: 1.5, dash: [6, 4], points: { show: false } },

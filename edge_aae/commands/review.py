@@ -1,0 +1,42 @@
+"""`edge-aae review`: rejected images in the browser."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from pathlib import Path
+
+import click
+
+from edge_runtime.extras import require
+
+__all__ = ["review"]
+
+logger = logging.getLogger(__name__)
+
+
+@click.command(short_help="Look through the rejected images of a run in the browser: keep or reject.")
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--serve", default=":8081", show_default=True, help=":PORT (loopback) or HOST:PORT, with a token.")
+def review(run: Path | None, serve: str) -> None:
+    """Serve a page with the rejected images of RUN (default: runs/latest), in groups that look alike.
+
+    Keep or reject by click or key. What is decided is written at once, as review-keep.csv and review-reject.csv in the
+    run folder, which the next training takes: the page shows the command. Ctrl-C ends it.
+
+    \b
+    edge-aae review
+    edge-aae train photos/ --keep runs/latest/review-keep.csv --reject runs/latest/review-reject.csv
+    """
+    require("torch", extra="train", purpose="reviews")
+    require("starlette", extra="dashboard", purpose="review pages")
+    from edge_runtime.live.access import Access, is_loopback
+    from edge_runtime.observe import address_from
+    from train.review_server import ReviewPage, serve_review
+    from train.run_folder import latest_run
+
+    host, port = address_from(serve)
+    token = "" if is_loopback(host) else secrets.token_urlsafe(18)
+    page = ReviewPage(run or latest_run(), Access(host, token))
+    serve_review(page, host, port, token, lambda address: logger.info("review at %s; Ctrl-C ends it", address))
+    click.echo(page.command())
