@@ -29,6 +29,7 @@ COPY train ./train
 # OpenCV was compiled; bindings of the system's CUDA 13.
 RUN /opt/edge-aae/bin/pip install --no-cache-dir \
         . 'numpy==1.26.4' 'onnxruntime==1.32.0' 'cuda-bindings==13.5.0' 'paho-mqtt==2.1.0' 'prometheus_client==0.26.0' \
+        'starlette==1.10.0' 'uvicorn==0.54.0' \
     && useradd --uid 10001 --user-group --groups video --create-home --home-dir /var/lib/edge-aae edge-aae \
     && mkdir /models \
     && install --directory --owner edge-aae --group edge-aae /var/cache/edge-aae
@@ -43,7 +44,7 @@ WORKDIR /var/lib/edge-aae
 RUN edge-aae doctor
 # After the smoke test: the models are a volume.
 ENV EDGE_AAE_MODEL=/models/model.aae
-EXPOSE 9100
+EXPOSE 8080 9100
 HEALTHCHECK --interval=15s --timeout=5s --start-period=900s --retries=3 \
     CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9100/healthz', timeout=4)"]
 STOPSIGNAL SIGTERM

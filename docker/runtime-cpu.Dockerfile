@@ -14,7 +14,7 @@ COPY edge_aae ./edge_aae
 COPY edge_runtime ./edge_runtime
 COPY export ./export
 COPY train ./train
-RUN /opt/edge-aae/bin/pip install --no-cache-dir --constraint constraints.txt '.[camera,cpu,mqtt,metrics]' \
+RUN /opt/edge-aae/bin/pip install --no-cache-dir --constraint constraints.txt '.[camera,cpu,mqtt,metrics,dashboard]' \
     && /opt/edge-aae/bin/pip uninstall --yes pip setuptools
 
 FROM ${BASE}
@@ -37,7 +37,8 @@ WORKDIR /var/lib/edge-aae
 RUN edge-aae doctor
 # After the smoke test: the models are a volume.
 ENV EDGE_AAE_MODEL=/models/model.aae
-EXPOSE 9100
+# 9100: --metrics. 8080: --serve, where it is asked for.
+EXPOSE 8080 9100
 # /healthz is false while a camera is stalled; see docs/sources.md.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9100/healthz', timeout=4)"]

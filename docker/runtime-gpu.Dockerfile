@@ -21,7 +21,7 @@ COPY edge_runtime ./edge_runtime
 COPY export ./export
 COPY train ./train
 # No extra cpu: onnxruntime and onnxruntime-gpu are one Python package, and the later would overwrite the other.
-RUN /opt/edge-aae/bin/pip install --no-cache-dir --constraint constraints.txt '.[camera,mqtt,metrics]' \
+RUN /opt/edge-aae/bin/pip install --no-cache-dir --constraint constraints.txt '.[camera,mqtt,metrics,dashboard]' \
     && /opt/edge-aae/bin/pip uninstall --yes pip setuptools
 
 FROM ${BASE}
@@ -47,7 +47,7 @@ WORKDIR /var/lib/edge-aae
 RUN edge-aae doctor
 # After the smoke test: the models are a volume.
 ENV EDGE_AAE_MODEL=/models/model.aae
-EXPOSE 9100
+EXPOSE 8080 9100
 HEALTHCHECK --interval=15s --timeout=5s --start-period=600s --retries=3 \
     CMD ["python3", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:9100/healthz', timeout=4)"]
 STOPSIGNAL SIGTERM

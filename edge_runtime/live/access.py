@@ -8,6 +8,7 @@ address, from then on in a cookie that scripts cannot read.
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,8 +45,13 @@ class Refusal(Exception):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    """Whether a name or address is this machine's own; 127.0.0.1.example is a name like any other."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Access:

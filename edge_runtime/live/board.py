@@ -25,8 +25,8 @@ MOST_SCORES = 400_000
 """Of a source: an hour at a hundred frames a second."""
 
 MOST_EVENTS, MOST_STATUSES = 200, 100
-MOST_FRAMES = 50
-"""Events whose whole frame is kept, for feedback."""
+MOST_FRAMES, MOST_FRAME_BYTES = 50, 128_000_000
+"""Events whose whole frame is kept, for feedback; fewer where frames are large, and one at least."""
 
 JPEG_QUALITY = 80
 CHART_POINTS = 600
@@ -155,7 +155,9 @@ class Board:
     def _keep_frame(self, event_id: str, frame: Frame) -> None:
         self.frames[event_id] = frame
         self.frames.move_to_end(event_id)
-        while len(self.frames) > MOST_FRAMES:
+        while len(self.frames) > MOST_FRAMES or (
+            len(self.frames) > 1 and sum(kept.nbytes for kept in self.frames.values()) > MOST_FRAME_BYTES
+        ):
             self.frames.popitem(last=False)
 
 

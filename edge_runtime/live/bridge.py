@@ -16,7 +16,7 @@ import numpy as np
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
-from edge_runtime.live.framing import receive, send
+from edge_runtime.live.framing import LARGEST, receive, send
 from edge_runtime.preprocess import Frame
 from edge_runtime.sinks.contract import Emission, SinkBase
 
@@ -27,11 +27,14 @@ __all__ = ["LivePage", "LiveSettings"]
 
 logger = logging.getLogger(__name__)
 
-WIDEST = 960
-"""Pictures are sent at most so wide, pixels: a phone shows no more."""
+WIDEST, HIGHEST = 960, 1280
+"""Pictures are sent at most so wide and high, pixels: a phone shows no more."""
+
+ROOM = 65_536
+"""Bytes of a message that its header may take."""
 
 WIDEST_MAP = 160
-"""The map is smooth; so many columns show it."""
+"""Pixels of its longer side: the map is smooth."""
 
 STARTS_WITHIN_S = 20.0
 AGAIN_S = 10.0
@@ -142,8 +145,9 @@ class LivePage(SinkBase):
         if is_event:
             # As it came, for feedback that a training can use.
             whole = np.ascontiguousarray(emission.image)
-            frame = {"kind": "frame", "event_id": record["event_id"], "shape": whole.shape}
-            self._send(frame, whole.tobytes())
+            if whole.nbytes < LARGEST - ROOM:
+                frame = {"kind": "frame", "event_id": record["event_id"], "shape": whole.shape}
+                self._send(frame, whole.tobytes())
 
     def tick(self) -> None:
         """Once a second: how the run is. A page whose process ended is begun again."""
@@ -217,11 +221,13 @@ class LivePage(SinkBase):
 
 
 def _shrunk(image: Frame) -> Frame:
-    if image.shape[1] <= WIDEST:
+    rows, columns = image.shape[:2]
+    scale = min(WIDEST / columns, HIGHEST / rows)
+    if scale >= 1.0:
         return np.ascontiguousarray(image)
     cv2 = require("cv2", extra="camera", purpose="live pages")
-    height = max(1, round(image.shape[0] * WIDEST / image.shape[1]))
-    shrunk: Frame = cv2.resize(image, (WIDEST, height), interpolation=cv2.INTER_AREA)
+    size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    shrunk: Frame = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     return shrunk
 
 
@@ -229,8 +235,9 @@ def _small_map(heat: Any, peak: float) -> Frame:
     """(h, w) uint8, as edge_runtime.heatmap.overlay shades it: 255 is the brightest pixel a normal image may have."""
     cv2 = require("cv2", extra="camera", purpose="live pages")
     rows, columns = heat.shape
-    if columns > WIDEST_MAP:
-        size = (WIDEST_MAP, max(1, round(rows * WIDEST_MAP / columns)))
+    scale = WIDEST_MAP / max(rows, columns)
+    if scale < 1.0:
+        size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
         heat = cv2.resize(heat, size, interpolation=cv2.INTER_AREA)
     scaled: Frame = (255.0 * np.sqrt(np.clip(heat / max(peak, 1e-12), 0.0, 1.0))).astype(np.uint8)
     return scaled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,12 @@ from edge_runtime import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("edge_aae", "train", "export", "edge_runtime")
+
+UPLOT = {
+    "uPlot.iife.min.js": "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f",
+    "uPlot.min.css": "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04",
+}
+"""SHA-256 of the files in dist/ of the npm package uplot 1.6.32"""
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +67,15 @@ def test_metadata_names_the_script_the_extras_and_the_core_dependencies(wheel: z
     assert {"camera", "cpu", "gpu", "openvino", "tensorrt", "train", "export", "mqtt", "metrics", "dashboard"} <= extras
     assert "Requires-Python: >=3.10" in metadata
     assert "edge-aae = edge_aae.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
+
+
+def test_pages_bring_their_files_and_the_vendored_ones_are_those_of_the_package(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    for folder in ("edge_runtime/live/assets", "train/review_assets"):
+        files = {str(file.relative_to(ROOT)) for file in (ROOT / folder).rglob("*") if file.is_file()}
+        assert len(files) >= 3
+        assert files <= names
+    assert "edge_runtime/live/assets/vendor/uPlot.LICENSE" in names
+    for name, digest in UPLOT.items():
+        content = wheel.read(f"edge_runtime/live/assets/vendor/{name}")
+        assert hashlib.sha256(content).hexdigest() == digest

@@ -90,3 +90,10 @@ def test_events_take_their_last_record_and_old_ones_go() -> None:
     assert len(board.frames) == MOST_FRAMES
     assert board.events[f"e{MOST_EVENTS}"].record["phase"] == "end"
     assert next(iter(board.events)) == "e5"
+
+
+def test_large_frames_are_kept_by_their_bytes_and_the_newest_always() -> None:
+    board = Board()
+    for number in range(3):
+        board.take({"kind": "frame", "event_id": f"e{number}", "shape": [10_000, 8000]}, bytes(80_000_000))
+    assert list(board.frames) == ["e2"]

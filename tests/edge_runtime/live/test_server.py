@@ -332,9 +332,11 @@ def test_a_page_whose_process_was_killed_is_begun_again_and_never_ends_the_run(s
 
 
 def test_the_loopback_is_told_from_everything_else() -> None:
-    assert [is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "10.0.0.5", "example")] == [
-        True, True, True, False, False, False,
-    ]  # fmt: skip
+    own, others = ("127.0.0.1", "127.8.8.8", "localhost", "::1"), ("0.0.0.0", "10.0.0.5", "127.0.0.1.example", "")
+    assert all(map(is_loopback, own))
+    assert not any(map(is_loopback, others))
+    with pytest.raises(Refusal, match="loopback"):
+        Access("127.0.0.1", "").check("GET", {"host": "127.0.0.1.example:8080"}, "", "")
     with pytest.raises(Refusal, match="token"):
         Access("10.0.0.5", "t").check("GET", {"host": "10.0.0.5:80"}, "", "")
     Access("10.0.0.5", "t").check("GET", {"host": "10.0.0.5:80"}, "t", "")
@@ -345,3 +347,19 @@ def test_a_bundle_of_scores_makes_thresholds_of_rates(serve: Callable[..., LiveP
     kept = bundle.manifest["calibration"].get("score_quantiles")
     assert (status == 200) == (kept is not None)
     assert b"threshold" in content
+
+
+def test_frames_of_a_line_camera_are_shown_small_and_monstrous_ones_cost_only_their_feedback(
+    serve: Callable[..., LivePage], pipeline: Pipeline
+) -> None:
+    page = serve()
+    tall = np.full((9000, 2500, 3), 100, np.uint8)  # 67 MB: more than a message may have
+    record = {
+        "type": "event", "phase": "new", "event_id": EVENT, "source_id": "s", "peak_score": 2.0, "frames": 1,
+        "start_time": "2026-11-25T10:00:00Z", "end_time": None,
+    }  # fmt: skip
+    page.write(Emission(record, tall, pipeline.detector.score(tall)))
+    eventually(lambda: asked(page, f"/api/events/{EVENT}.jpg")[0] == 200)
+    assert len(asked(page, f"/api/events/{EVENT}.jpg")[2]) < 100_000
+    status, _, content = asked(page, "/api/feedback", "POST", {"event_id": EVENT, "answer": "wrong"}, **own(page))
+    assert (status, b"no longer kept" in content) == (400, True)
