@@ -49,6 +49,7 @@ class Feedback:
         """Keep an answer; returns the image's name. Raises DataError where it is none, or cannot be kept."""
         if answer not in ANSWERS:
             raise DataError(f"feedback is {answer[:40]!r}, expected one of {', '.join(ANSWERS)}")
+        event_id = event_id.replace("\0", "_")  # which a CSV file of Python 3.10 cannot hold
         stem = NAME.sub("_", event_id).strip("._")[:80] or "event"
         name = f"{stem}.png"
         image = self.folder / "images" / name
