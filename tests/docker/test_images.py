@@ -116,8 +116,7 @@ def test_a_compose_file_names_files_that_exist_commands_that_parse_and_restarts(
 
 
 UNREACHABLE = re.compile(
-    r"(Temporary failure|Could not connect|Could not resolve|Connection timed out|Failed to fetch|Network is unreachable)"
-    r"[^\n]*"
+    r"(Temporary failure|Could not (connect|resolve)|Connection timed out|Failed to fetch|Network is unreachable).*"
 )
 
 
