@@ -31,6 +31,13 @@ RUNTIME = {
     "metrics": "import prometheus_client",
     "camera,cpu,openvino,mqtt,metrics": "import cv2, onnxruntime, openvino, paho.mqtt.client, prometheus_client",
 }
+ONCE = {
+    "dashboard": "import starlette, uvicorn, edge_runtime.live.server",
+    "gpu": "import onnxruntime; assert 'CUDAExecutionProvider' in onnxruntime.get_available_providers()",
+    "tensorrt-rtx": "import tensorrt_rtx, cuda.bindings.runtime",
+}
+"""With the interpreter that runs this alone; `tensorrt` needs NVIDIA's own package index."""
+
 TRAINING = {
     "train": "import torch, sklearn, scipy, safetensors, cv2, matplotlib, rich, train.session",
     "export": "import torch, onnx, onnxscript, onnxruntime, export.graphs",
@@ -140,6 +147,7 @@ def main() -> None:
             for python in arguments.python or [Path(sys.executable)]
             for extra, proof in RUNTIME.items()
         ]
+        trials += [(Path(sys.executable), extra, proof) for extra, proof in ONCE.items()]
         trials += [(arguments.training, extra, proof) for extra, proof in TRAINING.items() if arguments.training]
         rows = []
         for number, (python, extra, proof) in enumerate(trials):
