@@ -184,6 +184,9 @@ def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, 
         _report(outcome)
         if outcome.complete and options["report"]:
             _write_report(path)
+    if not world.is_first:
+        # Its share is done. gloo's threads now and then abort a process that is torn down while the first still writes.
+        os._exit(0 if outcome.complete else INTERRUPTED)
     if not outcome.complete:
         ctx.exit(INTERRUPTED)
 
