@@ -20,7 +20,7 @@ from edge_runtime.score import Decision, UnionRule
 from edge_runtime.self_reference import N_CHANNELS
 from train.trainer import EpochRow
 
-__all__ = ["contact_sheet", "plot_losses", "plot_scores", "tile"]
+__all__ = ["contact_sheet", "draw_losses", "plot_losses", "plot_scores", "tile"]
 
 matplotlib.use("Agg")
 
@@ -80,6 +80,12 @@ def tile(image: Frame, caption: str) -> Frame:
 def plot_losses(path: Path, rows: Sequence[EpochRow]) -> None:
     """Write a PNG of the losses over epochs, with the phases marked."""
     figure = Figure(figsize=(9, 4), layout="constrained")
+    draw_losses(figure, rows)
+    figure.savefig(path, dpi=110)
+
+
+def draw_losses(figure: Figure, rows: Sequence[EpochRow], *, mark: str = "0.8", alpha: float = 1.0) -> None:
+    """Draw the losses over epochs into a figure. mark, alpha: colour and opacity of the lines between phases."""
     left, right = figure.subplots(1, 2)
     epochs = [row.epoch for row in rows]
     left.plot(epochs, [row.reconstruction_loss for row in rows], color=KEPT_COLOUR)
@@ -94,8 +100,7 @@ def plot_losses(path: Path, rows: Sequence[EpochRow]) -> None:
     for before, after in itertools.pairwise(rows):
         if before.phase != after.phase:
             for axes in (left, right):
-                axes.axvline(before.epoch + 0.5, color="0.8", linewidth=0.8, zorder=0)
-    figure.savefig(path, dpi=110)
+                axes.axvline(before.epoch + 0.5, color=mark, alpha=alpha, linewidth=0.8, zorder=0)
 
 
 def plot_scores(path: Path, criteria: NDArray[np.float32], decision: Decision, rejected: NDArray[np.bool_]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge_runtime.score import Decision, UnionRule
-from train.report import AXIS_LABELS, KEPT_COLOUR, REJECTED_COLOUR
+from train.report import AXIS_LABELS, KEPT_COLOUR, REJECTED_COLOUR, draw_losses
 from train.trainer import EpochRow
 
 __all__ = ["boundary_figure", "latent_figure", "losses_figure", "quantile_figure", "scores_figure", "svg_of"]
@@ -65,24 +64,10 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def losses_figure(rows: Sequence[EpochRow]) -> Figure:
-    """Losses over epochs, phases marked and named."""
+    """Losses over epochs, phases marked."""
     with matplotlib.rc_context(STYLE):
         figure = _figure(9, 3.4)
-        left, right = figure.subplots(1, 2)
-        epochs = range(1, len(rows) + 1)
-        left.plot(epochs, [row.reconstruction_loss for row in rows], color=KEPT_COLOUR)
-        left.set(xlabel="epoch", ylabel="weighted reconstruction error", title="reconstruction")
-        if any(row.discriminator_loss for row in rows):
-            right.plot(epochs, [row.encoder_loss for row in rows], label="encoder", color=KEPT_COLOUR)
-            right.plot(epochs, [row.discriminator_loss for row in rows], label="discriminator", color=REJECTED_COLOUR)
-            right.legend()
-        else:
-            right.text(0.5, 0.5, "no adversary (method ae)", ha="center", transform=right.transAxes)
-        right.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="adversary")
-        for number, (before, after) in enumerate(itertools.pairwise(rows), start=1):
-            if before.phase != after.phase:
-                for axes in (left, right):
-                    axes.axvline(number + 0.5, color=INK, alpha=0.25, linewidth=0.8, zorder=0)
+        draw_losses(figure, rows, mark=INK, alpha=0.25)
     return figure
 
 

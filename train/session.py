@@ -39,7 +39,13 @@ class TrainingOutcome:
     """What a run left behind."""
 
     def __init__(
-        self, folder: RunFolder, config: RunConfig, seconds: float, n_rejected: int, calibration: dict[str, Any] | None
+        self,
+        folder: RunFolder,
+        config: RunConfig,
+        seconds: float,
+        n_rejected: int,
+        calibration: dict[str, Any] | None,
+        images: TrainingSet,
     ) -> None:
         self.folder = folder
         self.config = config
@@ -48,6 +54,8 @@ class TrainingOutcome:
         self.n_rejected = n_rejected
         self.calibration = calibration
         """Calibration numbers as the manifest holds them; None where training did not get so far"""
+        self.images = images
+        """What it was trained on"""
 
     @property
     def complete(self) -> bool:
@@ -197,7 +205,7 @@ def _run(
         folder.write_config(config)
         if complete:  # last, so that a run that ends before here can be resumed
             folder.checkpoint.unlink(missing_ok=True)
-    return TrainingOutcome(folder, config, seconds, int(trainer.refinement.candidates.sum()), calibration)
+    return TrainingOutcome(folder, config, seconds, int(trainer.refinement.candidates.sum()), calibration, images)
 
 
 def _check_shared(settings: TrainSettings, world: World) -> None:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from edge_runtime.items import TrainedOn
     from train.evaluation import Report
 
-__all__ = ["evaluate", "scorer_of"]
+__all__ = ["evaluate", "judged"]
+
+N_RESAMPLES = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--bootstrap",
     type=click.IntRange(min=0),
-    default=1000,
+    default=N_RESAMPLES,
     show_default=True,
     help="Resamples behind the intervals; 0 gives none.",
 )
@@ -84,12 +86,42 @@ def evaluate(
     edge-aae evaluate runs/latest tile/test --out evaluation/
     edge-aae evaluate model.aae fashion-mnist/
     """
+    plots_missing = _plots_missing() if out else None
+    report = judged(
+        model, data, labels=labels, classes=classes, exclude=exclude, masks=masks, bootstrap=bootstrap, seed=seed,
+        threshold=threshold, heatmaps=heatmaps, device=device, threads=threads,
+    )  # fmt: skip
+    try:
+        # First the files: a reader of our output that goes away, such as head, must not cost them.
+        written = _write(out, report, plots_missing) if out else []
+    finally:
+        for line in report.lines():
+            click.echo(line)
+    if written:
+        click.echo(f"wrote {out}: {', '.join(written)}")
+
+
+def judged(
+    model: Path,
+    data: tuple[Path, ...],
+    *,
+    labels: Path | None,
+    classes: tuple[int, ...],
+    exclude: Path | None = None,
+    masks: Path | None = None,
+    bootstrap: int = N_RESAMPLES,
+    seed: int = 0,
+    threshold: float | None = None,
+    heatmaps: Path | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Report:
+    """The report on a run folder or a bundle, from labelled images; the parameters are the options of evaluate."""
     from edge_runtime.items import load_items, without
     from train.evaluation import Circumstances, report_of
     from train.pixel_metrics import PixelTally, find_masks
 
-    plots_missing = _plots_missing() if out else None
-    scorer, trained_on, kind = scorer_of(model, threshold, device, threads)
+    scorer, trained_on, kind = _scorer(model, threshold, device, threads)
     loaded = load_items(data, trained_on, labels, classes)
     items = without(loaded, exclude) if exclude else loaded
     if all(item.anomalous is None for item in items):
@@ -109,18 +141,10 @@ def evaluate(
         seed=seed,
     )
     evaluation = score_with_progress(scorer, items, heatmaps, tally.add if tally else None)
-    report = report_of(evaluation, circumstances, tally)
-    try:
-        # First the files: a reader of our output that goes away, such as head, must not cost them.
-        written = _write(out, report, plots_missing) if out else []
-    finally:
-        for line in report.lines():
-            click.echo(line)
-    if written:
-        click.echo(f"wrote {out}: {', '.join(written)}")
+    return report_of(evaluation, circumstances, tally)
 
 
-def scorer_of(
+def _scorer(
     model: Path, threshold: float | None, device: str | None, threads: int | None
 ) -> tuple[ImageScorer, TrainedOn, str]:
     """The model as a scorer, what it was trained on, and what it is: run or bundle."""

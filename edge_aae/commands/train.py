@@ -183,7 +183,7 @@ def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, 
             write_file(path / "command.txt", f"{shlex.join(['edge-aae', *sys.argv[1:]])}\n".encode("utf-8", "replace"))
         _report(outcome)
         if outcome.complete and options["report"]:
-            _write_report(path)
+            _write_report(path, outcome.images)
     if not world.is_first:
         # Its share is done. gloo's threads now and then abort a process that is torn down while the first still writes.
         os._exit(0 if outcome.complete else INTERRUPTED)
@@ -191,12 +191,12 @@ def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, 
         ctx.exit(INTERRUPTED)
 
 
-def _write_report(path: Path) -> None:
+def _write_report(path: Path, images: Any) -> None:
     """The page about the run; what keeps it from being written costs no training."""
     from train.report_page import run_page, write_page
 
     try:
-        write_page(path / "report.html", f"{path.resolve().name}: training", run_page(path))
+        write_page(path / "report.html", f"{path.resolve().name}: training", run_page(path, images))
         logger.info("report: %s", path / "report.html")
     except (EdgeAaeError, OSError) as error:
         logger.warning("no report: %s; `edge-aae report %s` tries again", error, path)
