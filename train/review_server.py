@@ -31,6 +31,7 @@ FILES = {
     "/review.css": (ASSETS / "review.css", "text/css; charset=utf-8"),
     "/review.js": (ASSETS / "review.js", "text/javascript; charset=utf-8"),
     "/live.css": live.FILES["/live.css"],
+    "/page.js": live.FILES["/page.js"],
 }
 VERDICTS = ("keep", "reject", "")
 MOST_AT_ONCE = 400

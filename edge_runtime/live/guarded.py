@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ __all__ = ["GuardedPage"]
 A_MONTH_S = 30 * 86400
 
 
-class GuardedPage:
+class GuardedPage(ABC):
     """An ASGI application; what is asked for is answered by `answer`, of which each page has its own."""
 
     def __init__(self, access: Access, files: dict[str, tuple[Path, str]]) -> None:
@@ -51,9 +52,9 @@ class GuardedPage:
             answer.headers[name] = value
         await answer(scope, receive, send)
 
+    @abstractmethod
     async def answer(self, request: Any) -> Any:
         """The answer to a request that may be asked; raises Refusal and EdgeAaeError."""
-        raise NotImplementedError
 
     @staticmethod
     async def asked(request: Any) -> dict[str, Any]:

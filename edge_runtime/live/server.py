@@ -32,6 +32,7 @@ ASSETS = Path(__file__).parent / "assets"
 FILES = {
     "/": (ASSETS / "index.html", "text/html; charset=utf-8"),
     "/live.css": (ASSETS / "live.css", "text/css; charset=utf-8"),
+    "/page.js": (ASSETS / "page.js", "text/javascript; charset=utf-8"),
     "/live.js": (ASSETS / "live.js", "text/javascript; charset=utf-8"),
     "/vendor/uPlot.iife.min.js": (ASSETS / "vendor/uPlot.iife.min.js", "text/javascript; charset=utf-8"),
     "/vendor/uPlot.min.css": (ASSETS / "vendor/uPlot.min.css", "text/css; charset=utf-8"),

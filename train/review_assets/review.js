@@ -1,13 +1,6 @@
 "use strict";
 // Rejected images, group by group. Names come as data and only ever become textContent.
 
-const element = (id) => document.getElementById(id);
-const made = (name, className, text) => {
-  const node = document.createElement(name);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
 const MARKS = { keep: "✓ keep", reject: "✕ reject", "": "open" };
 const NEXT = { "": "keep", keep: "reject", reject: "" };
 
@@ -38,12 +31,7 @@ async function decide(buttons, verdict) {
   try {
     for (let first = 0; first < buttons.length; first += 400) {
       const indices = buttons.slice(first, first + 400).map((button) => Number(button.dataset.index));
-      const answer = await fetch("api/verdicts", {
-        method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ indices, verdict }),
-      });
-      const told = await answer.json();
-      if (!answer.ok) throw new Error(told.error);
-      show(told);
+      show(await post("api/verdicts", { indices, verdict }));
     }
     element("banner").hidden = true;
   } catch (error) {

@@ -2,13 +2,6 @@
 // The live page: one long answer is read message by message (edge_runtime/live/framing.py), and drawn.
 // Text from the run (names of sources, reasons) only ever becomes textContent: it cannot become markup.
 
-const element = (id) => document.getElementById(id);
-const made = (name, className, text) => {
-  const node = document.createElement(name);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
 const SECONDS_SHOWN = 120;
 const SILENT_MS = 6000;
 const cards = new Map();
@@ -322,13 +315,6 @@ function showHealth() {
 }
 
 // ---- what people ask for -------------------------------------------------------------------------------------------
-
-async function post(path, content) {
-  const answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
-  const told = await answer.json();
-  if (!answer.ok) throw new Error(told.error);
-  return told;
-}
 
 async function feedBack(eventId, answer) {
   try { await post("api/feedback", { event_id: eventId, answer }); }
