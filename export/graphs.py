@@ -6,6 +6,8 @@ opset 18, weights inside the file, Cast first (tried rules: the parser takes uin
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import io
 import logging
 import warnings
@@ -32,6 +34,7 @@ __all__ = [
     "export_module",
     "graph_facts",
     "identified",
+    "table_of_operators",
 ]
 
 OPSET = 18
@@ -156,7 +159,7 @@ def _export(
     batch: Mapping[int, Any] | None,
     finish: Callable[[onnx.ModelProto], None] = lambda model: None,
 ) -> bytes:
-    with _quiet_exporter():
+    with _quiet_exporter(), _one_table_of_operators():
         program = torch.onnx.export(
             module.eval(),
             (example,),
@@ -207,6 +210,47 @@ def _check(model: onnx.ModelProto, outputs: list[str]) -> None:
 
 def _opset(model: onnx.ModelProto) -> int:
     return next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+
+
+def table_of_operators() -> Any:
+    """The exporter's table of ONNX operators for OPSET, made at the first call; None where this torch has no such."""
+    found = _tables()
+    return found[1](OPSET) if found else None
+
+
+@contextlib.contextmanager
+def _one_table_of_operators() -> Any:
+    """The exporter makes its table anew for every graph, which is half of what an export takes; here it is made once.
+
+    No public way leads there: where a torch has it elsewhere, exports just take longer.
+    """
+    found = _tables()
+    if found is None:
+        yield
+        return
+    registry, kept = found
+    made_anew = vars(registry)["from_torchlib"]
+    registry.from_torchlib = staticmethod(kept)
+    try:
+        yield
+    finally:
+        registry.from_torchlib = made_anew
+
+
+@functools.cache
+def _tables() -> tuple[Any, Callable[..., Any]] | None:
+    """torch's class of tables, and what makes one of an opset and keeps it."""
+    try:
+        registry = importlib.import_module("torch.onnx._internal.exporter._registration").ONNXRegistry
+        make = registry.from_torchlib
+    except (ImportError, AttributeError):
+        return None
+
+    @functools.cache
+    def kept(opset_version: int = OPSET) -> Any:
+        return make(opset_version=opset_version)
+
+    return registry, kept
 
 
 @contextlib.contextmanager

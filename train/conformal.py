@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+
+from edge_runtime.extras import require
 
 __all__ = ["ConformalLimit", "conformal_limit"]
 
@@ -53,6 +54,7 @@ def conformal_limit(scores: NDArray[np.float64], target_fpr: float) -> Conformal
         return ConformalLimit(_extrapolated(scores, target_fpr), target_fpr, n, True, None)
     ordered = np.sort(scores)
     # The share of new images above the k-th smallest of n is Beta(n + 1 - k, k) distributed.
+    stats = require("scipy.stats", extra="train", purpose="false-alarm intervals")
     low, high = stats.beta.interval(LEVEL, n + 1 - rank, rank)
     return ConformalLimit(float(ordered[rank - 1]), target_fpr, n, False, (float(low), float(high)))
 
@@ -65,6 +67,7 @@ def _extrapolated(scores: NDArray[np.float64], target_fpr: float) -> float:
     n_tail = min(len(scores) - 1, max(MIN_TAIL, round(TAIL_SHARE * len(scores))))
     start = ordered[-n_tail - 1]
     excess = ordered[-n_tail:] - start
+    stats = require("scipy.stats", extra="train", purpose="tail fits")
     shape, _, scale = stats.genpareto.fit(excess, floc=0.0)
     # A negative shape would end the tail at a finite score, which few images cannot tell: at least exponential.
     shape = max(float(shape), 0.0)

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+
+from edge_runtime.extras import require
 
 __all__ = ["Contamination", "estimate_contamination"]
 
@@ -77,7 +78,10 @@ def _truncated_exponential_scale(mean: float, width: float) -> float:
     # that sits on its start has none above zero.
     if excess(longest) <= 0.0:
         return longest
-    return float(brentq(excess, shortest, longest)) if excess(shortest) < 0.0 else shortest
+    if excess(shortest) >= 0.0:
+        return shortest
+    optimize = require("scipy.optimize", extra="train", purpose="contamination estimates")
+    return float(optimize.brentq(excess, shortest, longest))
 
 
 def _beyond_mirror(ordered: NDArray[np.float64]) -> float:

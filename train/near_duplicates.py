@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.neighbors import KDTree
 
+from edge_runtime.extras import require
 from train.image_store import ImageStore, keep_only
 
 __all__ = ["cell_means", "earlier_duplicates", "largest_difference", "without_duplicates"]
@@ -63,7 +63,8 @@ def earlier_duplicates(means: NDArray[np.float32], *, limit: float = LARGEST_DIF
     sums = np.add.reduceat(np.add.reduceat(means, row_edges, axis=1), column_edges, axis=2)
     n_cells = np.diff([*row_edges, n_rows])[:, None] * np.diff([*column_edges, n_columns])
     coarse = (sums / n_cells).reshape(n_images, -1)
-    tree = KDTree(coarse, metric="chebyshev")
+    neighbors = require("sklearn.neighbors", extra="train", purpose="near-duplicate searches")
+    tree = neighbors.KDTree(coarse, metric="chebyshev")
     duplicate_of = np.full(n_images, -1, dtype=np.int64)
     for index in range(n_images):
         if duplicate_of[index] >= 0:
