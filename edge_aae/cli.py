@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 
 import click
@@ -76,6 +77,9 @@ for command in (
 
 def main() -> None:
     """Run the command line; every error that a user can cause ends in one line and its exit status."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a shell leaves it that starts us in the background; Ctrl-C, or `kill -INT`, is to end us all the same.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(cli.main(standalone_mode=False) or 0)
     except click.exceptions.Exit as stop:

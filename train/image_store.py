@@ -10,6 +10,7 @@ import math
 import mmap
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, cast
@@ -86,13 +87,13 @@ class MemoryStore:
 class DiskStore:
     """Images in a file; a batch is read when it is asked for."""
 
-    def __init__(self, file: BinaryIO, shape: tuple[int, int, int, int], device: torch.device | None = None) -> None:
-        """file: holds N x H x W x C bytes and stays open as long as the store. shape: (N, H, W, C)."""
-        file.flush()
-        self._file = file
-        self._map = mmap.mmap(file.fileno(), math.prod(shape))
+    def __init__(
+        self, content: mmap.mmap, shape: tuple[int, int, int, int], device: torch.device | None = None
+    ) -> None:
+        """content: the file, N x H x W x C bytes or more. shape: (N, H, W, C)."""
+        self._map = content
         self._device = device or torch.device("cpu")
-        self.array: NDArray[np.uint8] = np.frombuffer(self._map, dtype=np.uint8).reshape(shape)
+        self.array: NDArray[np.uint8] = np.frombuffer(content, np.uint8, math.prod(shape)).reshape(shape)
 
     def __len__(self) -> int:
         return len(self.array)
@@ -108,7 +109,11 @@ class DiskStore:
 
     def on(self, device: torch.device) -> DiskStore:
         """The same file, its batches given on another device."""
-        return DiskStore(self._file, cast(tuple[int, int, int, int], self.array.shape), device)
+        return DiskStore(self._map, cast(tuple[int, int, int, int], self.array.shape), device)
+
+    def first(self, n: int) -> DiskStore:
+        """The same file, its first n images alone."""
+        return DiskStore(self._map, (n, *self.array.shape[1:]), self._device)
 
     def _given(self, images: NDArray[np.uint8]) -> Tensor:
         # Pages once read would count as this process's memory until the system wants them back.
@@ -135,6 +140,7 @@ class ImageWriter:
             if needed > free:
                 raise DataError(_too_much(expected, shape, needed, f"{folder} has {free / 2**30:.1f} GiB free; use"))
             self._file: BinaryIO = cast(BinaryIO, tempfile.TemporaryFile(dir=folder))  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
         else:
             if not _fits_memory(2 * needed):
                 free_text = f"{(_free_memory() or 0) / 2**30:.1f} GiB are free; use --cache disk,"
@@ -158,7 +164,9 @@ class ImageWriter:
         if not self._n_images:
             raise DataError("there is no image to train on")
         if self.on_disk:
-            return DiskStore(self._file, (self._n_images, *self._shape))
+            self._file.flush()
+            shape = self._n_images, *self._shape
+            return DiskStore(mmap.mmap(self._file.fileno(), math.prod(shape)), shape)
         return MemoryStore(self._array[: self._n_images])
 
 
@@ -172,7 +180,7 @@ def keep_only(store: ImageStore, kept: NDArray[np.int64]) -> ImageStore:
         if to != index:
             array[to] = array[index]
     if isinstance(store, DiskStore):
-        return DiskStore(store._file, (len(kept), *array.shape[1:]))
+        return store.first(len(kept))
     return MemoryStore(array[: len(kept)])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -152,16 +153,20 @@ def _names_in(file: Path) -> list[str]:
 
 
 def serve_review(page: ReviewPage, host: str, port: int, token: str, say: Any) -> None:
-    """Serve until Ctrl-C; say gets the address. Raises DataError where the address is taken."""
+    """Serve until Ctrl-C or SIGTERM, in the main thread; say gets the address. Raises DataError where that is taken."""
     uvicorn = require("uvicorn", extra="dashboard", purpose="review pages")
     require("starlette", extra="dashboard", purpose="review pages")
     try:
         listener = live.bound(host, port)
     except OSError as error:
         raise DataError(f"cannot serve at {host}:{port}: {error.strerror or error}; choose another port") from error
-    say(live.address_of(host, listener, token))
     config = uvicorn.Config(
         page, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=1
     )
-    with suppress(KeyboardInterrupt):  # uvicorn passes Ctrl-C on once it has closed its connections
-        uvicorn.Server(config).run(sockets=[listener])
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with suppress(KeyboardInterrupt):  # uvicorn passes signals on once it has closed its connections
+            say(live.address_of(host, listener, token))
+            uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        signal.signal(signal.SIGTERM, before)

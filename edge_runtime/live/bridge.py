@@ -8,9 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,6 +75,7 @@ class LivePage(SinkBase):
         require("starlette", extra="dashboard", purpose="live pages")
         self._settings, self._pipeline = settings, pipeline
         self._process: subprocess.Popen[bytes] | None = None
+        self._listener: threading.Thread | None = None
         self._asked: list[float] = []
         self._viewers = 0
         self._sent_s: dict[str, float] = {}
@@ -110,12 +112,16 @@ class LivePage(SinkBase):
         finally:
             timer.cancel()
         if answer is None or answer[0].get("kind") != "serving":
-            self._process.kill()
+            self._end(self._process)
+            self._process.stdout.close()
             reason = answer[0].get("reason") if answer else "its process ended"
             raise ConfigError(f"the live page cannot be served at {settings.host}:{settings.port}: {reason}")
         self.address = answer[0]["address"]
         self.on_open()
-        threading.Thread(target=self._listen, name="live page", daemon=True).start()
+        self._listener = threading.Thread(
+            target=self._listen, args=(self._process.stdout,), name="live page", daemon=True
+        )
+        self._listener.start()
 
     def write(self, emission: Emission) -> None:
         """Hand a record on, and its picture where somebody looks and it is time. Raises OSError where nobody serves."""
@@ -153,6 +159,7 @@ class LivePage(SinkBase):
         """Once a second: how the run is. A page whose process ended is begun again."""
         if self._process is not None and self._process.poll() is not None and time.monotonic() >= self._again_s:
             self._again_s = time.monotonic() + AGAIN_S
+            self._end(self._process)
             self._viewers = 0
             try:
                 self.open()
@@ -165,13 +172,9 @@ class LivePage(SinkBase):
         process, self._process = self._process, None
         if process is None:
             return
-        assert process.stdin is not None
-        try:
-            process.stdin.close()
-            process.wait(0.8)
-        except (OSError, subprocess.TimeoutExpired):
-            process.kill()
-            process.wait()
+        self._end(process, patience_s=0.8)
+        if self._listener is not None:
+            self._listener.join(1.0)
 
     def take_threshold(self) -> float | None:
         """A threshold that somebody set on the page, once. From the thread that scores."""
@@ -204,12 +207,22 @@ class LivePage(SinkBase):
             "view": str(detector.view),
         }
 
-    def _listen(self) -> None:
-        process = self._process
-        if process is None or process.stdout is None:
-            return
+    @staticmethod
+    def _end(process: subprocess.Popen[bytes], patience_s: float = 0.0) -> None:
+        """The process ends with its pipe, or is killed."""
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.close()
         try:
-            while (message := receive(process.stdout)) is not None:
+            process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _listen(self, said: IO[bytes]) -> None:
+        """Until the page's process has ended."""
+        try:
+            while (message := receive(said)) is not None:
                 header = message[0]
                 if header["kind"] == "viewers":
                     self._viewers = int(header["number"])
@@ -218,6 +231,8 @@ class LivePage(SinkBase):
                         self._asked.append(float(header["threshold"]))
         except (OSError, ValueError) as error:
             logger.debug("the live page's process says nothing more: %s", error)
+        finally:
+            said.close()
 
 
 def _shrunk(image: Frame) -> Frame:
