@@ -1,18 +1,25 @@
-# make demo   train, export, verify and run on embedded data
-# make test   lint, types and tests
+# make demo       train, export, verify and run on embedded data
+# make test       lint, types, and the tests of every module
+# make test-all   the same with whole roads, the pages' commands, and tests that need minutes
 # Both make .venv first where it is missing. PYTHON=python3.12 picks another interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+# As many processes as there are cores, four at most; each holds PyTorch, half a gigabyte.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+.PHONY: demo test test-all lint clean
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-aae demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow"
+
+test-all: lint
+	$(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,4 +1,7 @@
-"""Fixtures that every test folder shares: a small real bundle without torch, and a camera that is not there.
+"""What every test folder shares: a small real bundle without torch, a camera that is not there, and the suite's rules.
+
+Tests run side by side in processes of pytest-xdist, a file in one of them; what takes long is made once for all
+(made_once). No test may leave a process behind.
 
 The bundle's autoencoder can be worked by hand. Its code of an image is z0, the mean of its left and right half's
 means, and z1, left minus right; its reconstruction gives each half its mean.
@@ -6,11 +9,17 @@ means, and z1, left minus right; its reconstruction gives each half its mean.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import math
-from collections.abc import Callable, Sequence
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -24,9 +33,69 @@ from edge_runtime.prior import StandardNormal
 from edge_runtime.score import CRITERIA, Decision, Limit, UnionRule
 from edge_runtime.sources import CameraSource
 
+# Networks this small gain nothing from more threads, and lose a lot where tests share their cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TOGETHER = ("tests/export/",)
+"""Folders whose fixtures take so long that all their tests run in one process."""
+
+LEFT_BEHIND_S = 5.0
+"""How long a process that is ending may take."""
+
 OPSET = 18
 IR_VERSION = 10
 LATENT_DIM = 2
+
+
+def pytest_configure() -> None:
+    """A shell that started the tests in the background left SIGINT ignored; tests of it need Python's own handler."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Which tests share a process, for `pytest -n`: those of a file, and all of a folder of TOGETHER."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return next((folder for folder in TOGETHER if file.startswith(folder)), file)
+
+    return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_left() -> Iterator[None]:
+    """Fails where a test left a process running. It knows them by a variable that all inherit."""
+    mark = f"EDGE_AAE_TESTS_{uuid4().hex}"
+    os.environ[mark] = "1"
+    yield
+    del os.environ[mark]
+    deadline = time.monotonic() + LEFT_BEHIND_S
+    while (left := _processes_with(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left, f"processes that tests left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """made_once(name, make): a folder that make(folder) fills in the first test process that asks; others wait."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -136,6 +205,18 @@ def plug_in_camera(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[NDArra
         return opened
 
     return plug_in
+
+
+def _processes_with(variable: str) -> list[str]:
+    """Command lines of processes, this one aside, that have an environment variable."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it may end meanwhile, or be another user's
+            if int(folder.name) != os.getpid() and variable.encode() in (folder / "environ").read_bytes():
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if command and "multiprocessing.resource_tracker" not in command:  # which ends with its parent
+                    found.append(f"{folder.name} {command}")
+    return found
 
 
 def _half_means(height: int, width: int, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -99,6 +99,7 @@ def test_prometheus_takes_its_files(words: tuple[str, str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="there is no prometheus here (apt-get install prometheus)"
 )

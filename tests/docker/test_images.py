@@ -26,8 +26,9 @@ yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 def steps_of(file: Path) -> list[tuple[str, str]]:
     dockerfile_parse = pytest.importorskip("dockerfile_parse", reason="dockerfile-parse is not installed")
-    parser = dockerfile_parse.DockerfileParser(fileobj=file.open("rb"))
-    return [(step["instruction"], step["value"]) for step in parser.structure if step["instruction"] != "COMMENT"]
+    with file.open("rb") as content:
+        structure = dockerfile_parse.DockerfileParser(fileobj=content).structure
+    return [(step["instruction"], step["value"]) for step in structure if step["instruction"] != "COMMENT"]
 
 
 def test_there_is_a_file_a_target() -> None:
@@ -150,6 +151,7 @@ def done(*command: str | Path) -> str:
     return ended.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(lack := lacking("mmdebstrap", "bwrap", "setpriv")), reason=lack or "-")
 def test_the_cpu_image_executed_step_by_step_runs_as_nobody_on_a_root_it_cannot_write(public: Path) -> None:
     pytest.importorskip("dockerfile_parse", reason="dockerfile-parse is not installed")
@@ -164,6 +166,7 @@ def test_the_cpu_image_executed_step_by_step_runs_as_nobody_on_a_root_it_cannot_
     assert found["frames"] == 20
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(lack := lacking("mmdebstrap", "qemu-aarch64-static")), reason=lack or "-")
 def test_aarch64_decides_as_this_machine_does(public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.version_info[:2] != (3, 11) or platform.machine() != "x86_64":

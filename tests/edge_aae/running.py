@@ -48,6 +48,9 @@ class Running:
         self.process.wait()
         for thread in self._threads:
             thread.join()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
 
     def wait_for(self, reached: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
         deadline = time.monotonic() + timeout_s

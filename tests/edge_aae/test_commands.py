@@ -151,6 +151,7 @@ def write_fashion(folder: Path) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.name)
 def test_the_commands_of_a_page_run_in_order(page: Path, folder: Path) -> None:
     tools = folder / "tools"

@@ -14,6 +14,8 @@ import pytest
 
 from edge_runtime.bundle import Bundle
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -27,6 +27,7 @@ def address_of(run: Running) -> str:
     return re.search(r"http://\S+", line)[0]  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_the_live_page_shows_a_run_and_takes_what_people_say(
     workplace: Path, photos: Path, cli: Cli, tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from edge_runtime.bundle import Bundle
+
 from .conftest import Cli
 from .running import Running
 
@@ -146,8 +148,9 @@ def test_a_bundle_that_replaces_the_one_in_use_is_verified_and_taken_up(
     workplace: Path, cli: Cli, tmp_path: Path
 ) -> None:
     model = Path(shutil.copy(workplace / "model.aae", tmp_path / "model.aae"))
-    other = cli("export", "--precision", "fp32", "--out", tmp_path / "other.aae", cwd=workplace)
-    assert other.returncode == 0, other.stderr
+    old = Bundle.open(model)
+    renamed = {**old.manifest, "training": {**old.manifest["training"], "device": "another"}}
+    Bundle.from_parts(renamed, old.files, tmp_path).write(tmp_path / "other.aae")
     source = "test://pattern?fps=20&width=64&height=48"
     kept = ("--last-good", "good.aae")
     with Running("--source", source, "--model", model, "--watch-model", *kept, cwd=tmp_path) as run:

@@ -20,6 +20,7 @@ def test_the_pages_that_show_python() -> None:
     assert {page.name for page in WITH_BLOCKS} >= {"README.md", "python.md", "sinks.md"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run_in_order(page: Path, workplace: Path, photos: Path, tmp_path: Path) -> None:
     shutil.copy(workplace / "model.aae", tmp_path)

@@ -40,6 +40,7 @@ def test_training_leaves_a_page_that_says_how_to_do_it_again(workplace: Path) ->
     assert "false alarms" in page
 
 
+@pytest.mark.slow
 def test_the_page_opens_without_errors_and_without_a_network(
     workplace: Path, photos: Path, run: Path, cli: Cli, tmp_path: Path
 ) -> None:

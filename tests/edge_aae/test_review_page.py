@@ -54,6 +54,7 @@ def names(file: Path) -> list[str]:
         return [row["name"] for row in csv.DictReader(stream)]
 
 
+@pytest.mark.slow
 def test_images_are_kept_and_rejected_and_a_training_takes_it(
     run: Path, address: str, photos: Path, cli: Cli, tmp_path: Path
 ) -> None:
@@ -64,7 +65,9 @@ def test_images_are_kept_and_rejected_and_a_training_takes_it(
         page.goto(address)
         page.wait_for_selector(".shot")
         n_rejected = page.locator(".shot").count()
-        assert n_rejected == sum(row["kept"] == "0" for row in csv.DictReader((run / "refinement.csv").open()))
+        assert n_rejected == sum(
+            row["kept"] == "0" for row in csv.DictReader((run / "refinement.csv").read_text().splitlines())
+        )
         page.locator(".shot").first.click()
         page.wait_for_selector('.shot[data-verdict="keep"]')
         page.locator(".shot").nth(1).focus()
@@ -109,8 +112,16 @@ def test_a_page_of_another_site_a_stranger_and_other_images_are_refused(run: Pat
             return error.code
 
     own = {"Origin": address.rstrip("/")}
-    rejected = [int(row["index"]) for row in csv.DictReader((run / "refinement.csv").open()) if row["kept"] == "0"]
-    kept = [int(row["index"]) for row in csv.DictReader((run / "refinement.csv").open()) if row["kept"] == "1"]
+    rejected = [
+        int(row["index"])
+        for row in csv.DictReader((run / "refinement.csv").read_text().splitlines())
+        if row["kept"] == "0"
+    ]
+    kept = [
+        int(row["index"])
+        for row in csv.DictReader((run / "refinement.csv").read_text().splitlines())
+        if row["kept"] == "1"
+    ]
     body = {"indices": rejected[:1], "verdict": "keep"}
     assert status("api/verdicts", body, Origin="http://evil.example") == 403
     assert status("api/verdicts", body) == 403

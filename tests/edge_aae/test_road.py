@@ -6,10 +6,8 @@ import csv
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,14 +62,20 @@ def test_training_leaves_a_run_folder_and_says_what_comes_next(cli: Cli, photos:
         assert len(list(csv.DictReader(stream))) == 40
 
 
-def test_export_writes_model_aae_and_prints_the_gate(cli: Cli, workplace: Path, tmp_path: Path) -> None:
+def test_export_prints_the_gate(workplace: Path) -> None:
+    said = (workplace / "export.txt").read_text()
+    # 30 samples, 8 hostile frames, 20 training images with and without a patch, and blends astride the threshold.
+    assert "fp32 onnxruntime-cpu against PyTorch float64: passed on " in said
+    assert "0 flips, score error " in said
+    assert "fp16 onnxruntime-cpu against PyTorch float32: passed on " in said
+    assert "int8" in said
+
+
+@pytest.mark.slow
+def test_an_export_made_again_has_the_same_bytes(cli: Cli, workplace: Path, tmp_path: Path) -> None:
     done = cli("export", workplace / "runs/latest", "--out", tmp_path / "deep/m.aae", cwd=workplace)
     assert done.returncode == 0, done.stderr
-    # 30 samples, 8 hostile frames, 20 training images with and without a patch, and blends astride the threshold.
-    assert "fp32 onnxruntime-cpu against PyTorch float64: passed on " in done.stdout
-    assert "0 flips, score error " in done.stdout
-    assert "fp16 onnxruntime-cpu against PyTorch float32: passed on " in done.stdout
-    assert "int8" in done.stdout
+    assert (workplace / "export.txt").read_text().splitlines()[:-2] == done.stdout.splitlines()[:-2]
     assert (tmp_path / "deep/m.aae").read_bytes() == (workplace / "model.aae").read_bytes()
 
 
@@ -140,6 +144,7 @@ def test_precision_and_backend_are_chosen_and_said(cli: Cli, workplace: Path, ph
     assert "--backend is tpu, expected one of onnxruntime-cpu" in other.stderr
 
 
+@pytest.mark.slow
 def test_int8_is_left_out_where_the_training_images_are_gone(
     cli: Cli, workplace: Path, photos: Path, tmp_path: Path
 ) -> None:
@@ -268,7 +273,7 @@ def test_a_labelled_set_prints_observed_and_unobserved(cli: Cli, tmp_path: Path)
         "--epochs-scale", "0.004", cwd=tmp_path,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
-    assert cli("export", cwd=tmp_path).returncode == 0
+    assert cli("export", "--precision", "fp32", cwd=tmp_path).returncode == 0
     done = cli("score", "blocks.npz", "--json", "s.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "s.json").read_text())["metrics"]
@@ -326,32 +331,3 @@ def test_a_reader_that_goes_away_ends_the_run_quietly(workplace: Path, video: Pa
     )
     assert "status 0" in done.stdout
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_a_run_with_its_summary(
-    workplace: Path, photos: Path, tmp_path: Path, number: signal.Signals
-) -> None:
-    many = tmp_path / "many"
-    many.mkdir()
-    source = list_images(photos / "test/good")[0].read_bytes()
-    for index in range(20_000):
-        (many / f"{index}.png").hardlink_to(many / "0.png") if index else (many / "0.png").write_bytes(source)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edge_aae.cli", "run", "--source", str(many), "--out", str(tmp_path / "r.jsonl")],
-        cwd=workplace,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not (tmp_path / "r.jsonl").exists():
-            time.sleep(0.02)
-        process.send_signal(number)
-        _, stderr = process.communicate(timeout=30)
-    finally:
-        process.kill()
-    assert process.returncode == 0, stderr
-    n_records = len((tmp_path / "r.jsonl").read_text().splitlines())
-    assert n_records < 20_000
-    assert f"{n_records} frames" in stderr

@@ -55,7 +55,8 @@ def test_a_reader_that_hangs_stops_nothing(workplace: Path, tmp_path: Path) -> N
         process.kill()
         os.close(reading)
     assert process.stderr is not None
-    said = process.stderr.read()
+    with process.stderr as stream:
+        said = stream.read()
     assert "records dropped" in said
     assert "sink stdout hangs" in said
     statuses = [record for line in file.read_text().splitlines() if (record := json.loads(line))["type"] == "status"]
@@ -106,6 +107,7 @@ def test_a_full_disk_stops_nothing_and_leaves_nothing_half_written(
     outbox.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 def test_every_reported_event_is_delivered_across_kill_9_and_broker_restarts(
     workplace: Path, photos: Path, tmp_path: Path

@@ -35,7 +35,19 @@ def train(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def invoke(*options: str) -> Result:
         monkeypatch.chdir(tmp_path)
-        quick = ["--imgsz", "16", "--epochs", "1", "--refine-epochs", "1", "--latent", "4", "--out", "run"]
+        quick = [
+            "--imgsz",
+            "16",
+            "--epochs",
+            "1",
+            "--refine-epochs",
+            "1",
+            "--latent",
+            "4",
+            "--out",
+            "run",
+            "--no-report",
+        ]
         return CliRunner().invoke(cli, ["train", str(photos / "train"), *quick, *options])
 
     return invoke

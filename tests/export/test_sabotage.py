@@ -20,6 +20,7 @@ from edge_runtime.golden import Golden, hashes_of
 from edge_runtime.prior import FullNormal
 from export.bundling import Export
 from export.graphs import export_graphs
+from tests.export.conftest import INT8
 from train.run_folder import TrainedRun
 
 Sabotage = Callable[[Bundle, dict[str, TrainedRun], dict[str, Export]], Bundle]
@@ -81,7 +82,7 @@ def scaled_by_256(bundle: Bundle, *_: Any) -> Bundle:
 
 
 def norms_left_out(bundle: Bundle, runs: dict[str, TrainedRun], exports: dict[str, Export]) -> Bundle:
-    run = runs["conv-colour"]
+    run = runs["conv-robust"]
     network = copy.deepcopy(run.autoencoder)
     for layers in (network.encoder, network.decoder):
         assert isinstance(layers, nn.Sequential)
@@ -106,14 +107,13 @@ def resized_otherwise(bundle: Bundle, *_: Any) -> Bundle:
     return packed(bundle, preprocess={**bundle.manifest["preprocess"], "interpolation": "nearest"})
 
 
-def int8_scale_doubled(bundle: Bundle, *_: Any) -> Bundle:
-    return changed_graph(
-        bundle,
-        "detector-int8.onnx",
-        lambda model: change_initializer(
-            model, lambda name, _: ".weight" in name and name.endswith("_scale"), lambda array: 2.0 * array
-        ),
-    )
+def int8_scales_doubled(bundle: Bundle, *_: Any) -> Bundle:
+    def double(model: onnx.ModelProto) -> None:
+        for item in model.graph.initializer:
+            if ".weight" in item.name and item.name.endswith("_scale"):
+                item.CopyFrom(numpy_helper.from_array(2.0 * numpy_helper.to_array(item), item.name))
+
+    return changed_graph(bundle, "detector-int8.onnx", double)
 
 
 def golden_of_another(bundle: Bundle, runs: dict[str, TrainedRun], exports: dict[str, Export]) -> Bundle:
@@ -127,19 +127,23 @@ def opset_rewritten(bundle: Bundle, *_: Any) -> Bundle:
     return changed_graph(bundle, "encoder.onnx", rewrite)
 
 
+SHIPS_INT8 = "any that ships INT8"
+"""Which of the runs do depends on the machine that trained them: the networks are hardly trained."""
+
+
 @pytest.mark.parametrize(
     ("sabotage", "run", "cause"),
     [
-        (weight_changed, "conv-colour", "detector.onnx: latent differs from PyTorch float32"),
-        (colours_swapped, "conv-colour", "detector.onnx: latent differs from PyTorch float32"),
-        (scaled_by_256, "conv-colour", "detector.onnx: reconstruction_error differs from PyTorch float32"),
-        (norms_left_out, "conv-colour", "detector.onnx: latent differs from PyTorch float32"),
+        (weight_changed, "conv-robust", "detector.onnx: latent differs from PyTorch float32"),
+        (colours_swapped, "conv-robust", "detector.onnx: latent differs from PyTorch float32"),
+        (scaled_by_256, "conv-robust", "detector.onnx: reconstruction_error differs from PyTorch float32"),
+        (norms_left_out, "conv-robust", "detector.onnx: latent differs from PyTorch float32"),
         (covariance_wrong, "conv-robust", "prior.npz is not that of"),
         (threshold_edited, "conv-robust", "the manifest's decision is not that of"),
-        (resized_otherwise, "conv-colour", "the manifest's preprocess is not that of"),
-        (int8_scale_doubled, "mlp", "int8 onnxruntime-cpu against PyTorch float32: "),
+        (resized_otherwise, "conv-robust", "the manifest's preprocess is not that of"),
+        (int8_scales_doubled, SHIPS_INT8, "int8 onnxruntime-cpu against PyTorch float32: "),
         (golden_of_another, "conv-robust", "differs from golden samples"),
-        (opset_rewritten, "conv-colour", "encoder.onnx has opset 17, it was written with 18"),
+        (opset_rewritten, "conv-robust", "encoder.onnx has opset 17, it was written with 18"),
     ],
 )
 def test_a_sabotaged_bundle_ends_verify_with_3_naming_the_cause(
@@ -153,6 +157,8 @@ def test_a_sabotaged_bundle_ends_verify_with_3_naming_the_cause(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if run == SHIPS_INT8:
+        run = next(name for name in INT8 if "int8" in exports[name].bundle.precisions)
     sabotage(exports[run].bundle, runs, exports).write(tmp_path / "bad.aae")
     command = ["edge-aae", "verify", str(tmp_path / "bad.aae"), "--against", str(run_paths[run])]
     monkeypatch.setattr("sys.argv", [*command, "--worst", str(tmp_path / "worst"), "--backend", "onnxruntime-cpu"])
@@ -168,7 +174,7 @@ def test_the_untouched_bundles_pass(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for name in ("conv-colour", "conv-robust", "mlp"):
+    for name in ("conv-robust", "mlp"):
         command = ["edge-aae", "verify", str(exports[name].bundle.path), "--against", str(run_paths[name])]
         monkeypatch.setattr("sys.argv", [*command, "--backend", "onnxruntime-cpu"])
         with pytest.raises(SystemExit) as ended:
@@ -184,7 +190,7 @@ def test_the_worst_frame_of_a_failing_check_is_kept(
 ) -> None:
     import cv2
 
-    scaled_by_256(exports["conv-colour"].bundle).write(tmp_path / "bad.aae")
+    scaled_by_256(exports["conv-robust"].bundle).write(tmp_path / "bad.aae")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         "sys.argv", ["edge-aae", "verify", "bad.aae", "--precision", "fp32", "--backend", "onnxruntime-cpu"]

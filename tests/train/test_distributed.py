@@ -108,6 +108,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "plain ae", "itsr", "robust"])
 def test_two_processes_train_to_what_one_trains_to(
     one: dict[str, Result], two: Callable[[str, int], Result], name: str
@@ -119,12 +120,14 @@ def test_two_processes_train_to_what_one_trains_to(
         np.testing.assert_allclose(theirs[found], ours[found], err_msg=found, **CLOSE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["plain", "itsr", "robust"])
 def test_both_processes_hold_the_same_bits(two: Callable[[str, int], Result], name: str) -> None:
     first, second = two(name, 0), two(name, 1)
     assert [key for key, array in first.items() if not np.array_equal(array, second[key])] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["step conv", "step mlp"])
 def test_a_shared_step_has_the_gradients_and_statistics_of_the_whole_batch(
     one: dict[str, Result], two: Callable[[str, int], Result], name: str
@@ -137,6 +140,7 @@ def test_a_shared_step_has_the_gradients_and_statistics_of_the_whole_batch(
         np.testing.assert_allclose(theirs[key], expected, rtol=1e-4, atol=atol, err_msg=key)
 
 
+@pytest.mark.slow
 def test_a_run_that_one_process_stopped_resumes_in_two_as_if_nothing_had_happened(
     two: Callable[[str, int], Result],
 ) -> None:
@@ -145,6 +149,7 @@ def test_a_run_that_one_process_stopped_resumes_in_two_as_if_nothing_had_happene
     assert [key for key, array in whole.items() if not np.array_equal(array, resumed[key])] == []
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_both_with_its_message_alone(tmp_path: Path) -> None:
     first, second = run_two("error", tmp_path)
     assert first.returncode == second.returncode == 1
@@ -152,6 +157,7 @@ def test_an_error_in_one_process_ends_both_with_its_message_alone(tmp_path: Path
     assert first.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_other_with_one_message(tmp_path: Path) -> None:
     first, second = run_two("killed", tmp_path)
     assert second.returncode < 0
@@ -161,6 +167,7 @@ def test_a_killed_process_ends_the_other_with_one_message(tmp_path: Path) -> Non
     assert "--resume" in first.stderr
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_command_and_one_process_writes_and_speaks(tmp_path: Path) -> None:
     cv2 = pytest.importorskip("cv2")
     (tmp_path / "photos").mkdir()

@@ -166,7 +166,7 @@ while True:
     assert process.stdout is not None
     threading.Timer(1.5, process.send_signal, [signal.SIGKILL]).start()
     said = process.stdout.read().split()
-    process.wait()
+    process.communicate()
     outbox = Outbox(tmp_path / "o.db", ["a"])
     assert outbox.n_pending("a") >= 2 * len(said) > 0
     assert outbox.n_pending("a") % 2 == 0

@@ -157,7 +157,9 @@ def test_two_processes_at_once_build_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_build_leaves_nothing_and_holds_no_lock(tmp_path: Path) -> None:
-    assert start(tmp_path, "killed").wait(timeout=60) != 0
+    killed = start(tmp_path, "killed")
+    killed.communicate(timeout=60)
+    assert killed.returncode != 0
     cache = EngineCache(tmp_path / "engines")
     assert cache.entries() == []
     assert not list(cache.folder.glob("*.engine"))
