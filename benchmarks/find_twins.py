@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 import torch
 
+from benchmarks.twins import LEAST_CORRELATION, Twin, TwinFinder
 from edge_runtime.files import csv_bytes, write_atomically
 from edge_runtime.images import list_images, read_image
 from edge_runtime.preprocess import Frame
 from train.report import contact_sheet
-from train.twins import LEAST_CORRELATION, Twin, TwinFinder
 
 SHEET_COLUMNS = 50
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.baselines import BASELINES, missing
 from benchmarks.paper_protocol import Setting, evaluate
 from benchmarks.paper_schedule import PAPER_METHODS, paper_settings, robust_settings
+from benchmarks.side_by_side import Progress, SideBySide
 from edge_runtime import __version__
 from edge_runtime.labelled import LabelledImages
 from edge_runtime.site_calibration import threshold_at
@@ -28,7 +29,6 @@ from train.run_folder import RunFolder, TrainedRun
 from train.scoring import raw_criteria
 from train.session import train
 from train.settings import TrainSettings
-from train.side_by_side import Progress, SideBySide
 from train.trainer import Trainer
 
 __all__ = ["METHODS", "Job", "Results", "identity_of", "job_of", "missing_method", "trained_and_scored", "work"]

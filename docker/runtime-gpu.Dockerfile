@@ -1,6 +1,6 @@
-# The runtime on an x86-64 NVIDIA GPU: onnxruntime's CUDA and TensorRT providers, and TensorRT itself.
+# The runtime on an x86-64 NVIDIA GPU: onnxruntime's CUDA provider, and TensorRT. Experimental: never run on a GPU so far.
 # docker build -f docker/runtime-gpu.Dockerfile -t edge-aae:gpu .
-# docker run --gpus all ... edge-aae:gpu run --backend onnxruntime-tensorrt ...
+# docker run --gpus all ... edge-aae:gpu run --backend tensorrt ...
 # CUDA, cuDNN and TensorRT are wheels, pinned here: the providers of onnxruntime-gpu 1.31.1 are linked against CUDA 13,
 # cuDNN 9 and libnvinfer.so.10, so that TensorRT is 10.16, not 11. The driver comes from the host.
 ARG BASE=debian:bookworm-20250520-slim

@@ -90,7 +90,7 @@ class Detector:
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        model: str | os.PathLike[str] | Bundle,
         *,
         precision: str = "fp32",
         backend: str = "onnxruntime-cpu",
@@ -101,37 +101,16 @@ class Detector:
     ) -> Detector:
         """A detector on the CPU, warmed up with one run.
 
-        path: an .aae bundle or its folder. precision: fp32, fp16 or int8, if the bundle has it; one that was shipped
-        although it failed the gate is said. backend: a name of edge_runtime.backends.BACKENDS, or auto, which takes the
-        best that runs here and says why; one that failed the gate at export, while the precision passed, is refused.
-        threads: 0 uses every core. threshold: on the fused score; target_fpr: the share of normal frames above it, by
-        what the calibration keeps; without either it is that of the calibration on site beside the bundle, where
-        there is one (edge_runtime.site_calibration), else the bundle's. view: region and mask, else the calibration's.
-        Raises BundleError, BackendError, ConfigError.
+        model: an .aae bundle, its folder, or a bundle that was opened, beside whose path a calibration is looked for.
+        precision: fp32, fp16 or int8, if the bundle has it; one that was shipped although it failed the gate is said.
+        backend: a name of edge_runtime.backends.BACKENDS, or auto, which takes the best that runs here and says why;
+        one that failed the gate at export, while the precision passed, is refused. threads: 0 uses every core.
+        threshold: on the fused score; target_fpr: the share of normal frames above it, by what the calibration keeps;
+        without either it is that of the calibration on site beside the bundle, where there is one
+        (edge_runtime.site_calibration), else the bundle's. view: region and mask, else the calibration's. Raises
+        BundleError, BackendError, ConfigError.
         """
-        return cls.of_bundle(
-            Bundle.open(Path(path)),
-            precision=precision,
-            backend=backend,
-            threads=threads,
-            threshold=threshold,
-            target_fpr=target_fpr,
-            view=view,
-        )
-
-    @classmethod
-    def of_bundle(
-        cls,
-        bundle: Bundle,
-        *,
-        precision: str = "fp32",
-        backend: str = "onnxruntime-cpu",
-        threads: int = 0,
-        threshold: float | None = None,
-        target_fpr: float | None = None,
-        view: View | None = None,
-    ) -> Detector:
-        """As `load`, of a bundle that was opened; its path is where a calibration is looked for."""
+        bundle = model if isinstance(model, Bundle) else Bundle.open(Path(model))
         path = bundle.path
         graph = bundle.detector(precision)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge_runtime import __version__
-from edge_runtime.backends import BACKENDS, open_backend
+from edge_runtime.backends import BACKENDS, EXPERIMENTAL, open_backend
 from edge_runtime.bundle import Bundle
 from edge_runtime.engines.device import this_device
 from edge_runtime.errors import EdgeAaeError, MissingExtraError
@@ -151,24 +151,24 @@ def _backends(bundle: Path | None) -> Iterator[Check]:
 
 
 def _backend(name: str, graph: bytes | None) -> Check:
+    note = " (experimental: never run on a GPU so far)" if name in EXPERIMENTAL else ""
     if graph is None:
         package = {
             "onnxruntime-cpu": "onnxruntime",
             "onnxruntime-cuda": "onnxruntime-gpu",
-            "onnxruntime-tensorrt": "onnxruntime-gpu",
         }.get(name, name.split("-")[0])
         version = _version_of(package)
         if version is None:
-            return Check(name, "note", "not installed")
-        return Check(name, "ok", f"{package} {version}; not tried, for want of a bundle", "name one with --model")
+            return Check(name, "note", f"not installed{note}")
+        return Check(name, "ok", f"{package} {version}{note}; not tried, for want of a bundle", "name one with --model")
     try:
         open_backend(name, graph)
     except MissingExtraError:
-        return Check(name, "note", "not installed")
+        return Check(name, "note", f"not installed{note}")
     except Exception as error:  # noqa: BLE001 - a driver may raise anything, and the next check must come
         state: State = "warning" if name == "onnxruntime-cpu" else "note"
-        return Check(name, state, f"not usable here: {' '.join(str(error).split())[:300]}")
-    return Check(name, "ok", "runs the bundle's detector")
+        return Check(name, state, f"not usable here{note}: {' '.join(str(error).split())[:300]}")
+    return Check(name, "ok", f"runs the bundle's detector{note}")
 
 
 def _gpu() -> Check:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from edge_runtime.detector import Detector, Result
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.extras import require
-from edge_runtime.files import csv_bytes, write_file
+from edge_runtime.files import csv_bytes, finite_or_none, json_bytes, write_file
 from edge_runtime.heatmap import overlay
 from edge_runtime.images import write_image
 from edge_runtime.items import Item
@@ -151,16 +150,7 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         """The metrics as JSON values, null where not defined."""
-        return {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in (
-                ("n_normal", self.n_normal),
-                ("n_anomalous", self.n_anomalous),
-                ("auroc", self.auroc),
-                ("average_precision", self.average_precision),
-                ("balanced_accuracy", self.balanced_accuracy),
-            )
-        }
+        return {name: finite_or_none(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
 @dataclass(slots=True)
@@ -292,7 +282,7 @@ def write_json(path: Path, evaluation: Evaluation) -> None:
         ],
         "unscored": [{"name": name, "reason": reason} for name, reason in evaluation.unscored],
     }
-    write_file(path, (json.dumps(content, indent=2, allow_nan=False) + "\n").encode("ascii"))
+    write_file(path, json_bytes(content))
 
 
 def _table_line(name: str, rows: Sequence[Row], metrics: Metrics | None) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import math
 import os
 import re
 import tempfile
@@ -15,7 +17,7 @@ from typing import Any
 from edge_runtime.errors import DataError
 from edge_runtime.redact import redact
 
-__all__ = ["csv_bytes", "file_stem", "write_atomically", "write_file"]
+__all__ = ["csv_bytes", "file_stem", "finite_or_none", "json_bytes", "write_atomically", "write_file"]
 
 
 LONGEST_STEM = 40
@@ -48,6 +50,16 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue().encode("utf-8", errors="surrogateescape")
+
+
+def json_bytes(values: Any) -> bytes:
+    """JSON as a person can read it, with a newline at its end. Raises ValueError for NaN and infinity."""
+    return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode("ascii")
+
+
+def finite_or_none(value: Any) -> Any:
+    """The value; None, JSON's null, for a float that is not finite: JSON has neither NaN nor infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def file_stem(name: str) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.budgets import BUDGETS, Budget
 from edge_runtime.comparison import Comparison, Outputs, compare
+from edge_runtime.files import finite_or_none
 from edge_runtime.metrics import auroc, rank_correlation
 from edge_runtime.score import Decision
 
@@ -112,7 +113,7 @@ class GateReport:
             "failures": self.failures(),
             "decision_flips": self.decision_flips,
             "flips_beyond_band": self.flips_beyond_band,
-            "score_rank_correlation": _finite(self.score_rank_correlation),
+            "score_rank_correlation": finite_or_none(self.score_rank_correlation),
             "auroc": list(self.auroc) if self.auroc is not None else None,
             "budget": {
                 "band": self.budget.band,
@@ -123,10 +124,10 @@ class GateReport:
             "altered": list(self.altered),
             "outputs": {
                 item.where: {
-                    "max": _finite(item.max_error),
-                    "p99": _finite(item.p99_error),
-                    "mean": _finite(item.mean_error),
-                    "atol": _finite(item.tolerance.atol),
+                    "max": finite_or_none(item.max_error),
+                    "p99": finite_or_none(item.p99_error),
+                    "mean": finite_or_none(item.mean_error),
+                    "atol": finite_or_none(item.tolerance.atol),
                     "rtol": item.tolerance.rtol,
                     "passed": item.passed,
                 }
@@ -214,7 +215,3 @@ def _aurocs(
     known = labels != UNKNOWN
     anomalous = labels[known] == 1
     return auroc(expected[known], anomalous), auroc(came[known], anomalous)
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

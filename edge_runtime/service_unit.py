@@ -23,7 +23,7 @@ WATCHDOG_S = 30
 START_MIN = 30
 """Readiness may take so long: the first start on a Jetson builds the TensorRT engine."""
 
-SEVERAL_DEVICES = ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "tensorrt_rtx", "auto")
+SEVERAL_DEVICES = ("onnxruntime-cuda", "tensorrt", "tensorrt_rtx", "auto")
 """Backends that open device nodes whose names differ from board to board"""
 
 COMPILING = ("openvino", "openvino-bf16", *SEVERAL_DEVICES)

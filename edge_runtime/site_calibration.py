@@ -1,9 +1,8 @@
 """Thresholds made on site: from frames believed normal, kept beside the bundle, whose bytes and hashes never change.
 
-Rank statistics as in training (split conformal): of n scores of normal frames that the network was not trained on, a
-new one lies above the k-th smallest, k = ceil((n + 1)(1 - rate)), with probability at most `rate` (Vovk et al. 2005;
-Bates et al. 2023, arXiv 2104.08279), if frames are exchangeable. Neighbouring frames of a camera look alike: what
-counts is the number of different scenes, so that many frames of one minute calibrate less than their number says.
+Rank statistics as in training (edge_runtime.conformal), if frames are exchangeable. Neighbouring frames of a camera
+look alike: what counts is the number of different scenes, so that many frames of one minute calibrate less than their
+number says.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.conformal import conformal_rank
 from edge_runtime.errors import BundleError, ConfigError, DataError
 from edge_runtime.files import write_atomically
 from edge_runtime.view import WHOLE_FRAME, View
@@ -84,12 +84,12 @@ class SiteCalibration:
             raise ConfigError(f"target false-alarm rate is {target_fpr}, expected above 0 and below 0.5")
         kept = trimmed(np.asarray(scores, dtype=np.float64))
         n_needed = max(LEAST_FRAMES, math.ceil(1.0 / target_fpr) - 1)
+        rank = conformal_rank(len(kept), target_fpr)
         if len(kept) < n_needed:
             raise DataError(
                 f"{len(kept)} of {len(scores)} frames are left as normal, a rate of {target_fpr:g} needs {n_needed} or "
                 "more; take --frames more, or ask for a higher rate"
             )
-        rank = math.ceil((len(kept) + 1) * (1.0 - target_fpr) - 1e-9)
         return cls(
             model=model,
             threshold=float(np.sort(kept)[rank - 1]),

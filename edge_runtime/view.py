@@ -23,7 +23,7 @@ from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.self_reference import BARS
 from edge_runtime.tiling import Tiling
 
-__all__ = ["WHOLE_FRAME", "Masking", "View", "read_mask"]
+__all__ = ["WHOLE_FRAME", "Masking", "View", "read_seen_mask"]
 
 Mask = NDArray[np.bool_]
 
@@ -96,7 +96,7 @@ def _four(x: int, y: int, width: int, height: int) -> tuple[int, int, int, int]:
     return x, y, width, height
 
 
-def read_mask(path: Path) -> Mask:
+def read_seen_mask(path: Path) -> Mask:
     """(H, W) from an image: dark pixels (grey below 128) are left out. Raises DataError, ConfigError."""
     image = read_image(path)
     seen: Mask = (image if image.ndim == 2 else image.max(axis=2)) >= LEAST_SEEN

@@ -16,7 +16,6 @@ from edge_runtime.gate_report import GateReport
 from edge_runtime.golden import Golden, hashes_of
 from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.verification import verify_bundle
-from export.cost import bytes_of, macs_of
 from export.graphs import graph_facts, identified
 from export.parity import evidence, torch_outputs
 from export.precisions import ExportRequest, Precision, exported, judged
@@ -84,7 +83,6 @@ def _raw_input(preprocess: Preprocess, frame: Frame) -> Frame:
 
 def _manifest(run: TrainedRun, files: dict[str, bytes], precisions: Sequence[Precision]) -> dict[str, Any]:
     config = run.config
-    macs = macs_of(run.autoencoder, run.prior, config.preprocess)
     return {
         "created_by": {"edge_aae": __version__, "trained_by": config.edge_aae, "torch": config.torch},
         "model": {
@@ -96,9 +94,7 @@ def _manifest(run: TrainedRun, files: dict[str, bytes], precisions: Sequence[Pre
             "parameters": sum(parameter.numel() for parameter in run.autoencoder.parameters()),
         },
         "preprocess": config.preprocess.to_json(),
-        "graphs": {
-            name: {**graph_facts(content), "cost": _cost(name, content, macs)} for name, content in files.items()
-        },
+        "graphs": {name: graph_facts(content) for name, content in files.items()},
         "criteria": list(run.autoencoder.criteria),
         "prior": {"kind": run.prior.kind, "dim": run.prior.dim, "file": "prior.npz"},
         "calibration": run.calibration,
@@ -118,11 +114,6 @@ def _manifest(run: TrainedRun, files: dict[str, bytes], precisions: Sequence[Pre
         },
         "parity": {item.name: _evidence(item) for item in precisions},
     }
-
-
-def _cost(name: str, content: bytes, macs: int) -> dict[str, int]:
-    """Bytes of a graph; of a detector, all of which do the same arithmetic, the multiply-adds of one input too."""
-    return {**bytes_of(content), **({"macs": macs} if name.startswith("detector") else {})}
 
 
 def _evidence(precision: Precision) -> dict[str, Any]:

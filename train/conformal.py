@@ -1,10 +1,9 @@
 """The limit on the score for an asked false-alarm rate, from scores of images that may be contaminated.
 
-Split conformal: with n scores of normal images that no network was trained on, a new normal image lies above their
-k-th smallest, k = ceil((n + 1)(1 - rate)), with probability at most `rate` (Vovk et al. 2005; Bates et al. 2023,
-arXiv 2104.08279). Anomalies among the n raise the limit, so the rate stays below what was asked (Bashari, Sesia,
-Romano 2025, arXiv 2502.04807). Out-of-fold scores of K networks stand for one held-out set (Barber et al. 2021,
-arXiv 1905.02928): the last network saw more images than each of them, which errs to the safe side.
+Split conformal (edge_runtime.conformal), with scores of images that no network was trained on. Anomalies among the n
+raise the limit, so the rate stays below what was asked (Bashari, Sesia, Romano 2025, arXiv 2502.04807). Out-of-fold
+scores of K networks stand for one held-out set (Barber et al. 2021, arXiv 1905.02928): the last network saw more images
+than each of them, which errs to the safe side.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.conformal import conformal_rank
 from edge_runtime.extras import require
 
 __all__ = ["ConformalLimit", "conformal_limit"]
@@ -49,7 +49,7 @@ class ConformalLimit:
 def conformal_limit(scores: NDArray[np.float64], target_fpr: float) -> ConformalLimit:
     """The limit that new normal images exceed at most at the asked rate. scores: (N,), higher = more anomalous."""
     n = len(scores)
-    rank = math.ceil((n + 1) * (1.0 - target_fpr) - 1e-9)
+    rank = conformal_rank(n, target_fpr)
     if rank > n:
         return ConformalLimit(_extrapolated(scores, target_fpr), target_fpr, n, True, None)
     ordered = np.sort(scores)

@@ -5,7 +5,6 @@ Needs no torch. edge_runtime/evaluation.py scores the images, train/evaluation_p
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import numpy as np
 from edge_runtime import __version__
 from edge_runtime.errors import DataError
 from edge_runtime.evaluation import ALL, NORMAL, Evaluation, Metrics, Row
-from edge_runtime.files import write_file
+from edge_runtime.files import finite_or_none, json_bytes, write_file
 from edge_runtime.metrics import best_f1, bootstrap, fpr_at_tpr, wilson_interval
 from edge_runtime.score import Decision
 from train.pixel_metrics import AUPRO_FPR_LIMIT, Masks, PixelMetrics, PixelTally
@@ -79,7 +78,7 @@ class Subset:
         }
         return {
             **self.metrics.to_json(),
-            **{name: None if math.isnan(value) else value for name, value in values.items()},
+            **{name: finite_or_none(value) for name, value in values.items()},
             "intervals": {name: list(bounds) for name, bounds in self.intervals.items()},
             "pixels": self.pixels.to_json() if self.pixels else None,
         }
@@ -179,7 +178,7 @@ class Report:
 
     def write_json(self, path: Path) -> None:
         """Write to_json. Raises DataError."""
-        write_file(path, (json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n").encode("ascii"))
+        write_file(path, json_bytes(self.to_json()))
 
     def write_markdown(self, path: Path, plots: Sequence[str] = ()) -> None:
         """Write to_markdown; file names that are no UTF-8 keep their bytes. Raises DataError."""

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import BackendError, DataError
 from edge_runtime.evaluation import Row, ScoredImage
+from edge_runtime.files import finite_or_none
 from edge_runtime.images import list_images, read_image
 from edge_runtime.items import Item
 from edge_runtime.metrics import auroc_of_counts, average_precision_of_counts
 
-__all__ = ["AUPRO_FPR_LIMIT", "Masks", "PixelCounts", "PixelMetrics", "PixelTally", "find_masks", "read_mask"]
+__all__ = ["AUPRO_FPR_LIMIT", "Masks", "PixelCounts", "PixelMetrics", "PixelTally", "find_masks", "read_defect_mask"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +65,7 @@ class PixelMetrics:
 
     def to_json(self) -> dict[str, Any]:
         """The metrics as JSON values, null where not defined."""
-        return {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in ((name, getattr(self, name)) for name in self.__dataclass_fields__)
-        }
+        return {name: finite_or_none(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
 class PixelCounts:
@@ -177,7 +175,7 @@ class PixelTally:
         elif row.item.anomalous and row.item.name in self.masks.of_image:
             heat = scored.heatmap()
             counts = self._of_group.setdefault(row.item.group, PixelCounts())
-            counts.add(heat, read_mask(self.masks.of_image[row.item.name], heat.shape))
+            counts.add(heat, read_defect_mask(self.masks.of_image[row.item.name], heat.shape))
 
     def metrics_of(self, rows: Sequence[Row]) -> PixelMetrics | None:
         """Of all normal images with the groups of the anomalous rows; None where none of these groups has a mask."""
@@ -241,7 +239,7 @@ def find_masks(items: Sequence[Item], paths: Sequence[Path], folder: Path | None
     return None
 
 
-def read_mask(path: Path, frame_shape: tuple[int, ...]) -> Mask:
+def read_defect_mask(path: Path, frame_shape: tuple[int, ...]) -> Mask:
     """The marked pixels of a mask: (H, W) bool, the frame's height and width.
 
     Marked are values from 128 up; in a mask that has none, which then holds class numbers, all values but 0.

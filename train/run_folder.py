@@ -15,7 +15,7 @@ from safetensors.torch import save
 
 from edge_runtime.archive import sha256
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.files import csv_bytes, write_atomically
+from edge_runtime.files import csv_bytes, json_bytes, write_atomically
 from edge_runtime.npz import npz_bytes, read_npz
 from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.prior import Prior, prior_from_npz
@@ -141,7 +141,7 @@ class RunFolder:
 
     def write_config(self, config: RunConfig) -> None:
         """Write config.json."""
-        write_atomically(self.config, _json_bytes(config.to_json()))
+        write_atomically(self.config, json_bytes(config.to_json()))
 
     def read_config(self) -> RunConfig:
         """Read config.json; raises DataError where this is no run folder."""
@@ -178,7 +178,7 @@ class RunFolder:
     def write_calibration(self, calibration: dict[str, Any], decision: Decision) -> None:
         """Write calibration.json."""
         values = {"criteria": list(decision.criteria), "calibration": calibration, "decision": decision.to_json()}
-        write_atomically(self.calibration, _json_bytes(values))
+        write_atomically(self.calibration, json_bytes(values))
 
     def write_samples(self, inputs: NDArray[np.uint8], raw_frames: Sequence[Frame]) -> None:
         """Write samples.npz: network inputs and a few unprocessed frames."""
@@ -269,7 +269,3 @@ def latest_run() -> Path:
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Write a CSV file, whole or not at all."""
     write_atomically(path, csv_bytes(header, rows))
-
-
-def _json_bytes(values: dict[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from edge_aae.commands.options import engine_options, model_option, resolve_model
 from edge_runtime.errors import GateError
+from edge_runtime.files import json_bytes
 
 if TYPE_CHECKING:
     from edge_runtime.bench import BenchReport
@@ -78,7 +78,7 @@ def bench(
     )
     click.echo(table_of(report))
     if json_file:
-        write_file(json_file, (json.dumps(report.to_json(), indent=2) + "\n").encode("ascii"))
+        write_file(json_file, json_bytes(report.to_json()))
     failures = []
     if min_fps is not None and report.fps < min_fps:
         failures.append(f"{report.fps:g} frames a second, asked for {min_fps:g} or more")

@@ -32,6 +32,8 @@ MEBIBYTE = 1 << 20
 def build(bundle: Path | None, backend: str, precision: str, workspace: int, timing_cache: bool, force: bool) -> None:
     """Build the engine of BUNDLE (default: as for run) for this device, unless the cache holds it.
 
+    Experimental: engines are built in the tests, but none has run on a GPU so far.
+
     The cache lies in $EDGE_AAE_CACHE, or edge-aae/engines below $XDG_CACHE_HOME or ~/.cache.
     """
     from edge_runtime.bundle import Bundle

@@ -121,7 +121,6 @@ def _describe(bundle: Bundle) -> list[str]:
         f"training    {training.get('n_images')} images from {data.get('path')}, {training.get('epochs')} of "
         f"{training.get('epochs_planned')} epochs, {training.get('status')}, on {training.get('device')}",
         f"made by     edge-aae {manifest['created_by'].get('edge_aae')}, torch {manifest['created_by'].get('torch')}",
-        *_describe_cost(manifest["graphs"]),
         "files",
     ]
     lines += [
@@ -135,29 +134,6 @@ def _describe(bundle: Bundle) -> list[str]:
                 f"{'passed' if report['passed'] else 'FAILED'}, {report['decision_flips']} flips, "
                 f"{report['n_frames']} frames"
             )
-    return lines
-
-
-def _describe_cost(graphs: dict[str, Any]) -> list[str]:
-    """What an input costs each precision, and the least time it can take on some boards."""
-    from edge_runtime.budgets import DETECTOR_FILES
-    from edge_runtime.roofline import BOARDS, least_seconds
-
-    costs = {name: graphs[file]["cost"] for name, file in DETECTOR_FILES.items() if "cost" in graphs.get(file, {})}
-    if not costs:
-        return ["cost        not known: exported by an older release"]
-    lines = [
-        f"cost        {name}: {cost['macs'] / 1e6:.1f} M multiply-adds, weights {cost['weight_bytes'] / 1e6:.2f} MB, "
-        f"activations {cost['activation_bytes'] / 1e6:.2f} MB a network input"
-        for name, cost in costs.items()
-    ]
-    for board in BOARDS:
-        seconds = {
-            name: least_seconds(board, name, cost["macs"], cost["weight_bytes"] + cost["activation_bytes"])
-            for name, cost in costs.items()
-        }
-        rates = ", ".join(f"{name} {1.0 / least:,.0f}" for name, least in seconds.items())
-        lines.append(f"  {board.name:<22} at most {rates} inputs a second: from published peaks, not measured")
     return lines
 
 

@@ -73,7 +73,8 @@ def engine_options(command: Command) -> Command:
             "--backend",
             default="onnxruntime-cpu",
             show_default=True,
-            help="Or auto, openvino, openvino-bf16, onnxruntime-cuda, onnxruntime-tensorrt, tensorrt, tensorrt_rtx.",
+            help="Or auto, openvino, openvino-bf16; experimental, never run on a GPU so far: onnxruntime-cuda, "
+            "tensorrt, tensorrt_rtx.",
         ),
     )(command)
 
@@ -203,9 +204,9 @@ view_options = chained_options(
 
 def view_of(options: Mapping[str, Any]) -> View | None:
     """What --roi and --mask ask for; None where neither does. Raises ConfigError, DataError."""
-    from edge_runtime.view import View, read_mask
+    from edge_runtime.view import View, read_seen_mask
 
     roi, mask = options["roi"], options["mask"]
     if roi is None and mask is None:
         return None
-    return View(roi=roi, mask=None if mask is None else read_mask(mask))
+    return View(roi=roi, mask=None if mask is None else read_seen_mask(mask))

@@ -23,7 +23,6 @@ from edge_aae.commands.sink_options import (
     outbox_of,
     page_of,
     page_options,
-    show_option,
     sink_options,
     sinks_of,
 )
@@ -67,7 +66,6 @@ logger = logging.getLogger(__name__)
 @alarm_options
 @sink_options
 @delivery_options
-@show_option
 @page_options
 @config_options
 def run(
@@ -124,7 +122,7 @@ def run(
     opened = sources_of(cameras, sources, streams, options)
     path = resolve_model(model)
     load = partial(
-        Detector.of_bundle,
+        Detector.load,
         precision=precision,
         backend=backend,
         threads=threads,

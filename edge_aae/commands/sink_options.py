@@ -28,7 +28,6 @@ __all__ = [
     "outbox_of",
     "page_of",
     "page_options",
-    "show_option",
     "sink_options",
     "sinks_of",
 ]
@@ -67,8 +66,6 @@ page_options = chained_options(
     ),
     click.option("--feedback", type=PATH, default=Path("feedback"), show_default=True, help="Folder for its answers."),
 )  # fmt: skip
-
-show_option = click.option("--show", is_flag=True, help="A window with the picture; needs a display. See --serve.")
 
 delivery_options = chained_options(
     click.option("--mqtt", envvar="EDGE_AAE_MQTT", help="Broker for events and state: mqtt[s]://USER:PASSWORD@HOST:PORT."),
@@ -121,10 +118,6 @@ def sinks_of(options: Mapping[str, Any], detector: Detector, annotator: Annotato
     if options["clips"]:
         pre_roll, post_roll = options["pre_roll"], options["post_roll"]
         found.append(kinds.Clips(options["clips"], annotator, retention, before_s=pre_roll, after_s=post_roll))
-    if options["show"]:
-        from edge_runtime.sinks.window import Window
-
-        found.append(Window(annotator))
     if options["record"]:
         found.append(kinds.Recording(options["record"], annotator, retention))
     return found

@@ -43,8 +43,8 @@ FILE = click.Path(path_type=Path)
     "--backend",
     "backends",
     multiple=True,
-    help="onnxruntime-cpu, openvino, openvino-bf16, tensorrt or tensorrt_rtx.  [default: onnxruntime-cpu, and openvino "
-    "where it is installed]",
+    help="onnxruntime-cpu, openvino, openvino-bf16; experimental, never run on a GPU so far: onnxruntime-cuda, "
+    "tensorrt, tensorrt_rtx.  [default: onnxruntime-cpu, and openvino where it is installed]",
 )
 @click.option("--atol", type=float, help="Tighten every output's absolute tolerance to this.")
 @click.option("--rtol", type=float, help="Tighten every output's relative tolerance to this.")

@@ -6,12 +6,13 @@ A backend that is named and is not the one that really runs is an error: engines
 from edge_runtime.backends.auto import AutoChoice, choose_backend
 from edge_runtime.backends.contract import DETECTOR_OUTPUTS, Backend, RawOutputs
 from edge_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu, onnx_session, run_session
-from edge_runtime.backends.selection import BACKENDS, open_backend, present_backends
+from edge_runtime.backends.selection import BACKENDS, EXPERIMENTAL, open_backend, present_backends
 
 __all__ = [
     "AutoChoice",
     "BACKENDS",
     "DETECTOR_OUTPUTS",
+    "EXPERIMENTAL",
     "Backend",
     "OnnxRuntimeCpu",
     "RawOutputs",

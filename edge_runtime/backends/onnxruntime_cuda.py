@@ -1,4 +1,4 @@
-"""onnxruntime on an NVIDIA GPU through its CUDA or its TensorRT provider: for x86-64 machines with onnxruntime-gpu.
+"""onnxruntime on an NVIDIA GPU through its CUDA provider: for x86-64 machines with onnxruntime-gpu.
 
 Not executed on a GPU so far. On a Jetson use TensorRT: the published wheels have no kernels for its GPUs.
 """
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_runtime.backends.contract import RawOutputs, check_outputs
 from edge_runtime.backends.onnxruntime_cpu import onnx_session, run_session
 
-__all__ = ["OnnxRuntimeCuda", "OnnxRuntimeTensorrt"]
+__all__ = ["OnnxRuntimeCuda"]
 
 
 class OnnxRuntimeCuda:
@@ -32,10 +32,3 @@ class OnnxRuntimeCuda:
     def run(self, inputs: NDArray[np.uint8]) -> RawOutputs:
         """Raw outputs for (1, H, W, C) uint8 network inputs."""
         return RawOutputs(*run_session(self._session, {self._input: inputs}))
-
-
-class OnnxRuntimeTensorrt(OnnxRuntimeCuda):
-    """onnxruntime through TensorRT, which builds its engine at every start; `tensorrt` keeps engines."""
-
-    name = "onnxruntime-tensorrt"
-    provider = "TensorrtExecutionProvider"

@@ -10,7 +10,7 @@ from edge_runtime.backends.contract import Backend
 from edge_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from edge_runtime.errors import ConfigError
 
-__all__ = ["BACKENDS", "open_backend", "present_backends"]
+__all__ = ["BACKENDS", "EXPERIMENTAL", "open_backend", "present_backends"]
 
 
 Opener = Callable[[bytes, int, str], Backend]
@@ -36,12 +36,6 @@ def _onnxruntime_cuda(graph: bytes, threads: int, precision: str) -> Backend:
     return OnnxRuntimeCuda(graph)
 
 
-def _onnxruntime_tensorrt(graph: bytes, threads: int, precision: str) -> Backend:
-    from edge_runtime.backends.onnxruntime_cuda import OnnxRuntimeTensorrt
-
-    return OnnxRuntimeTensorrt(graph)
-
-
 def _tensorrt(flavour: str) -> Opener:
     def open_it(graph: bytes, threads: int, precision: str) -> Backend:
         from edge_runtime.backends.tensorrt import open_tensorrt
@@ -56,10 +50,13 @@ BACKENDS: dict[str, Opener] = {
     "openvino": _openvino("f32"),
     "openvino-bf16": _openvino("bf16"),
     "onnxruntime-cuda": _onnxruntime_cuda,
-    "onnxruntime-tensorrt": _onnxruntime_tensorrt,
     "tensorrt": _tensorrt("tensorrt"),
     "tensorrt_rtx": _tensorrt("tensorrt_rtx"),
 }
+
+
+EXPERIMENTAL = ("onnxruntime-cuda", "tensorrt", "tensorrt_rtx")
+"""Those that have never run on a GPU so far: their calls are held to published bindings and to stand-ins."""
 
 
 def open_backend(name: str, detector_onnx: bytes, *, threads: int = 0, precision: str = "fp32") -> Backend:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.backends import EXPERIMENTAL
+from edge_runtime.doctor import examine
+
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -42,3 +45,14 @@ def test_a_graph_that_is_not_there_ends_in_one_line(
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_backends_that_never_ran_on_a_gpu_are_called_experimental_where_they_are_offered(
+    cli: Cli, workplace: Path
+) -> None:
+    for command in ("run", "score", "bench", "verify"):
+        before, said, after = cli(command, "--help", cwd=workplace).stdout.partition("experimental")
+        assert said, command
+        assert not [name for name in EXPERIMENTAL if name in before or name not in after], command
+    found = {check.name: check.found for check in examine(workplace / "model.aae")}
+    assert all("experimental" in found[name] for name in EXPERIMENTAL)

@@ -215,39 +215,3 @@ def test_the_little_curve_shows_scores_against_the_threshold() -> None:
     assert sparkline([5.0], 1.0) == "█"
     assert sparkline([], 1.0) == ""
     assert sparkline([-3.0, -3.0], -2.0) == "▁▁"
-
-
-def test_a_window_without_a_display_or_an_opencv_that_has_none_says_what_to_do(
-    workplace: Path, cli: Cli, tmp_path: Path
-) -> None:
-    arguments = ("run", "--source", SOURCE, "--max-frames", "3", "--model", workplace / "model.aae", "--show")
-    none = cli(*arguments, cwd=tmp_path, DISPLAY="", WAYLAND_DISPLAY="")
-    assert (none.returncode, "use --serve :8080" in none.stderr) == (1, True)
-    headless = cli(*arguments, cwd=tmp_path, DISPLAY=":97")
-    assert headless.returncode == 1
-    assert "put opencv-python" in headless.stderr
-
-
-def test_a_window_draws_the_annotated_frame(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:
-    """With a stand-in for OpenCV's drawing: the wheel that the tests run with has none."""
-    import cv2
-    import numpy as np
-
-    from edge_runtime.detector import Detector
-    from edge_runtime.sinks import Annotator, Emission
-    from edge_runtime.sinks.window import Window
-
-    detector = Detector.load(workplace / "model.aae")
-    frame = np.full((48, 64, 3), 90, np.uint8)
-    drawn: list[tuple[str, tuple[int, ...]]] = []
-    monkeypatch.setenv("DISPLAY", ":97")
-    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  GUI:                           QT5")
-    monkeypatch.setattr(cv2, "imshow", lambda title, image: drawn.append((title, image.shape)))
-    monkeypatch.setattr(cv2, "waitKey", lambda delay: -1)
-    monkeypatch.setattr(cv2, "destroyAllWindows", lambda: None)
-    window = Window(Annotator(detector))
-    window.open()
-    window.write(Emission({"type": "frame", "source_id": "camera:0"}, frame, detector.score(frame)))
-    window.close()
-    assert drawn[0][0] == "edge-aae camera:0"
-    assert drawn[0][1][0] > 48

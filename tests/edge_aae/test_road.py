@@ -216,8 +216,6 @@ def test_info_shows_network_thresholds_and_parity(cli: Cli, workplace: Path) -> 
     assert "gradient_distance      0.2 x log of what lies above 0" in text
     assert "asked false-alarm rate 0.01 from 40 out-of-fold scores, extrapolated" in text
     assert "fp32 onnxruntime-cpu against PyTorch float32: passed, 0 flips" in text
-    assert re.search(r"cost        fp32: \d+\.\d M multiply-adds, weights \d+\.\d\d MB, activations", text)
-    assert re.search(r"Jetson Orin Nano 8GB   at most fp32 [\d,]+, fp16 [\d,]+", text)
     manifest = json.loads(cli("info", "--json", cwd=workplace).stdout)
     assert manifest["digest"] == Bundle.open(workplace / "model.aae").digest
     assert manifest["schema_version"] == 1

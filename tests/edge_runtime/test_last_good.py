@@ -23,7 +23,7 @@ def place(bundle_file: Path, tmp_path: Path) -> Path:
 
 
 def last_good(place: Path) -> LastGood:
-    return LastGood(place / "state/good.aae", place / "model.aae", Detector.of_bundle, "fp32")
+    return LastGood(place / "state/good.aae", place / "model.aae", Detector.load, "fp32")
 
 
 def test_what_was_verified_is_kept_and_stands_in_for_what_cannot_be_used(
@@ -58,7 +58,7 @@ def test_a_bundle_that_fails_the_gate_here_is_not_used(
     digest = last_good(place).open().bundle.digest
     wrong = make_bundle(Preprocess(height=8, width=8), detector_onnx=make_detector_onnx(8, 8, 1, error_scale=2.0))
     with pytest.raises(GateError, match="fails the parity gate on this machine"):
-        verified(wrong, Detector.of_bundle, "fp32")
+        verified(wrong, Detector.load, "fp32")
     wrong.write(place / "model.aae")
     again = last_good(place)
     assert again.open().bundle.digest == digest

@@ -20,7 +20,7 @@ from edge_runtime.images import write_image
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.self_reference import BARS, self_referenced
 from edge_runtime.site_calibration import SiteCalibration, overlay_path
-from edge_runtime.view import Masking, View, read_mask
+from edge_runtime.view import Masking, View, read_seen_mask
 
 RNG = np.random.default_rng(5)
 SHAPE = 60, 80
@@ -119,15 +119,15 @@ def test_masks_that_fit_nothing_are_refused() -> None:
 
 def test_masks_from_images(tmp_path: Path) -> None:
     write_image(tmp_path / "mask.png", np.where(half_mask(), 255, 0).astype(np.uint8))
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), half_mask())
+    np.testing.assert_array_equal(read_seen_mask(tmp_path / "mask.png"), half_mask())
     write_image(tmp_path / "colour.png", np.dstack([np.where(half_mask(), 200, 20).astype(np.uint8)] * 3))
-    np.testing.assert_array_equal(read_mask(tmp_path / "colour.png"), half_mask())
+    np.testing.assert_array_equal(read_seen_mask(tmp_path / "colour.png"), half_mask())
     for level, problem in ((0, "leaves nothing of the frame"), (255, "leaves nothing out")):
         write_image(tmp_path / "plain.png", np.full(SHAPE, level, np.uint8))
         with pytest.raises(ConfigError, match=problem):
-            read_mask(tmp_path / "plain.png")
+            read_seen_mask(tmp_path / "plain.png")
     with pytest.raises(DataError, match="cannot read"):
-        read_mask(tmp_path / "missing.png")
+        read_seen_mask(tmp_path / "missing.png")
 
 
 @pytest.mark.parametrize("view", [View(), View(roi=(1, 2, 3, 4)), View(mask=half_mask((7, 9)), roi=(0, 0, 5, 5))])

@@ -21,7 +21,7 @@ from train.pixel_metrics import (
     PixelCounts,
     PixelTally,
     find_masks,
-    read_mask,
+    read_defect_mask,
 )
 
 FLAT = np.full((8, 8), 128, dtype=np.uint8)
@@ -248,11 +248,11 @@ def test_masks_mark_from_128_and_class_numbers_mark_all_but_zero(tmp_path: Path)
     write_image(tmp_path / "grey.png", grey)
     write_image(tmp_path / "colour.png", cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR))
     write_image(tmp_path / "classes.png", np.array([[0, 1, 2, 100]], dtype=np.uint8))
-    assert read_mask(tmp_path / "grey.png", (1, 4)).tolist() == [[False, False, True, True]]
-    assert read_mask(tmp_path / "colour.png", (1, 4, 3)).tolist() == [[False, False, True, True]]
-    assert read_mask(tmp_path / "classes.png", (1, 4)).tolist() == [[False, True, True, True]]
+    assert read_defect_mask(tmp_path / "grey.png", (1, 4)).tolist() == [[False, False, True, True]]
+    assert read_defect_mask(tmp_path / "colour.png", (1, 4, 3)).tolist() == [[False, False, True, True]]
+    assert read_defect_mask(tmp_path / "classes.png", (1, 4)).tolist() == [[False, True, True, True]]
     with pytest.raises(DataError, match=r"is 1x4, its image is 8x8"):
-        read_mask(tmp_path / "grey.png", (8, 8))
+        read_defect_mask(tmp_path / "grey.png", (8, 8))
 
 
 # Counting while images are scored

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.stacked import StackedLearner
 from edge_runtime.errors import ConfigError
-from train.stacked import StackedLearner
 from train.trainer import Trainer
 
 __all__ = ["Progress", "SideBySide"]

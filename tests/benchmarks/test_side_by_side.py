@@ -10,10 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.side_by_side import Progress, SideBySide
 from edge_runtime.errors import ConfigError
 from train.refine import ItsrSettings
 from train.settings import Schedule, TrainSettings
-from train.side_by_side import Progress, SideBySide
 from train.trainer import Phase, Trainer
 
 Quick = Callable[..., TrainSettings]

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from benchmarks.stacked import StackedLearner, StackedSequential
 from edge_runtime.errors import ConfigError
 from train.aae import Learner
 from train.autoencoder import Discriminator
 from train.networks import build_autoencoder
-from train.stacked import StackedLearner, StackedSequential
 
 M, B, SIDE, D = 3, 12, 8, 2
 STEPS = 6
