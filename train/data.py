@@ -16,7 +16,7 @@ from train.networks import NetworkName
 from train.training_set import TrainingSet
 from train.video_data import load_video
 
-__all__ = ["DataSettings", "TrainingSet", "load_training_set"]
+__all__ = ["load_training_set"]
 
 
 def load_training_set(settings: DataSettings, network: NetworkName, cache_folder: Path | None = None) -> TrainingSet:

@@ -29,7 +29,7 @@ from edge_runtime.heatmap import overlay, peak_of
 from edge_runtime.preprocess import Frame
 from edge_runtime.score import Decision
 from edge_runtime.self_reference import N_CHANNELS
-from train.data import TrainingSet, load_training_set
+from train.data import load_training_set
 from train.evaluation import Report
 from train.evaluation_plots import figures_of
 from train.photograph_store import PhotographStore
@@ -47,6 +47,7 @@ from train.review import group_codes
 from train.run_folder import RunFolder, TrainedRun
 from train.scoring import raw_criteria
 from train.trainer import EpochRow
+from train.training_set import TrainingSet
 
 __all__ = ["bundle_page", "codes_of", "run_page", "verdicts_of", "write_page"]
 

@@ -21,7 +21,7 @@ from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.prior import Prior, prior_from_npz
 from edge_runtime.score import Decision, decision_from_json
 from train.autoencoder import EXPOSURE, Autoencoder
-from train.data import DataSettings
+from train.data_settings import DataSettings
 from train.networks import build_autoencoder
 from train.settings import TrainSettings
 from train.snapshot import Snapshot, load_weights

@@ -14,7 +14,8 @@ import torch
 from edge_runtime import __version__
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.stopping import stop_requests
-from train.data import DataSettings, TrainingSet, load_training_set
+from train.data import load_training_set
+from train.data_settings import DataSettings
 from train.distributed import ALONE, World
 from train.findings import write_findings
 from train.patch_trainer import PatchTrainer
@@ -26,6 +27,7 @@ from train.run_folder import RunConfig, RunFolder, point_latest_at, write_csv
 from train.settings import TrainSettings
 from train.snapshot import Snapshot
 from train.trainer import Trainer
+from train.training_set import TrainingSet
 
 __all__ = ["TrainingOutcome", "pick_device", "resume", "train", "trainer_for"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .conftest import Cli
+from tests.edge_aae.conftest import Cli
 
 SOURCE = "test://pattern?fps=1000&width=64&height=48"
 

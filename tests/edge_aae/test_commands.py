@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
-from .test_readme import PAGES, ROOT
+from tests.edge_aae.test_readme import PAGES, ROOT
 
 PROGRAMS = re.compile(
     r"(sudo |[A-Z_]+=\S+ )*(edge-aae|/opt/edge-aae/\S+|make|python3?|pip|torchrun|docker|polygraphy|unzip"

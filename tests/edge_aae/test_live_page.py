@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from .browser import browser, watched
-from .conftest import Cli
-from .running import Running
+from tests.edge_aae.browser import browser, watched
+from tests.edge_aae.conftest import Cli
+from tests.edge_aae.running import Running
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from edge_runtime.bundle import Bundle
-
-from .conftest import Cli
-from .running import Running
+from tests.edge_aae.conftest import Cli
+from tests.edge_aae.running import Running
 
 SOURCE = "test://pattern?fps=50&width=64&height=48"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .browser import browser, watched
-from .conftest import Cli
-from .test_live_page import SCREENSHOTS
+from tests.edge_aae.browser import browser, watched
+from tests.edge_aae.conftest import Cli
+from tests.edge_aae.test_live_page import SCREENSHOTS
 
 
 @pytest.fixture

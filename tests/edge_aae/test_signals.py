@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT
+from tests.edge_aae.conftest import ROOT
 
 HANG_S = 120
 ENDLESS = ("--network", "conv", "--imgsz", "16", "--epochs", "100000", "--refine", "none", "--out", "endless")

@@ -16,9 +16,8 @@ import pytest
 from benchmarks.broker import MOSQUITTO
 from benchmarks.crash_delivery import trial
 from edge_runtime.delivery import Outbox
-
-from .conftest import Cli
-from .running import ROOT, Running
+from tests.edge_aae.conftest import Cli
+from tests.edge_aae.running import ROOT, Running
 
 FAST = "test://pattern?fps=200&width=64&height=64"
 

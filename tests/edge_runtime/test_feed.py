@@ -19,8 +19,7 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.feed import Feed, FeedSettings, Taken
 from edge_runtime.images import write_image
 from edge_runtime.sources import CapturedFrame, FrameSource, TestSource, source_from
-
-from .waiting import wait_until
+from tests.edge_runtime.waiting import wait_until
 
 QUICK = Backoff(first_s=0.001, most_s=0.002)
 

@@ -18,8 +18,7 @@ import pytest
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.sinks import CsvFile, Emission, JsonLinesFile, Rotation, SinkBase, SinkRunner, Sinks, StandardOutput
 from edge_runtime.sinks.runner import QUEUE_RECORDS
-
-from .waiting import wait_until
+from tests.edge_runtime.waiting import wait_until
 
 CRITERIA = ("reconstruction_error", "neg_log_prior")
 

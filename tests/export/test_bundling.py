@@ -24,7 +24,7 @@ from export.bundling import Export, ExportRequest, export_bundle
 from export.parity import torch_outputs
 from tests.export.conftest import INT8, RUNS
 from train.autoencoder import EXPOSURE
-from train.data import DataSettings
+from train.data_settings import DataSettings
 from train.guidance import GuidanceFiles
 from train.run_folder import RunFolder, TrainedRun
 from train.session import train

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 import train.folder_data
 import train.image_store
 from edge_runtime.errors import ConfigError, DataError
-from train.data import DataSettings, TrainingSet, load_training_set
+from train.data import load_training_set
+from train.data_settings import DataSettings
+from train.training_set import TrainingSet
 
 UINT16_PER_GREY = 257
 

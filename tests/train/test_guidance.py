@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import ConfigError, DataError
-from train.data import DataSettings, load_training_set
+from train.data import load_training_set
+from train.data_settings import DataSettings
 from train.guidance import KEEP, REJECT, UNGUIDED, Guidance, GuidanceFiles, read_guidance
 
 NAMES = ["a.png", "b.png", "deep/c d.png", "e,f.png"]

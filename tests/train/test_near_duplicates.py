@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from train.data import DataSettings, load_training_set
+from train.data import load_training_set
+from train.data_settings import DataSettings
 from train.near_duplicates import cell_means, earlier_duplicates, largest_difference
 
 NOISE = 4.0

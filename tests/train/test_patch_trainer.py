@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.score import sum_of_terms
-from train.data import DataSettings, load_training_set
+from train.data import load_training_set
+from train.data_settings import DataSettings
 from train.guidance import REJECT
 from train.patch_fusion import as_terms, from_terms, fused_weights
 from train.patch_trainer import PatchTrainer

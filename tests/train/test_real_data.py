@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.labelled import read_labelled
-from train.data import DataSettings, load_training_set
+from train.data import load_training_set
+from train.data_settings import DataSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("EDGE_AAE_DATA", ROOT.parent / "shared" / "data"))

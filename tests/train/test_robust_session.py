@@ -21,7 +21,7 @@ from edge_runtime.errors import DataError
 from edge_runtime.prior import FullNormal
 from edge_runtime.score import FusedRule, UnionRule
 from train.autoencoder import EXPOSURE
-from train.data import DataSettings
+from train.data_settings import DataSettings
 from train.guidance import GuidanceFiles
 from train.robust_settings import RobustSettings
 from train.run_folder import RunFolder

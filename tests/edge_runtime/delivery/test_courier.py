@@ -15,9 +15,9 @@ import pytest
 from edge_runtime.backoff import Backoff
 from edge_runtime.delivery import Courier, DeliveryError, Message, Outbox, Webhook
 from edge_runtime.errors import ConfigError
+from tests.edge_runtime.delivery.test_outbox import record, whole
 
 from ..waiting import wait_until
-from .test_outbox import record, whole
 
 QUICK = Backoff(first_s=0.01, most_s=0.02)
 

@@ -17,9 +17,9 @@ import pytest
 from benchmarks.broker import MOSQUITTO, Broker
 from edge_runtime.delivery import DeliveryError, Message, Mqtt, MqttSettings
 from edge_runtime.errors import ConfigError
+from tests.edge_runtime.delivery.test_outbox import record
 
 from ..waiting import wait_until
-from .test_outbox import record
 
 paho = pytest.importorskip("paho.mqtt.client", reason="paho-mqtt is not installed")
 needs_broker = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
