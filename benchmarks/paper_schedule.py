@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from benchmarks.paper_protocol import Setting
-from train.networks import MLP_HIDDEN
+from train.networks.registry import MLP_HIDDEN
 from train.settings import (
     MethodName,
     RefineName,

@@ -14,7 +14,7 @@ from torch.nn.functional import softplus
 
 from edge_runtime.errors import ConfigError
 from train.aae import ADVERSARIAL_CAP, Learner
-from train.autoencoder import NORM_EPSILON
+from train.networks.autoencoder import NORM_EPSILON
 
 __all__ = ["StackedLearner", "StackedSequential"]
 

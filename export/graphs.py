@@ -23,7 +23,7 @@ from edge_runtime.errors import EdgeAaeError
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.prior import Prior
 from export.half import half_body, join_half_bodies
-from train.autoencoder import Autoencoder, Measured
+from train.networks.autoencoder import Autoencoder, Measured
 
 __all__ = [
     "DetectorGraph",

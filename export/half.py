@@ -12,7 +12,7 @@ import onnx
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from train.autoencoder import Autoencoder, Exposure
+from train.networks.autoencoder import Autoencoder, Exposure
 
 __all__ = ["half_body", "join_half_bodies"]
 

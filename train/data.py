@@ -12,7 +12,7 @@ from train.data_settings import DataSettings
 from train.folder_data import load_folder
 from train.guidance import read_guidance
 from train.labelled_data import load_labelled
-from train.networks import NetworkName
+from train.networks.registry import NetworkName
 from train.training_set import TrainingSet
 from train.video_data import load_video
 

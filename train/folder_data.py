@@ -13,7 +13,7 @@ from edge_runtime.preprocess import Frame
 from train.data_settings import DataSettings
 from train.image_store import ImageWriter
 from train.near_duplicates import without_duplicates
-from train.networks import NetworkName, smallest_side
+from train.networks.registry import NetworkName, smallest_side
 from train.photograph_store import PhotographStore
 from train.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
 

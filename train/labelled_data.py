@@ -12,7 +12,7 @@ from edge_runtime.labelled import LabelledImages
 from train.data_settings import DataSettings
 from train.image_store import ImageWriter
 from train.near_duplicates import without_duplicates
-from train.networks import NetworkName, smallest_side
+from train.networks.registry import NetworkName, smallest_side
 from train.training_set import TrainingSet, preprocess_for, spread
 
 __all__ = ["load_labelled"]

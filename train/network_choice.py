@@ -13,8 +13,8 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.images import list_images, read_image
 from edge_runtime.labelled import is_labelled_set, read_labelled
 from edge_runtime.preprocess import Frame
-from train.hog_network import check_hog_size
-from train.networks import NetworkName
+from train.networks.hog_network import check_hog_size
+from train.networks.registry import NetworkName
 
 __all__ = ["Choice", "alignment", "choose_network"]
 

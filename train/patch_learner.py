@@ -12,10 +12,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from edge_runtime.errors import ConfigError
 from edge_runtime.self_reference import MASK
 from train.aae import StepLosses, named_optimizers
+from train.networks.patch_network import RECONSTRUCTED, PatchNetwork, SiteDiscriminator
+from train.networks.structure_losses import multi_scale_dissimilarity, valid_blocks
 from train.patch_batches import Batch
-from train.patch_network import RECONSTRUCTED, PatchNetwork, SiteDiscriminator
 from train.precision import has_bfloat16
-from train.structure_losses import multi_scale_dissimilarity, valid_blocks
 
 __all__ = ["LossWeights", "PatchLearner"]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.prior import Prior
-from train.patch_network import PatchNetwork, pooled_tops
+from train.networks.patch_network import PatchNetwork, pooled_tops
 from train.photograph_store import PhotographStore
 
 __all__ = ["codes_and_tops", "measured"]

@@ -23,13 +23,13 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.prior import StandardNormal
 from edge_runtime.score import Term
 from train.aae import StepLosses
-from train.density import fit_density
 from train.guidance import REJECT
+from train.networks.density import fit_density
+from train.networks.patch_network import CODE_STEP, PatchNetwork, SiteDiscriminator
 from train.patch_batches import Augmentation, Batch, draw_batch
 from train.patch_fusion import as_terms, from_terms, fused_weights
 from train.patch_learner import LossWeights, PatchLearner
 from train.patch_measure import codes_and_tops, measured
-from train.patch_network import CODE_STEP, PatchNetwork, SiteDiscriminator
 from train.patch_refinement import PatchRefinement
 from train.photograph_store import PhotographStore
 from train.robust_refinement import RobustRefinement

@@ -23,13 +23,13 @@ from edge_runtime.prior import StandardNormal
 from edge_runtime.score import CRITERIA, Term, sum_of_terms
 from train.aae import StepLosses, draw_prior
 from train.augment import AugmentSettings, augment
-from train.autoencoder import EXPOSURE, Discriminator
-from train.density import fit_density
 from train.distributed import ALONE, World
-from train.exposure import fit_exposure
 from train.guidance import KEEP, REJECT
-from train.hog_network import HogNetwork
 from train.image_store import ImageStore
+from train.networks.autoencoder import EXPOSURE, Discriminator
+from train.networks.density import fit_density
+from train.networks.exposure import fit_exposure
+from train.networks.hog_network import HogNetwork
 from train.robust_refinement import RobustRefinement
 from train.scoring import CHUNK
 from train.settings import TrainSettings

@@ -20,9 +20,9 @@ from edge_runtime.npz import npz_bytes, read_npz
 from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.prior import Prior, prior_from_npz
 from edge_runtime.score import Decision, decision_from_json
-from train.autoencoder import EXPOSURE, Autoencoder
 from train.data_settings import DataSettings
-from train.networks import build_autoencoder
+from train.networks.autoencoder import EXPOSURE, Autoencoder
+from train.networks.registry import build_autoencoder
 from train.settings import TrainSettings
 from train.snapshot import Snapshot, load_weights
 from train.trainer import EpochRow

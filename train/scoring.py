@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.prior import Prior
-from train.autoencoder import Autoencoder, Measured
 from train.distributed import ALONE, World
 from train.image_store import ImageStore, image_chunks
+from train.networks.autoencoder import Autoencoder, Measured
 
 __all__ = ["map_peaks", "raw_criteria"]
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
 from train.augment import AugmentSettings
-from train.networks import NETWORKS, NetworkName
+from train.networks.registry import NETWORKS, NetworkName
 from train.refine import REFINEMENTS, ItsrSettings, RefineName
 from train.robust_settings import RobustSettings
 

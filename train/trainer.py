@@ -17,11 +17,11 @@ from edge_runtime.prior import Prior, StandardNormal
 from edge_runtime.score import Term
 from train.aae import Learner, StepLosses, draw_prior
 from train.augment import augment
-from train.autoencoder import Autoencoder, Discriminator
 from train.distributed import ALONE, World
 from train.guidance import Guidance
 from train.image_store import ImageStore, MemoryStore
-from train.networks import build_autoencoder
+from train.networks.autoencoder import Autoencoder, Discriminator
+from train.networks.registry import build_autoencoder
 from train.precision import uses_amp
 from train.refine import Refinement
 from train.scoring import raw_criteria

@@ -15,7 +15,7 @@ from edge_runtime.self_reference import N_CHANNELS
 from train.data_settings import DataSettings
 from train.guidance import Guidance
 from train.image_store import ImageStore
-from train.networks import NetworkName, check_input_size
+from train.networks.registry import NetworkName, check_input_size
 from train.photograph_store import PhotographStore
 
 __all__ = ["PHOTO_SIDE", "RAW_SAMPLE_BYTES", "TrainingSet", "preprocess_for", "spread"]

@@ -15,7 +15,7 @@ from train.data_settings import DataSettings
 from train.folder_data import is_grey
 from train.image_store import ImageWriter
 from train.near_duplicates import LARGEST_DIFFERENCE, cell_means, largest_difference
-from train.networks import NetworkName, smallest_side
+from train.networks.registry import NetworkName, smallest_side
 from train.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
 
 __all__ = ["load_video"]

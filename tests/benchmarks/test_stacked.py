@@ -11,8 +11,8 @@ from torch import nn
 from benchmarks.stacked import StackedLearner, StackedSequential
 from edge_runtime.errors import ConfigError
 from train.aae import Learner
-from train.autoencoder import Discriminator
-from train.networks import build_autoencoder
+from train.networks.autoencoder import Discriminator
+from train.networks.registry import build_autoencoder
 
 M, B, SIDE, D = 3, 12, 8, 2
 STEPS = 6
@@ -23,7 +23,7 @@ TOLERANCE = 1e-8
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers of 40 units for the paper's 1000."""
-    monkeypatch.setattr("train.networks.MLP_HIDDEN", 40)
+    monkeypatch.setattr("train.networks.registry.MLP_HIDDEN", 40)
 
 
 def learner(seed: int, *, adversarial: bool = True) -> Learner:

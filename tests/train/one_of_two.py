@@ -20,9 +20,9 @@ import train.scoring
 from edge_runtime.errors import DataError
 from train.aae import Learner
 from train.augment import AUGMENTATIONS
-from train.autoencoder import Discriminator
 from train.distributed import ALONE, World, joined
-from train.networks import build_autoencoder
+from train.networks.autoencoder import Discriminator
+from train.networks.registry import build_autoencoder
 from train.refine import ItsrSettings, Refinement
 from train.robust import RobustTrainer
 from train.robust_settings import RobustSettings

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from train.aae import ADVERSARIAL_CAP, Learner, draw_prior, weighted_mean
-from train.autoencoder import Autoencoder, Discriminator
-from train.networks import build_autoencoder
+from train.networks.autoencoder import Autoencoder, Discriminator
+from train.networks.registry import build_autoencoder
 
 SIDE = 8
 NO_CAP = math.inf

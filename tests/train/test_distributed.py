@@ -21,8 +21,8 @@ from torch import nn
 
 from edge_runtime.errors import ConfigError
 from train.distributed import ALONE, World, joined
+from train.networks.shared_norm import share_norms
 from train.settings import Schedule, TrainSettings
-from train.shared_norm import share_norms
 from train.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError
 from train import robust
 from train.augment import AugmentSettings
-from train.autoencoder import EXPOSURE
 from train.guidance import KEEP, REJECT, UNGUIDED
+from train.networks.autoencoder import EXPOSURE
 from train.robust import RobustTrainer
 from train.robust_refinement import RobustRefinement
 from train.robust_settings import RobustSettings

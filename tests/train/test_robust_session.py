@@ -20,9 +20,9 @@ import train.session
 from edge_runtime.errors import DataError
 from edge_runtime.prior import FullNormal
 from edge_runtime.score import FusedRule, UnionRule
-from train.autoencoder import EXPOSURE
 from train.data_settings import DataSettings
 from train.guidance import GuidanceFiles
+from train.networks.autoencoder import EXPOSURE
 from train.robust_settings import RobustSettings
 from train.run_folder import RunFolder
 from train.session import TrainingOutcome, resume

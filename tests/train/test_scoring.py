@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from edge_runtime.prior import StandardNormal
-from train.autoencoder import Autoencoder
-from train.networks import build_autoencoder
+from train.networks.autoencoder import Autoencoder
+from train.networks.registry import build_autoencoder
 from train.scoring import CHUNK, map_peaks, raw_criteria
 
 LOG_2PI = math.log(2.0 * math.pi)

@@ -28,7 +28,7 @@ import train.findings
 import train.session
 from edge_runtime.errors import ConfigError, DataError
 from train.data_settings import DataSettings
-from train.networks import build_autoencoder
+from train.networks.registry import build_autoencoder
 from train.run_folder import RunFolder, latest_run
 from train.scoring import raw_criteria
 from train.session import pick_device, resume

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge_runtime.errors import ConfigError
-from train.networks import NetworkName
+from train.networks.registry import NetworkName
 from train.refine import ItsrSettings, RefineName
 from train.settings import (
     MethodName,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from edge_runtime.errors import DataError
-from train.networks import build_autoencoder
+from train.networks.registry import build_autoencoder
 from train.settings import TrainSettings
 from train.snapshot import Snapshot, load_weights, restore_learner, snapshot_learner
 from train.trainer import Trainer

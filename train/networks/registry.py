@@ -16,9 +16,9 @@ from typing import Literal
 from torch import nn
 
 from edge_runtime.errors import ConfigError
-from train.autoencoder import Autoencoder
-from train.hog_network import HOG_MIN_SIDE, HogNetwork, check_hog_size
-from train.patch_network import PATCH_MIN_SIDE, PatchNetwork, check_patch_size
+from train.networks.autoencoder import Autoencoder
+from train.networks.hog_network import HOG_MIN_SIDE, HogNetwork, check_hog_size
+from train.networks.patch_network import PATCH_MIN_SIDE, PatchNetwork, check_patch_size
 
 __all__ = ["NETWORKS", "build_autoencoder", "check_input_size", "smallest_side"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from edge_runtime.errors import ConfigError
 from edge_runtime.prior import StandardNormal
 from edge_runtime.score import CRITERIA, anomaly_map, reconstruction_error
-from train.hog_network import BLOCK_VARIANCE, RIDGE, HogNetwork, ResidualStatistics, check_hog_size
+from train.networks.hog_network import BLOCK_VARIANCE, RIDGE, HogNetwork, ResidualStatistics, check_hog_size
 
 ROUND_TRIP_ATOL = 2e-6
 """Of float32, standardised and back."""

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.hog import BINS, HISTOGRAM_EPSILON, OrientedGradients, cell_histograms, grey
+from train.networks.hog import BINS, HISTOGRAM_EPSILON, OrientedGradients, cell_histograms, grey
 
 ATOL = 1e-6
 """Of float32 and of the epsilon under the magnitude's root."""

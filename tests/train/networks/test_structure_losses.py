@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from train.structure_losses import STABILITY, gradient_dissimilarity, multi_scale_dissimilarity
+from train.networks.structure_losses import STABILITY, gradient_dissimilarity, multi_scale_dissimilarity
 
 
 def test_an_image_is_like_itself_and_like_itself_brighter() -> None:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_runtime.extras import require
-from train.autoencoder import Exposure
+from train.networks.autoencoder import Exposure
 
 __all__ = ["fit_exposure"]
 

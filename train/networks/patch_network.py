@@ -15,8 +15,8 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.prior import Prior
 from edge_runtime.score import CRITERIA, Term, reconstruction_error
 from edge_runtime.self_reference import MASK, N_CHANNELS, NEUTRAL, VALID
-from train.autoencoder import Autoencoder, Measured
-from train.structure_losses import multi_scale_dissimilarity, valid_blocks
+from train.networks.autoencoder import Autoencoder, Measured
+from train.networks.structure_losses import multi_scale_dissimilarity, valid_blocks
 
 __all__ = [
     "PATCH_MIN_SIDE",

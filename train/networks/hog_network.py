@@ -16,8 +16,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 from edge_runtime.errors import ConfigError
 from edge_runtime.prior import Prior
 from edge_runtime.score import CRITERIA, Term, reconstruction_error
-from train.autoencoder import Autoencoder, Measured
-from train.hog import BINS, OrientedGradients, cell_histograms, grey
+from train.networks.autoencoder import Autoencoder, Measured
+from train.networks.hog import BINS, OrientedGradients, cell_histograms, grey
 
 __all__ = ["HOG_MIN_SIDE", "HogNetwork", "check_hog_size"]
 

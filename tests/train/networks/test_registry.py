@@ -7,8 +7,15 @@ import torch
 from torch import nn
 
 from edge_runtime.errors import ConfigError
-from train.autoencoder import Autoencoder, Discriminator
-from train.networks import MLP_MAX_INPUTS, NETWORKS, NetworkName, build_autoencoder, check_input_size, smallest_side
+from train.networks.autoencoder import Autoencoder, Discriminator
+from train.networks.registry import (
+    MLP_MAX_INPUTS,
+    NETWORKS,
+    NetworkName,
+    build_autoencoder,
+    check_input_size,
+    smallest_side,
+)
 
 GREY = [name for name in NETWORKS if name != "patch"]
 """Networks that take one channel as it is; `patch` has tests of its own."""

@@ -1,0 +1,1 @@
+"""The networks, by name, and what each is to training, scoring and export."""
