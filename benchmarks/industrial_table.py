@@ -34,7 +34,7 @@ from edge_runtime.images import list_images
 from edge_runtime.items import Item, TrainedOn, load_items
 from edge_runtime.metrics import auroc
 from edge_runtime.site_calibration import threshold_at
-from train.data_settings import DataSettings
+from train.data.settings import DataSettings
 from train.evaluation import Circumstances, Report, report_of
 from train.pixel_metrics import PixelTally, find_masks
 from train.run_scorer import RunScorer

@@ -32,8 +32,8 @@ from benchmarks.paper_schedule import paper_settings
 from edge_runtime.errors import ConfigError, EdgeAaeError
 from edge_runtime.metrics import balanced_accuracy
 from train.calibrate import calibrate_union
-from train.data import load_training_set
-from train.data_settings import DataSettings
+from train.data.loading import load_training_set
+from train.data.settings import DataSettings
 from train.scoring import raw_criteria
 from train.session import pick_device
 from train.settings import TrainSettings

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError
 from edge_runtime.labelled import LabelledImages, read_labelled
 from edge_runtime.metrics import auroc, balanced_accuracy
-from train.data import load_training_set
-from train.data_settings import DataSettings
-from train.training_set import TrainingSet
+from train.data.loading import load_training_set
+from train.data.settings import DataSettings
+from train.data.training_set import TrainingSet
 
 __all__ = [
     "ALPHAS",

@@ -76,8 +76,8 @@ def _in_a_process(folder: Path, cache: str) -> dict:
 def _measure(folder: str, cache: str) -> dict:
     import torch
 
-    from train.data import load_training_set
-    from train.data_settings import DataSettings
+    from train.data.loading import load_training_set
+    from train.data.settings import DataSettings
     from train.settings import Schedule, TrainSettings
     from train.trainer import Trainer
 

@@ -29,7 +29,7 @@ from edge_runtime.sources import VideoSource
 from edge_runtime.verification import DEFAULT_BACKEND, verify_bundle
 from export.bundling import Export, export_bundle
 from export.parity import require_passed
-from train.data_settings import DataSettings
+from train.data.settings import DataSettings
 from train.run_folder import RunFolder
 from train.scoring import raw_criteria
 from train.session import TrainingOutcome, train

@@ -16,7 +16,7 @@ from edge_runtime.gate_report import UNKNOWN
 from edge_runtime.items import Item
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.self_reference import MASK
-from train.data import load_training_set
+from train.data.loading import load_training_set
 from train.run_folder import TrainedRun
 
 __all__ = [

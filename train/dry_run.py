@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 
-from train.data import load_training_set
-from train.data_settings import DataSettings
-from train.image_store import DiskStore
+from train.data.image_store import DiskStore
+from train.data.loading import load_training_set
+from train.data.settings import DataSettings
+from train.data.training_set import TrainingSet
 from train.session import pick_device, trainer_for
 from train.settings import TrainSettings
 from train.trainer import Trainer
-from train.training_set import TrainingSet
 
 __all__ = ["DryRun", "dry_run"]
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.prior import Prior
+from train.data.photograph_store import PhotographStore
 from train.networks.patch_network import PatchNetwork, pooled_tops
-from train.photograph_store import PhotographStore
 
 __all__ = ["codes_and_tops", "measured"]
 

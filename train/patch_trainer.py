@@ -23,7 +23,8 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.prior import StandardNormal
 from edge_runtime.score import Term
 from train.aae import StepLosses
-from train.guidance import REJECT
+from train.data.guidance import REJECT
+from train.data.photograph_store import PhotographStore
 from train.networks.density import fit_density
 from train.networks.patch_network import CODE_STEP, PatchNetwork, SiteDiscriminator
 from train.patch_batches import Augmentation, Batch, draw_batch
@@ -31,7 +32,6 @@ from train.patch_fusion import as_terms, from_terms, fused_weights
 from train.patch_learner import LossWeights, PatchLearner
 from train.patch_measure import codes_and_tops, measured
 from train.patch_refinement import PatchRefinement
-from train.photograph_store import PhotographStore
 from train.robust_refinement import RobustRefinement
 from train.settings import TrainSettings
 from train.snapshot import Snapshot

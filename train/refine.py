@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
-from train.guidance import KEEP, REJECT, Guidance
+from train.data.guidance import KEEP, REJECT, Guidance
 
 __all__ = ["ItsrSettings", "RefineName", "Refinement", "REFINEMENTS", "Verdict"]
 

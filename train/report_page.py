@@ -29,10 +29,11 @@ from edge_runtime.heatmap import overlay, peak_of
 from edge_runtime.preprocess import Frame
 from edge_runtime.score import Decision
 from edge_runtime.self_reference import N_CHANNELS
-from train.data import load_training_set
+from train.data.loading import load_training_set
+from train.data.photograph_store import PhotographStore
+from train.data.training_set import TrainingSet
 from train.evaluation import Report
 from train.evaluation_plots import figures_of
-from train.photograph_store import PhotographStore
 from train.report import tile
 from train.report_figures import STYLE as STYLE_OF_FIGURES
 from train.report_figures import (
@@ -47,7 +48,6 @@ from train.review import group_codes
 from train.run_folder import RunFolder, TrainedRun
 from train.scoring import raw_criteria
 from train.trainer import EpochRow
-from train.training_set import TrainingSet
 
 __all__ = ["bundle_page", "codes_of", "run_page", "verdicts_of", "write_page"]
 

@@ -19,11 +19,11 @@ from edge_runtime.extras import require
 from edge_runtime.files import csv_bytes, write_atomically
 from edge_runtime.live.access import LARGEST_BODY, Access, Refusal
 from edge_runtime.live.guarded import GuardedPage
-from train.data import load_training_set
+from train.data.loading import load_training_set
+from train.data.training_set import TrainingSet
 from train.report_page import codes_of, verdicts_of
 from train.review import group_codes
 from train.run_folder import RunFolder
-from train.training_set import TrainingSet
 
 __all__ = ["ReviewPage", "serve_review"]
 

@@ -23,9 +23,9 @@ from edge_runtime.prior import StandardNormal
 from edge_runtime.score import CRITERIA, Term, sum_of_terms
 from train.aae import StepLosses, draw_prior
 from train.augment import AugmentSettings, augment
+from train.data.guidance import KEEP, REJECT
+from train.data.image_store import ImageStore
 from train.distributed import ALONE, World
-from train.guidance import KEEP, REJECT
-from train.image_store import ImageStore
 from train.networks.autoencoder import EXPOSURE, Discriminator
 from train.networks.density import fit_density
 from train.networks.exposure import fit_exposure

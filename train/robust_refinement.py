@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.guidance import KEEP, REJECT, UNGUIDED
+from train.data.guidance import KEEP, REJECT, UNGUIDED
 from train.refine import NEVER, Verdict
 from train.robust_settings import RobustSettings
 

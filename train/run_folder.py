@@ -20,7 +20,7 @@ from edge_runtime.npz import npz_bytes, read_npz
 from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.prior import Prior, prior_from_npz
 from edge_runtime.score import Decision, decision_from_json
-from train.data_settings import DataSettings
+from train.data.settings import DataSettings
 from train.networks.autoencoder import EXPOSURE, Autoencoder
 from train.networks.registry import build_autoencoder
 from train.settings import TrainSettings

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.prior import Prior
+from train.data.image_store import ImageStore, image_chunks
 from train.distributed import ALONE, World
-from train.image_store import ImageStore, image_chunks
 from train.networks.autoencoder import Autoencoder, Measured
 
 __all__ = ["map_peaks", "raw_criteria"]

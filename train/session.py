@@ -14,12 +14,13 @@ import torch
 from edge_runtime import __version__
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.stopping import stop_requests
-from train.data import load_training_set
-from train.data_settings import DataSettings
+from train.data.loading import load_training_set
+from train.data.photograph_store import PhotographStore
+from train.data.settings import DataSettings
+from train.data.training_set import TrainingSet
 from train.distributed import ALONE, World
 from train.findings import write_findings
 from train.patch_trainer import PatchTrainer
-from train.photograph_store import PhotographStore
 from train.precision import uses_amp
 from train.progress import TrainingProgress
 from train.robust import RobustTrainer
@@ -27,7 +28,6 @@ from train.run_folder import RunConfig, RunFolder, point_latest_at, write_csv
 from train.settings import TrainSettings
 from train.snapshot import Snapshot
 from train.trainer import Trainer
-from train.training_set import TrainingSet
 
 __all__ = ["TrainingOutcome", "pick_device", "resume", "train", "trainer_for"]
 

@@ -17,9 +17,9 @@ from edge_runtime.prior import Prior, StandardNormal
 from edge_runtime.score import Term
 from train.aae import Learner, StepLosses, draw_prior
 from train.augment import augment
+from train.data.guidance import Guidance
+from train.data.image_store import ImageStore, MemoryStore
 from train.distributed import ALONE, World
-from train.guidance import Guidance
-from train.image_store import ImageStore, MemoryStore
 from train.networks.autoencoder import Autoencoder, Discriminator
 from train.networks.registry import build_autoencoder
 from train.precision import uses_amp

@@ -215,9 +215,9 @@ def _rehearse(settings: tuple[Any, Any], out: Path, device: str) -> None:
 def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """DataSettings and TrainSettings from the options; defaults that depend on data and network are filled in."""
     from train.augment import AUGMENTATIONS
-    from train.data_settings import DataSettings
-    from train.guidance import GuidanceFiles
-    from train.network_choice import choose_network
+    from train.data.guidance import GuidanceFiles
+    from train.data.network_choice import choose_network
+    from train.data.settings import DataSettings
     from train.robust_settings import RobustSettings
     from train.settings import (
         NetworkName,

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from edge_runtime.budgets import PrecisionName
 from export.bundling import Export, ExportRequest, export_bundle
-from train.data_settings import DataSettings
+from train.data.settings import DataSettings
 from train.robust_settings import RobustSettings
 from train.run_folder import RunFolder, TrainedRun
 from train.session import train

@@ -23,8 +23,8 @@ from export import precisions
 from export.bundling import Export, ExportRequest, export_bundle
 from export.parity import torch_outputs
 from tests.export.conftest import INT8, RUNS
-from train.data_settings import DataSettings
-from train.guidance import GuidanceFiles
+from train.data.guidance import GuidanceFiles
+from train.data.settings import DataSettings
 from train.networks.autoencoder import EXPOSURE
 from train.run_folder import RunFolder, TrainedRun
 from train.session import train

@@ -12,7 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from train.data_settings import DataSettings
+from train.data.settings import DataSettings
 from train.refine import ItsrSettings
 from train.session import TrainingOutcome, train
 from train.settings import Schedule, TrainSettings

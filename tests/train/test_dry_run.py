@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from edge_aae.commands.train import train as train_command
 from edge_runtime.errors import ConfigError
-from train.data_settings import DataSettings
+from train.data.settings import DataSettings
 from train.dry_run import dry_run
 from train.settings import Schedule, TrainSettings
 

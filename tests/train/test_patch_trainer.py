@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.score import sum_of_terms
-from train.data import load_training_set
-from train.data_settings import DataSettings
-from train.guidance import REJECT
+from train.data.guidance import REJECT
+from train.data.loading import load_training_set
+from train.data.photograph_store import PhotographStore
+from train.data.settings import DataSettings
 from train.patch_fusion import as_terms, from_terms, fused_weights
 from train.patch_trainer import PatchTrainer
-from train.photograph_store import PhotographStore
 from train.robust_settings import RobustSettings
 from train.run_scorer import RunScorer
 from train.session import train

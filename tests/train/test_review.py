@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.images import read_image
-from train.guidance import GuidanceFiles, read_guidance
+from train.data.guidance import GuidanceFiles, read_guidance
 from train.review import IMAGES_A_GROUP, MOST_GROUPS, SHOWN, Group, group_codes, write_review
 
 N = 200

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError
 from train import robust
 from train.augment import AugmentSettings
-from train.guidance import KEEP, REJECT, UNGUIDED
+from train.data.guidance import KEEP, REJECT, UNGUIDED
 from train.networks.autoencoder import EXPOSURE
 from train.robust import RobustTrainer
 from train.robust_refinement import RobustRefinement

@@ -20,8 +20,8 @@ import train.session
 from edge_runtime.errors import DataError
 from edge_runtime.prior import FullNormal
 from edge_runtime.score import FusedRule, UnionRule
-from train.data_settings import DataSettings
-from train.guidance import GuidanceFiles
+from train.data.guidance import GuidanceFiles
+from train.data.settings import DataSettings
 from train.networks.autoencoder import EXPOSURE
 from train.robust_settings import RobustSettings
 from train.run_folder import RunFolder

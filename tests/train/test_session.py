@@ -27,7 +27,7 @@ from torch import Tensor
 import train.findings
 import train.session
 from edge_runtime.errors import ConfigError, DataError
-from train.data_settings import DataSettings
+from train.data.settings import DataSettings
 from train.networks.registry import build_autoencoder
 from train.run_folder import RunFolder, latest_run
 from train.scoring import raw_criteria
@@ -475,7 +475,7 @@ def test_a_real_interrupt_leaves_a_folder_that_loads(small_set: DataSettings, tm
         import logging
         from pathlib import Path
         import torch
-        from train.data_settings import DataSettings
+        from train.data.settings import DataSettings
         from train.session import train
         from train.settings import Schedule, TrainSettings
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.images import write_image
-from train.network_choice import ALIGNED, alignment, choose_network
+from train.data.network_choice import ALIGNED, alignment, choose_network
 
 Frames = Sequence[NDArray[np.uint8]]
 

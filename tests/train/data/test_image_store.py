@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import train.image_store
+import train.data.image_store
 from edge_runtime.errors import DataError
-from train.image_store import DiskStore, ImageStore, ImageWriter, MemoryStore, image_chunks, keep_only
+from train.data.image_store import DiskStore, ImageStore, ImageWriter, MemoryStore, image_chunks, keep_only
 from train.settings import Schedule, TrainSettings
 from train.trainer import Trainer
 
@@ -73,11 +73,11 @@ def test_no_image_is_refused(tmp_path: Path) -> None:
 
 
 def test_auto_goes_to_disk_where_memory_is_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train.image_store, "_free_memory", lambda: 4 * IMAGES.nbytes - 1)
+    monkeypatch.setattr(train.data.image_store, "_free_memory", lambda: 4 * IMAGES.nbytes - 1)
     assert isinstance(stored("auto", tmp_path), DiskStore)
     with pytest.raises(DataError, match=r"50 images of \(16, 24, 3\) need .* free; use --cache disk, fewer images or"):
         stored("memory", tmp_path)
-    monkeypatch.setattr(train.image_store, "_free_memory", lambda: 4 * IMAGES.nbytes)
+    monkeypatch.setattr(train.data.image_store, "_free_memory", lambda: 4 * IMAGES.nbytes)
     assert isinstance(stored("auto", tmp_path), MemoryStore)
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import ConfigError, DataError
-from train.data import load_training_set
-from train.data_settings import DataSettings
-from train.training_set import TrainingSet
+from train.data.loading import load_training_set
+from train.data.settings import DataSettings
+from train.data.training_set import TrainingSet
 
 RATE = 10
 

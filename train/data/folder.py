@@ -10,12 +10,12 @@ from pathlib import Path
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.images import list_images, read_image
 from edge_runtime.preprocess import Frame
-from train.data_settings import DataSettings
-from train.image_store import ImageWriter
-from train.near_duplicates import without_duplicates
+from train.data.image_store import ImageWriter
+from train.data.near_duplicates import without_duplicates
+from train.data.photograph_store import PhotographStore
+from train.data.settings import DataSettings
+from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
 from train.networks.registry import NetworkName, smallest_side
-from train.photograph_store import PhotographStore
-from train.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
 
 __all__ = ["is_grey", "load_folder"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import ConfigError, DataError
-from train.data import load_training_set
-from train.data_settings import DataSettings
-from train.guidance import KEEP, REJECT, UNGUIDED, Guidance, GuidanceFiles, read_guidance
+from train.data.guidance import KEEP, REJECT, UNGUIDED, Guidance, GuidanceFiles, read_guidance
+from train.data.loading import load_training_set
+from train.data.settings import DataSettings
 
 NAMES = ["a.png", "b.png", "deep/c d.png", "e,f.png"]
 
@@ -75,7 +75,7 @@ def test_a_word_about_a_skipped_image_is_passed_over_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     reject = write(tmp_path / "reject.txt", "bad.png\na.png\n")
-    with caplog.at_level(logging.WARNING, logger="train.guidance"):
+    with caplog.at_level(logging.WARNING, logger="train.data.guidance"):
         guidance = read_guidance(GuidanceFiles.of(reject=reject), NAMES, {"bad.png"})
     assert guidance.reject.tolist() == [True, False, False, False]
     assert caplog.messages == ["--reject names 1 skipped images: 'bad.png'"]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from edge_runtime.labelled import read_labelled
-from train.data import load_training_set
-from train.data_settings import DataSettings
+from train.data.loading import load_training_set
+from train.data.settings import DataSettings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DATA = Path(os.environ.get("EDGE_AAE_DATA", ROOT.parent / "shared" / "data"))
 SAMPLE = ROOT / "edge_aae/sample/fashion.npz"
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from edge_runtime.errors import DataError
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.tiling import Tiling
-from train.image_store import MemoryStore
+from train.data.image_store import MemoryStore
 
 __all__ = ["PhotographStore"]
 

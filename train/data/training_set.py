@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError
 from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.self_reference import N_CHANNELS
-from train.data_settings import DataSettings
-from train.guidance import Guidance
-from train.image_store import ImageStore
+from train.data.guidance import Guidance
+from train.data.image_store import ImageStore
+from train.data.photograph_store import PhotographStore
+from train.data.settings import DataSettings
 from train.networks.registry import NetworkName, check_input_size
-from train.photograph_store import PhotographStore
 
 __all__ = ["PHOTO_SIDE", "RAW_SAMPLE_BYTES", "TrainingSet", "preprocess_for", "spread"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from edge_runtime.errors import DataError, FrameError, SourceError
 from edge_runtime.preprocess import Frame
 from edge_runtime.sources import VideoSource
-from train.data_settings import DataSettings
-from train.folder_data import is_grey
-from train.image_store import ImageWriter
-from train.near_duplicates import LARGEST_DIFFERENCE, cell_means, largest_difference
+from train.data.folder import is_grey
+from train.data.image_store import ImageWriter
+from train.data.near_duplicates import LARGEST_DIFFERENCE, cell_means, largest_difference
+from train.data.settings import DataSettings
+from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
 from train.networks.registry import NetworkName, smallest_side
-from train.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
 
 __all__ = ["load_video"]
 

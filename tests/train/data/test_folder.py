@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import train.folder_data
-import train.image_store
+import train.data.folder
+import train.data.image_store
 from edge_runtime.errors import ConfigError, DataError
-from train.data import load_training_set
-from train.data_settings import DataSettings
-from train.training_set import TrainingSet
+from train.data.loading import load_training_set
+from train.data.settings import DataSettings
+from train.data.training_set import TrainingSet
 
 UINT16_PER_GREY = 257
 
@@ -155,7 +155,7 @@ def test_unreadable_and_empty_files_are_skipped_listed_and_counted(
     (photos / "3.png").write_bytes(b"")
     (photos / "5.png").write_bytes(b"no image at all")
     (photos / "7.png").write_bytes((photos / "7.png").read_bytes()[:50])
-    with caplog.at_level(logging.WARNING, logger="train.folder_data"):
+    with caplog.at_level(logging.WARNING, logger="train.data.folder"):
         data = load(photos, max_bad=0.3)
     assert data.names == [f"{index}.png" for index in (1, 2, 4, 6, 8, 9, 10)]
     assert data.images[:, 0, 0, 0].tolist() == [10, 20, 40, 60, 80, 90, 100]
@@ -252,14 +252,14 @@ def test_a_few_unprocessed_frames_are_kept(photos: Path) -> None:
 
 
 def test_frames_of_more_than_two_megabytes_are_not_kept(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train.folder_data, "RAW_SAMPLE_BYTES", 40 * 40)
+    monkeypatch.setattr(train.data.folder, "RAW_SAMPLE_BYTES", 40 * 40)
     write(photos / "1.png", grey(10, 41, 40))
     assert [int(frame[0, 0]) for frame in load(photos).raw_frames] == [40, 70, 100]
 
 
 @pytest.mark.skipif(not Path("/proc/meminfo").exists(), reason="free memory is read from /proc/meminfo")
 def test_images_that_do_not_fit_the_memory_are_refused(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train.image_store, "MEMORY_SHARE", 1e-9)
+    monkeypatch.setattr(train.data.image_store, "MEMORY_SHARE", 1e-9)
     with pytest.raises(DataError, match=r"10 images of \(128, 128, 1\) need 0\.0 GiB, .* free; use --cache disk"):
         load(photos, cache="memory")
-    assert isinstance(load(photos).store, train.image_store.DiskStore)
+    assert isinstance(load(photos).store, train.data.image_store.DiskStore)

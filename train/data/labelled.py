@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
 from edge_runtime.labelled import LabelledImages
-from train.data_settings import DataSettings
-from train.image_store import ImageWriter
-from train.near_duplicates import without_duplicates
+from train.data.image_store import ImageWriter
+from train.data.near_duplicates import without_duplicates
+from train.data.settings import DataSettings
+from train.data.training_set import TrainingSet, preprocess_for, spread
 from train.networks.registry import NetworkName, smallest_side
-from train.training_set import TrainingSet, preprocess_for, spread
 
 __all__ = ["load_labelled"]
 

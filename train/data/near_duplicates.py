@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.extras import require
-from train.image_store import ImageStore, keep_only
+from train.data.image_store import ImageStore, keep_only
 
 __all__ = ["cell_means", "earlier_duplicates", "largest_difference", "without_duplicates"]
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from train.data import load_training_set
-from train.data_settings import DataSettings
-from train.near_duplicates import cell_means, earlier_duplicates, largest_difference
+from train.data.loading import load_training_set
+from train.data.near_duplicates import cell_means, earlier_duplicates, largest_difference
+from train.data.settings import DataSettings
 
 NOISE = 4.0
 """Grey levels a pixel, standard deviation."""

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
-from train.guidance import GuidanceFiles
-from train.image_store import CacheName
+from train.data.guidance import GuidanceFiles
+from train.data.image_store import CacheName
 
 __all__ = ["DataSettings"]
 

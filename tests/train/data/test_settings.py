@@ -5,7 +5,7 @@ import json
 import pytest
 
 from edge_runtime.errors import ConfigError
-from train.data_settings import DataSettings
+from train.data.settings import DataSettings
 
 
 def test_contaminating_without_normal_classes_is_refused() -> None:

@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from train.data import load_training_set
-from train.data_settings import DataSettings
-from train.training_set import TrainingSet
+from train.data.loading import load_training_set
+from train.data.settings import DataSettings
+from train.data.training_set import TrainingSet
 
 
 def load(path: Path, **settings: Any) -> TrainingSet:

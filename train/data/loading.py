@@ -8,13 +8,13 @@ from pathlib import Path
 from edge_runtime.errors import DataError
 from edge_runtime.images import is_image
 from edge_runtime.labelled import is_labelled_set, read_labelled
-from train.data_settings import DataSettings
-from train.folder_data import load_folder
-from train.guidance import read_guidance
-from train.labelled_data import load_labelled
+from train.data.folder import load_folder
+from train.data.guidance import read_guidance
+from train.data.labelled import load_labelled
+from train.data.settings import DataSettings
+from train.data.training_set import TrainingSet
+from train.data.video import load_video
 from train.networks.registry import NetworkName
-from train.training_set import TrainingSet
-from train.video_data import load_video
 
 __all__ = ["load_training_set"]
 
