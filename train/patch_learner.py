@@ -14,8 +14,8 @@ from edge_runtime.self_reference import MASK
 from train.aae import StepLosses, named_optimizers
 from train.networks.patch_network import RECONSTRUCTED, PatchNetwork, SiteDiscriminator
 from train.networks.structure_losses import multi_scale_dissimilarity, valid_blocks
-from train.patch_batches import Batch
 from train.precision import has_bfloat16
+from train.synthesis.patch_batches import Batch
 
 __all__ = ["LossWeights", "PatchLearner"]
 

@@ -27,7 +27,6 @@ from train.data.guidance import REJECT
 from train.data.photograph_store import PhotographStore
 from train.networks.density import fit_density
 from train.networks.patch_network import CODE_STEP, PatchNetwork, SiteDiscriminator
-from train.patch_batches import Augmentation, Batch, draw_batch
 from train.patch_fusion import as_terms, from_terms, fused_weights
 from train.patch_learner import LossWeights, PatchLearner
 from train.patch_measure import codes_and_tops, measured
@@ -35,7 +34,8 @@ from train.patch_refinement import PatchRefinement
 from train.robust_refinement import RobustRefinement
 from train.settings import TrainSettings
 from train.snapshot import Snapshot
-from train.synthesis import KINDS, DefectKind, SynthesisSettings, draw_defect
+from train.synthesis.defects import KINDS, DefectKind, SynthesisSettings, draw_defect
+from train.synthesis.patch_batches import Augmentation, Batch, draw_batch
 from train.trainer import EpochRow, Phase, Trainer
 
 __all__ = ["PatchTrainer"]

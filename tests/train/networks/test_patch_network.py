@@ -11,9 +11,9 @@ from edge_runtime.prior import StandardNormal
 from edge_runtime.score import CRITERIA
 from train.networks.patch_network import PatchNetwork, SiteDiscriminator, pooled_tops, top_mean
 from train.networks.registry import build_autoencoder, check_input_size
-from train.patch_batches import Augmentation, Batch, crop, draw_batch
 from train.patch_learner import LossWeights, PatchLearner
-from train.synthesis import KINDS, SynthesisSettings
+from train.synthesis.defects import KINDS, SynthesisSettings
+from train.synthesis.patch_batches import Augmentation, Batch, crop, draw_batch
 
 
 def _network(factor: float = 0.5) -> PatchNetwork:

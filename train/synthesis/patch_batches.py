@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.self_reference import MASK, self_referenced
-from train.synthesis import DefectKind, SynthesisSettings, draw_defect
+from train.synthesis.defects import DefectKind, SynthesisSettings, draw_defect
 
 __all__ = ["Augmentation", "Batch", "crop", "draw_batch", "varied"]
 

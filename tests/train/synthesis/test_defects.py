@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
-from train.defect_shapes import smooth_noise
-from train.synthesis import KINDS, SynthesisSettings, draw_defect
+from train.synthesis.defects import KINDS, SynthesisSettings, draw_defect
+from train.synthesis.shapes import smooth_noise
 
 
 def _grained(seed: int, shape: tuple[int, int] = (90, 120)) -> NDArray[np.uint8]:

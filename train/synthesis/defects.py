@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
-from train.defect_shapes import Grey, blurred, oval, ragged, smooth_noise, wander
+from train.synthesis.shapes import Grey, blurred, oval, ragged, smooth_noise, wander
 
 __all__ = ["KINDS", "Defect", "DefectKind", "SynthesisSettings", "draw_defect"]
 

@@ -1,0 +1,1 @@
+"""Synthetic defects on the user's own photographs, and the batches that are made of them."""
