@@ -24,7 +24,7 @@ from edge_runtime import __version__
 from edge_runtime.labelled import LabelledImages
 from edge_runtime.site_calibration import threshold_at
 from train.calibrate import calibrate_union
-from train.refine import REFINEMENTS
+from train.refinement.itsr import REFINEMENTS
 from train.run_folder import RunFolder, TrainedRun
 from train.scoring import raw_criteria
 from train.session import train

@@ -30,7 +30,7 @@ from benchmarks.paper_report import bacc_and_auroc
 from benchmarks.paper_schedule import robust_settings
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
-from train.robust_settings import RobustSettings
+from train.refinement.settings import RobustSettings
 from train.settings import MethodName, NetworkName, Schedule, TrainSettings, default_schedule
 
 _PAIRS = (

@@ -30,8 +30,8 @@ from train.networks.patch_network import CODE_STEP, PatchNetwork, SiteDiscrimina
 from train.patch_fusion import as_terms, from_terms, fused_weights
 from train.patch_learner import LossWeights, PatchLearner
 from train.patch_measure import codes_and_tops, measured
-from train.patch_refinement import PatchRefinement
-from train.robust_refinement import RobustRefinement
+from train.refinement.patch import PatchRefinement
+from train.refinement.robust import RobustRefinement
 from train.settings import TrainSettings
 from train.snapshot import Snapshot
 from train.synthesis.defects import KINDS, DefectKind, SynthesisSettings, draw_defect

@@ -30,7 +30,7 @@ from train.networks.autoencoder import EXPOSURE, Discriminator
 from train.networks.density import fit_density
 from train.networks.exposure import fit_exposure
 from train.networks.hog_network import HogNetwork
-from train.robust_refinement import RobustRefinement
+from train.refinement.robust import RobustRefinement
 from train.scoring import CHUNK
 from train.settings import TrainSettings
 from train.snapshot import Snapshot

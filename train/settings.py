@@ -9,8 +9,8 @@ from typing import Any, Literal
 from edge_runtime.errors import ConfigError
 from train.augment import AugmentSettings
 from train.networks.registry import NETWORKS, NetworkName
-from train.refine import REFINEMENTS, ItsrSettings, RefineName
-from train.robust_settings import RobustSettings
+from train.refinement.itsr import REFINEMENTS, ItsrSettings, RefineName
+from train.refinement.settings import RobustSettings
 
 __all__ = [
     "METHODS",

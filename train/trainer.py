@@ -23,7 +23,7 @@ from train.distributed import ALONE, World
 from train.networks.autoencoder import Autoencoder, Discriminator
 from train.networks.registry import build_autoencoder
 from train.precision import uses_amp
-from train.refine import Refinement
+from train.refinement.itsr import Refinement
 from train.scoring import raw_criteria
 from train.settings import TrainSettings
 from train.snapshot import Snapshot, restore_learner, snapshot_learner

@@ -218,7 +218,7 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
     from train.data.guidance import GuidanceFiles
     from train.data.network_choice import choose_network
     from train.data.settings import DataSettings
-    from train.robust_settings import RobustSettings
+    from train.refinement.settings import RobustSettings
     from train.settings import (
         NetworkName,
         Schedule,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.side_by_side import Progress, SideBySide
 from edge_runtime.errors import ConfigError
-from train.refine import ItsrSettings
+from train.refinement.itsr import ItsrSettings
 from train.settings import Schedule, TrainSettings
 from train.trainer import Phase, Trainer
 

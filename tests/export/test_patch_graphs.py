@@ -15,7 +15,7 @@ from export.graphs import DetectorGraph
 from export.quantize import body_layers, quantized
 from tests.export.conftest import rtx_engine_bytes
 from train.data.settings import DataSettings
-from train.robust_settings import RobustSettings
+from train.refinement.settings import RobustSettings
 from train.run_folder import RunFolder, TrainedRun
 from train.run_scorer import RunScorer
 from train.session import train

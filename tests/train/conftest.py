@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from train.data.settings import DataSettings
-from train.refine import ItsrSettings
+from train.refinement.itsr import ItsrSettings
 from train.session import TrainingOutcome, train
 from train.settings import Schedule, TrainSettings
 

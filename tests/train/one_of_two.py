@@ -23,9 +23,9 @@ from train.augment import AUGMENTATIONS
 from train.distributed import ALONE, World, joined
 from train.networks.autoencoder import Discriminator
 from train.networks.registry import build_autoencoder
-from train.refine import ItsrSettings, Refinement
+from train.refinement.itsr import ItsrSettings, Refinement
+from train.refinement.settings import RobustSettings
 from train.robust import RobustTrainer
-from train.robust_settings import RobustSettings
 from train.settings import Schedule, TrainSettings
 from train.snapshot import Snapshot
 from train.trainer import Trainer

@@ -20,7 +20,7 @@ from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
 from train.patch_fusion import as_terms, from_terms, fused_weights
 from train.patch_trainer import PatchTrainer
-from train.robust_settings import RobustSettings
+from train.refinement.settings import RobustSettings
 from train.run_scorer import RunScorer
 from train.session import train
 from train.settings import Schedule, TrainSettings

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from edge_runtime.errors import ConfigError
 from train.precision import uses_amp
+from train.refinement.settings import RobustSettings
 from train.robust import RobustTrainer
-from train.robust_settings import RobustSettings
 from train.settings import Schedule, TrainSettings
 from train.trainer import Trainer
 

@@ -16,9 +16,9 @@ from train import robust
 from train.augment import AugmentSettings
 from train.data.guidance import KEEP, REJECT, UNGUIDED
 from train.networks.autoencoder import EXPOSURE
+from train.refinement.robust import RobustRefinement
+from train.refinement.settings import RobustSettings
 from train.robust import RobustTrainer
-from train.robust_refinement import RobustRefinement
-from train.robust_settings import RobustSettings
 from train.settings import Schedule, TrainSettings
 from train.snapshot import Snapshot
 

@@ -23,7 +23,7 @@ from edge_runtime.score import FusedRule, UnionRule
 from train.data.guidance import GuidanceFiles
 from train.data.settings import DataSettings
 from train.networks.autoencoder import EXPOSURE
-from train.robust_settings import RobustSettings
+from train.refinement.settings import RobustSettings
 from train.run_folder import RunFolder
 from train.session import TrainingOutcome, resume
 from train.settings import Schedule, TrainSettings

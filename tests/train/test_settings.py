@@ -9,7 +9,7 @@ import pytest
 
 from edge_runtime.errors import ConfigError
 from train.networks.registry import NetworkName
-from train.refine import ItsrSettings, RefineName
+from train.refinement.itsr import ItsrSettings, RefineName
 from train.settings import (
     MethodName,
     Schedule,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.errors import ConfigError, DataError
-from train.refine import ItsrSettings
+from train.refinement.itsr import ItsrSettings
 from train.settings import Schedule, TrainSettings
 from train.snapshot import Snapshot
 from train.trainer import EpochRow, Phase, Trainer, phases_of

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import train.refine
+import train.refinement.itsr
 from edge_runtime.errors import ConfigError
-from train.refine import NEVER, ItsrSettings, Refinement
+from train.refinement.itsr import NEVER, ItsrSettings, Refinement
 
 
 def codes_with_two_far_out(n: int = 100, seed: int = 0) -> NDArray[np.float32]:
@@ -81,7 +81,7 @@ def test_each_round_rejects_about_nu_of_what_remains(nu: float, n_images: int, l
 
 
 def test_codes_beyond_the_most_the_svm_is_fitted_on_are_still_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train.refine, "SVM_MAX_FIT", 40)
+    monkeypatch.setattr(train.refinement.itsr, "SVM_MAX_FIT", 40)
     codes = codes_with_two_far_out(400)
     rejected = []
     for _ in range(2):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.data.guidance import KEEP, REJECT, UNGUIDED
-from train.refine import NEVER, Verdict
-from train.robust_settings import RobustSettings
+from train.refinement.itsr import NEVER, Verdict
+from train.refinement.settings import RobustSettings
 
 __all__ = ["RobustRefinement"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.robust_refinement import RobustRefinement
-from train.robust_settings import RobustSettings
+from train.refinement.robust import RobustRefinement
+from train.refinement.settings import RobustSettings
 
 __all__ = ["PatchRefinement"]
 

@@ -1,0 +1,1 @@
+"""Which training images are believed to be anomalies, when, and why."""
