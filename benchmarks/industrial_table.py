@@ -36,10 +36,7 @@ from edge_runtime.metrics import auroc
 from edge_runtime.site_calibration import threshold_at
 from train.data.settings import DataSettings
 from train.evaluation import Circumstances, Report, report_of
-from train.pixel_metrics import PixelTally, find_masks
-from train.run_scorer import RunScorer
-from train.session import resume, train
-from train.settings import (
+from train.learning.settings import (
     MethodName,
     NetworkName,
     RefineName,
@@ -48,6 +45,9 @@ from train.settings import (
     default_latent_dim,
     default_schedule,
 )
+from train.pixel_metrics import PixelTally, find_masks
+from train.run_scorer import RunScorer
+from train.session import resume, train
 
 CONDITIONS = ("clean", "contaminated", "twins-out")
 TWINS = Path("docs/results/magnetic-tile-twins.txt")

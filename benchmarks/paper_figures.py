@@ -34,10 +34,10 @@ from edge_runtime.metrics import balanced_accuracy
 from train.calibrate import calibrate_union
 from train.data.loading import load_training_set
 from train.data.settings import DataSettings
-from train.scoring import raw_criteria
+from train.learning.scoring import raw_criteria
+from train.learning.settings import TrainSettings
+from train.learning.trainer import EpochRow, Trainer
 from train.session import pick_device
-from train.settings import TrainSettings
-from train.trainer import EpochRow, Trainer
 
 ALPHA = 0.05
 """Of every figure with contamination."""

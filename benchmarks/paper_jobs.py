@@ -24,12 +24,12 @@ from edge_runtime import __version__
 from edge_runtime.labelled import LabelledImages
 from edge_runtime.site_calibration import threshold_at
 from train.calibrate import calibrate_union
+from train.learning.scoring import raw_criteria
+from train.learning.settings import TrainSettings
+from train.learning.trainer import Trainer
 from train.refinement.itsr import REFINEMENTS
 from train.run_folder import RunFolder, TrainedRun
-from train.scoring import raw_criteria
 from train.session import train
-from train.settings import TrainSettings
-from train.trainer import Trainer
 
 __all__ = ["METHODS", "Job", "Results", "identity_of", "job_of", "missing_method", "trained_and_scored", "work"]
 

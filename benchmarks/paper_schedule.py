@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from benchmarks.paper_protocol import Setting
-from train.networks.registry import MLP_HIDDEN
-from train.settings import (
+from train.learning.settings import (
     MethodName,
     RefineName,
     Schedule,
@@ -15,7 +14,8 @@ from train.settings import (
     default_latent_dim,
     default_schedule,
 )
-from train.trainer import phases_of
+from train.learning.trainer import phases_of
+from train.networks.registry import MLP_HIDDEN
 
 __all__ = ["PAPER_METHODS", "Cost", "cost_of", "paper_settings", "robust_settings"]
 

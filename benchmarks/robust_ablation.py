@@ -30,8 +30,8 @@ from benchmarks.paper_report import bacc_and_auroc
 from benchmarks.paper_schedule import robust_settings
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
+from train.learning.settings import MethodName, NetworkName, Schedule, TrainSettings, default_schedule
 from train.refinement.settings import RobustSettings
-from train.settings import MethodName, NetworkName, Schedule, TrainSettings, default_schedule
 
 _PAIRS = (
     Pair(name="mnist-1-7", title="MNIST 1 vs 7", folder="mnist", normal=1, anomaly=7),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.stacked import StackedLearner
 from edge_runtime.errors import ConfigError
-from train.trainer import Trainer
+from train.learning.trainer import Trainer
 
 __all__ = ["Progress", "SideBySide"]
 

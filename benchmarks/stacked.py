@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from edge_runtime.errors import ConfigError
-from train.aae import ADVERSARIAL_CAP, Learner
+from train.learning.adversarial_step import ADVERSARIAL_CAP, Learner
 from train.networks.autoencoder import NORM_EPSILON
 
 __all__ = ["StackedLearner", "StackedSequential"]
@@ -71,7 +71,7 @@ class StackedSequential:
 
 
 class StackedLearner:
-    """The step of `train.aae.Learner` for M learners at once."""
+    """The step of `train.learning.adversarial_step.Learner` for M learners at once."""
 
     def __init__(self, learners: Sequence[Learner], *, learning_rate: float, captured: bool) -> None:
         """learners: untrained, of one architecture and on one device; captured: steps go into a CUDA graph."""
@@ -158,7 +158,7 @@ class StackedLearner:
 
 
 def _weighted_means(loss: Tensor, weights: Tensor, cap: Tensor) -> Tensor:
-    """`train.aae.weighted_mean` of each member: (M, B), (M, B), (M, 1) -> (M,)."""
+    """`train.learning.adversarial_step.weighted_mean` of each member: (M, B), (M, B), (M, 1) -> (M,)."""
     bounded = torch.where(weights < 0, torch.minimum(loss, cap), loss)
     return (weights * bounded).mean(dim=1)
 

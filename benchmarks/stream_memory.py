@@ -78,8 +78,8 @@ def _measure(folder: str, cache: str) -> dict:
 
     from train.data.loading import load_training_set
     from train.data.settings import DataSettings
-    from train.settings import Schedule, TrainSettings
-    from train.trainer import Trainer
+    from train.learning.settings import Schedule, TrainSettings
+    from train.learning.trainer import Trainer
 
     torch.set_num_threads(1)
     started_s = time.perf_counter()

@@ -30,10 +30,8 @@ from edge_runtime.verification import DEFAULT_BACKEND, verify_bundle
 from export.bundling import Export, export_bundle
 from export.parity import require_passed
 from train.data.settings import DataSettings
-from train.run_folder import RunFolder
-from train.scoring import raw_criteria
-from train.session import TrainingOutcome, train
-from train.settings import (
+from train.learning.scoring import raw_criteria
+from train.learning.settings import (
     MethodName,
     NetworkName,
     RefineName,
@@ -43,6 +41,8 @@ from train.settings import (
     default_latent_dim,
     default_schedule,
 )
+from train.run_folder import RunFolder
+from train.session import TrainingOutcome, train
 
 __all__ = ["METHODS", "MethodRow", "Recipe", "n_contaminants", "run_demo", "train_and_evaluate"]
 

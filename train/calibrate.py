@@ -14,7 +14,7 @@ from edge_runtime.score import CRITERIA, Decision, FusedRule, Limit, Term, Union
 from edge_runtime.site_calibration import SCORE_QUANTILES
 from train.conformal import conformal_limit
 from train.contamination import estimate_contamination
-from train.settings import MethodName
+from train.learning.settings import MethodName
 
 __all__ = ["LIMIT_QUANTILE", "calibrate_fused", "calibrate_union"]
 

@@ -15,9 +15,9 @@ from train.data.image_store import DiskStore
 from train.data.loading import load_training_set
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
+from train.learning.settings import TrainSettings
+from train.learning.trainer import Trainer
 from train.session import pick_device, trainer_for
-from train.settings import TrainSettings
-from train.trainer import Trainer
 
 __all__ = ["DryRun", "dry_run"]
 

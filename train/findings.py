@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from edge_runtime.score import Decision
 from train.calibrate import calibrate_fused, calibrate_union
 from train.data.training_set import TrainingSet
+from train.learning.scoring import map_peaks
+from train.learning.trainer import Trainer
 from train.report import contact_sheet, plot_losses, plot_scores
 from train.review import group_codes, write_review
 from train.run_folder import RunConfig, RunFolder, write_csv
-from train.scoring import map_peaks
-from train.trainer import Trainer
 
 __all__ = ["write_findings"]
 

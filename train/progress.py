@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from train.trainer import EpochRow
+from train.learning.trainer import EpochRow
 
 __all__ = ["TrainingProgress"]
 

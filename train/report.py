@@ -18,7 +18,7 @@ from edge_runtime.images import write_image
 from edge_runtime.preprocess import Frame
 from edge_runtime.score import Decision, UnionRule
 from edge_runtime.self_reference import N_CHANNELS
-from train.trainer import EpochRow
+from train.learning.trainer import EpochRow
 
 __all__ = ["contact_sheet", "draw_losses", "plot_losses", "plot_scores", "tile"]
 

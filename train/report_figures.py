@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from edge_runtime.score import Decision, UnionRule
+from train.learning.trainer import EpochRow
 from train.report import AXIS_LABELS, KEPT_COLOUR, REJECTED_COLOUR, draw_losses
-from train.trainer import EpochRow
 
 __all__ = ["boundary_figure", "latent_figure", "losses_figure", "quantile_figure", "scores_figure", "svg_of"]
 

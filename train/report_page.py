@@ -34,6 +34,8 @@ from train.data.photograph_store import PhotographStore
 from train.data.training_set import TrainingSet
 from train.evaluation import Report
 from train.evaluation_plots import figures_of
+from train.learning.scoring import raw_criteria
+from train.learning.trainer import EpochRow
 from train.report import tile
 from train.report_figures import STYLE as STYLE_OF_FIGURES
 from train.report_figures import (
@@ -46,8 +48,6 @@ from train.report_figures import (
 )
 from train.review import group_codes
 from train.run_folder import RunFolder, TrainedRun
-from train.scoring import raw_criteria
-from train.trainer import EpochRow
 
 __all__ = ["bundle_page", "codes_of", "run_page", "verdicts_of", "write_page"]
 
@@ -258,7 +258,7 @@ def _scores(run: TrainedRun, table: Verdicts) -> str:
 def codes_of(run: TrainedRun, images: TrainingSet) -> NDArray[Any]:
     """(N, D): the code of each training image, of a photograph the mean over its sites."""
     if isinstance(images.store, PhotographStore):
-        from train.patch_measure import measured
+        from train.learning.patch_measure import measured
 
         device = torch.device("cpu")
         found = measured(run.autoencoder, run.prior, images.store, images.store.photographs, device)  # type: ignore[arg-type]

@@ -21,11 +21,11 @@ from edge_runtime.preprocess import Frame, Preprocess
 from edge_runtime.prior import Prior, prior_from_npz
 from edge_runtime.score import Decision, decision_from_json
 from train.data.settings import DataSettings
+from train.learning.settings import TrainSettings
+from train.learning.snapshot import Snapshot, load_weights
+from train.learning.trainer import EpochRow
 from train.networks.autoencoder import EXPOSURE, Autoencoder
 from train.networks.registry import build_autoencoder
-from train.settings import TrainSettings
-from train.snapshot import Snapshot, load_weights
-from train.trainer import EpochRow
 
 __all__ = ["RunConfig", "RunFolder", "TrainedRun", "default_run_path", "latest_run", "point_latest_at", "telling_name"]
 

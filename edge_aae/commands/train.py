@@ -214,12 +214,11 @@ def _rehearse(settings: tuple[Any, Any], out: Path, device: str) -> None:
 
 def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """DataSettings and TrainSettings from the options; defaults that depend on data and network are filled in."""
-    from train.augment import AUGMENTATIONS
     from train.data.guidance import GuidanceFiles
     from train.data.network_choice import choose_network
     from train.data.settings import DataSettings
-    from train.refinement.settings import RobustSettings
-    from train.settings import (
+    from train.learning.augmentation import AUGMENTATIONS
+    from train.learning.settings import (
         NetworkName,
         Schedule,
         TrainSettings,
@@ -227,6 +226,7 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         default_latent_dim,
         default_schedule,
     )
+    from train.refinement.settings import RobustSettings
 
     network: NetworkName
     if options["network"] == "auto":

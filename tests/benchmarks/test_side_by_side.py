@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from benchmarks.side_by_side import Progress, SideBySide
 from edge_runtime.errors import ConfigError
+from train.learning.settings import Schedule, TrainSettings
+from train.learning.trainer import Phase, Trainer
 from train.refinement.itsr import ItsrSettings
-from train.settings import Schedule, TrainSettings
-from train.trainer import Phase, Trainer
 
 Quick = Callable[..., TrainSettings]
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]

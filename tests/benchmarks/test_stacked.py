@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.stacked import StackedLearner, StackedSequential
 from edge_runtime.errors import ConfigError
-from train.aae import Learner
+from train.learning.adversarial_step import Learner
 from train.networks.autoencoder import Discriminator
 from train.networks.registry import build_autoencoder
 

@@ -13,10 +13,10 @@ from onnx import numpy_helper
 from edge_runtime.budgets import PrecisionName
 from export.bundling import Export, ExportRequest, export_bundle
 from train.data.settings import DataSettings
+from train.learning.settings import Schedule, TrainSettings
 from train.refinement.settings import RobustSettings
 from train.run_folder import RunFolder, TrainedRun
 from train.session import train
-from train.settings import Schedule, TrainSettings
 
 RUNS = {
     "mlp": ("mlp", (12, 12), 2, "none"),

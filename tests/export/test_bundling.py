@@ -25,10 +25,10 @@ from export.parity import torch_outputs
 from tests.export.conftest import INT8, RUNS
 from train.data.guidance import GuidanceFiles
 from train.data.settings import DataSettings
+from train.learning.settings import Schedule, TrainSettings
 from train.networks.autoencoder import EXPOSURE
 from train.run_folder import RunFolder, TrainedRun
 from train.session import train
-from train.settings import Schedule, TrainSettings
 
 FP32 = ExportRequest(precisions=("fp32",))
 

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from train.data.settings import DataSettings
+from train.learning.settings import Schedule, TrainSettings
 from train.refinement.itsr import ItsrSettings
 from train.session import TrainingOutcome, train
-from train.settings import Schedule, TrainSettings
 
 SQUARE, CROSS = 0, 1
 

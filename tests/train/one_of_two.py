@@ -15,20 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import train.robust
-import train.scoring
+import train.learning.robust_trainer
+import train.learning.scoring
 from edge_runtime.errors import DataError
-from train.aae import Learner
-from train.augment import AUGMENTATIONS
 from train.distributed import ALONE, World, joined
+from train.learning.adversarial_step import Learner
+from train.learning.augmentation import AUGMENTATIONS
+from train.learning.robust_trainer import RobustTrainer
+from train.learning.settings import Schedule, TrainSettings
+from train.learning.snapshot import Snapshot
+from train.learning.trainer import Trainer
 from train.networks.autoencoder import Discriminator
 from train.networks.registry import build_autoencoder
 from train.refinement.itsr import ItsrSettings, Refinement
 from train.refinement.settings import RobustSettings
-from train.robust import RobustTrainer
-from train.settings import Schedule, TrainSettings
-from train.snapshot import Snapshot
-from train.trainer import Trainer
 
 CPU = torch.device("cpu")
 CHUNK = 16
@@ -92,7 +92,7 @@ def result_of(trainer: Trainer) -> dict[str, NDArray[Any]]:
         "candidates": trainer.refinement.candidates,
         "criteria": trainer.calibration_criteria(),
         "codes": trainer.criteria_and_codes()[1],
-        "peaks": train.scoring.map_peaks(trainer.autoencoder, trainer.prior, trainer.images, trainer.world),
+        "peaks": train.learning.scoring.map_peaks(trainer.autoencoder, trainer.prior, trainer.images, trainer.world),
         **weights,
     }
 
@@ -148,8 +148,8 @@ STEPS = {"step conv": ("conv", 11), "step mlp": ("mlp", 11)}
 def outcomes(world: World, folder: Path) -> dict[str, dict[str, NDArray[Any]]]:
     """Every scenario and step; and in several processes the interrupted run."""
     with (
-        patch.object(train.scoring, "CHUNK", CHUNK),
-        patch.object(train.robust, "CHUNK", CHUNK),
+        patch.object(train.learning.scoring, "CHUNK", CHUNK),
+        patch.object(train.learning.robust_trainer, "CHUNK", CHUNK),
         patch.object(Refinement, "detect", reject_farthest),
     ):
         results = {name: finished(name, world) for name in SCENARIOS}

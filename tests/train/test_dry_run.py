@@ -13,7 +13,7 @@ from edge_aae.commands.train import train as train_command
 from edge_runtime.errors import ConfigError
 from train.data.settings import DataSettings
 from train.dry_run import dry_run
-from train.settings import Schedule, TrainSettings
+from train.learning.settings import Schedule, TrainSettings
 
 Quick = Callable[..., TrainSettings]
 

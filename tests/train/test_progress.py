@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 import train.progress
+from train.learning.trainer import EpochRow
 from train.progress import LOG_INTERVAL_S, TrainingProgress
-from train.trainer import EpochRow
 
 
 class Clock:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.score import Limit, UnionRule
+from train.learning.trainer import EpochRow
 from train.report import (
     CAPTION_HEIGHT,
     COLUMNS,
@@ -20,7 +21,6 @@ from train.report import (
     plot_scores,
     tile,
 )
-from train.trainer import EpochRow
 
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 CELL_HEIGHT = TILE_SIDE + CAPTION_HEIGHT + MARGIN

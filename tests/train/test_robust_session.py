@@ -22,11 +22,11 @@ from edge_runtime.prior import FullNormal
 from edge_runtime.score import FusedRule, UnionRule
 from train.data.guidance import GuidanceFiles
 from train.data.settings import DataSettings
+from train.learning.settings import Schedule, TrainSettings
 from train.networks.autoencoder import EXPOSURE
 from train.refinement.settings import RobustSettings
 from train.run_folder import RunFolder
 from train.session import TrainingOutcome, resume
-from train.settings import Schedule, TrainSettings
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 

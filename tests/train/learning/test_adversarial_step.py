@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.aae import ADVERSARIAL_CAP, Learner, draw_prior, weighted_mean
+from train.learning.adversarial_step import ADVERSARIAL_CAP, Learner, draw_prior, weighted_mean
 from train.networks.autoencoder import Autoencoder, Discriminator
 from train.networks.registry import build_autoencoder
 

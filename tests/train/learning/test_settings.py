@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from edge_runtime.errors import ConfigError
-from train.networks.registry import NetworkName
-from train.refinement.itsr import ItsrSettings, RefineName
-from train.settings import (
+from train.learning.settings import (
     MethodName,
     Schedule,
     TrainSettings,
@@ -18,6 +16,8 @@ from train.settings import (
     default_latent_dim,
     default_schedule,
 )
+from train.networks.registry import NetworkName
+from train.refinement.itsr import ItsrSettings, RefineName
 
 Quick = Callable[..., TrainSettings]
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from edge_runtime.prior import StandardNormal
+from train.learning.scoring import CHUNK, map_peaks, raw_criteria
 from train.networks.autoencoder import Autoencoder
 from train.networks.registry import build_autoencoder
-from train.scoring import CHUNK, map_peaks, raw_criteria
 
 LOG_2PI = math.log(2.0 * math.pi)
 

@@ -21,20 +21,20 @@ from torch import Tensor
 
 from edge_runtime.prior import StandardNormal
 from edge_runtime.score import CRITERIA, Term, sum_of_terms
-from train.aae import StepLosses, draw_prior
-from train.augment import AugmentSettings, augment
 from train.data.guidance import KEEP, REJECT
 from train.data.image_store import ImageStore
 from train.distributed import ALONE, World
+from train.learning.adversarial_step import StepLosses, draw_prior
+from train.learning.augmentation import AugmentSettings, augment
+from train.learning.scoring import CHUNK
+from train.learning.settings import TrainSettings
+from train.learning.snapshot import Snapshot
+from train.learning.trainer import EpochRow, Phase, Trainer
 from train.networks.autoencoder import EXPOSURE, Discriminator
 from train.networks.density import fit_density
 from train.networks.exposure import fit_exposure
 from train.networks.hog_network import HogNetwork
 from train.refinement.robust import RobustRefinement
-from train.scoring import CHUNK
-from train.settings import TrainSettings
-from train.snapshot import Snapshot
-from train.trainer import EpochRow, Phase, Trainer
 
 __all__ = ["RobustTrainer"]
 

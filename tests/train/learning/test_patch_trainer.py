@@ -18,12 +18,12 @@ from train.data.guidance import REJECT
 from train.data.loading import load_training_set
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
-from train.patch_fusion import as_terms, from_terms, fused_weights
-from train.patch_trainer import PatchTrainer
+from train.learning.patch_fusion import as_terms, from_terms, fused_weights
+from train.learning.patch_trainer import PatchTrainer
+from train.learning.settings import Schedule, TrainSettings
 from train.refinement.settings import RobustSettings
 from train.run_scorer import RunScorer
 from train.session import train
-from train.settings import Schedule, TrainSettings
 
 N_PHOTOGRAPHS = 24
 PREPROCESS = Preprocess(height=64, width=64, fit="tile", scale=0.5, overlap=16, self_reference="row_column")

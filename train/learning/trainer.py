@@ -15,18 +15,18 @@ from torch import Tensor
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.prior import Prior, StandardNormal
 from edge_runtime.score import Term
-from train.aae import Learner, StepLosses, draw_prior
-from train.augment import augment
 from train.data.guidance import Guidance
 from train.data.image_store import ImageStore, MemoryStore
 from train.distributed import ALONE, World
+from train.learning.adversarial_step import Learner, StepLosses, draw_prior
+from train.learning.augmentation import augment
+from train.learning.scoring import raw_criteria
+from train.learning.settings import TrainSettings
+from train.learning.snapshot import Snapshot, restore_learner, snapshot_learner
 from train.networks.autoencoder import Autoencoder, Discriminator
 from train.networks.registry import build_autoencoder
 from train.precision import uses_amp
 from train.refinement.itsr import Refinement
-from train.scoring import raw_criteria
-from train.settings import TrainSettings
-from train.snapshot import Snapshot, restore_learner, snapshot_learner
 
 __all__ = ["EpochRow", "Phase", "Trainer", "phases_of"]
 

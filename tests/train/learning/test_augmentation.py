@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from edge_runtime.errors import ConfigError
-from train.augment import AUGMENTATIONS, AugmentSettings, augment
+from train.learning.augmentation import AUGMENTATIONS, AugmentSettings, augment
 
 
 def images(n: int = 64, channels: int = 1) -> Tensor:

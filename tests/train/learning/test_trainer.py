@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.errors import ConfigError, DataError
+from train.learning.settings import Schedule, TrainSettings
+from train.learning.snapshot import Snapshot
+from train.learning.trainer import EpochRow, Phase, Trainer, phases_of
 from train.refinement.itsr import ItsrSettings
-from train.settings import Schedule, TrainSettings
-from train.snapshot import Snapshot
-from train.trainer import EpochRow, Phase, Trainer, phases_of
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 Quick = Callable[..., TrainSettings]

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
-from train.augment import AugmentSettings
+from train.learning.augmentation import AugmentSettings
 from train.networks.registry import NETWORKS, NetworkName
 from train.refinement.itsr import REFINEMENTS, ItsrSettings, RefineName
 from train.refinement.settings import RobustSettings

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from edge_runtime.errors import DataError
+from train.learning.settings import TrainSettings
+from train.learning.snapshot import Snapshot, load_weights, restore_learner, snapshot_learner
+from train.learning.trainer import Trainer
 from train.networks.registry import build_autoencoder
-from train.settings import TrainSettings
-from train.snapshot import Snapshot, load_weights, restore_learner, snapshot_learner
-from train.trainer import Trainer
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 Quick = Callable[..., TrainSettings]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edge_runtime.errors import DataError
 from edge_runtime.files import write_atomically
-from train.aae import Learner
+from train.learning.adversarial_step import Learner
 
 __all__ = ["Snapshot", "load_weights", "restore_learner", "snapshot_learner"]
 
