@@ -31,7 +31,7 @@ from benchmarks.paper_protocol import PAIRS, Setting, default_data
 from benchmarks.paper_schedule import paper_settings
 from edge_runtime.errors import ConfigError, EdgeAaeError
 from edge_runtime.metrics import balanced_accuracy
-from train.calibrate import calibrate_union
+from train.calibration.thresholds import calibrate_union
 from train.data.loading import load_training_set
 from train.data.settings import DataSettings
 from train.learning.scoring import raw_criteria

@@ -23,7 +23,7 @@ from benchmarks.side_by_side import Progress, SideBySide
 from edge_runtime import __version__
 from edge_runtime.labelled import LabelledImages
 from edge_runtime.site_calibration import threshold_at
-from train.calibrate import calibrate_union
+from train.calibration.thresholds import calibrate_union
 from train.learning.scoring import raw_criteria
 from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer

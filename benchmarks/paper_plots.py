@@ -19,7 +19,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from benchmarks.paper_protocol import Setting
-from train.calibrate import LIMIT_QUANTILE
+from train.calibration.thresholds import LIMIT_QUANTILE
 
 __all__ = [
     "ErrorEpoch",

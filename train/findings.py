@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.score import Decision
-from train.calibrate import calibrate_fused, calibrate_union
+from train.calibration.thresholds import calibrate_fused, calibrate_union
 from train.data.training_set import TrainingSet
 from train.learning.scoring import map_peaks
 from train.learning.trainer import Trainer

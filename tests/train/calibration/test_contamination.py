@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from train.contamination import estimate_contamination
+from train.calibration.contamination import estimate_contamination
 
 
 def simulated(share: float, seed: int, n: int = 2000) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
 from edge_runtime.score import CRITERIA, FusedRule, Term, decision_from_json
-from train.calibrate import LIMIT_QUANTILE, calibrate_fused, calibrate_union
+from train.calibration.thresholds import LIMIT_QUANTILE, calibrate_fused, calibrate_union
 
 
 def eleven_images() -> NDArray[np.float32]:

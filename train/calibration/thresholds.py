@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.score import CRITERIA, Decision, FusedRule, Limit, Term, UnionRule, sum_of_terms
 from edge_runtime.site_calibration import SCORE_QUANTILES
-from train.conformal import conformal_limit
-from train.contamination import estimate_contamination
+from train.calibration.conformal_limit import conformal_limit
+from train.calibration.contamination import estimate_contamination
 from train.learning.settings import MethodName
 
 __all__ = ["LIMIT_QUANTILE", "calibrate_fused", "calibrate_union"]

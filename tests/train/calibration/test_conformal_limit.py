@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from train.conformal import LEVEL, conformal_limit
+from train.calibration.conformal_limit import LEVEL, conformal_limit
 
 ONE_TO_19 = np.random.default_rng(0).permutation(np.arange(1.0, 20.0))
 
