@@ -21,7 +21,7 @@ from benchmarks.twins import LEAST_CORRELATION, Twin, TwinFinder
 from edge_runtime.files import csv_bytes, write_atomically
 from edge_runtime.images import list_images, read_image
 from edge_runtime.preprocess import Frame
-from train.report import contact_sheet
+from train.runs.pictures import contact_sheet
 
 SHEET_COLUMNS = 50
 

@@ -47,7 +47,7 @@ from train.learning.settings import (
 )
 from train.pixel_metrics import PixelTally, find_masks
 from train.run_scorer import RunScorer
-from train.session import resume, train
+from train.runs.session import resume, train
 
 CONDITIONS = ("clean", "contaminated", "twins-out")
 TWINS = Path("docs/results/magnetic-tile-twins.txt")

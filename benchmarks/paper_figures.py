@@ -37,7 +37,7 @@ from train.data.settings import DataSettings
 from train.learning.scoring import raw_criteria
 from train.learning.settings import TrainSettings
 from train.learning.trainer import EpochRow, Trainer
-from train.session import pick_device
+from train.runs.session import pick_device
 
 ALPHA = 0.05
 """Of every figure with contamination."""

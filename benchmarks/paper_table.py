@@ -25,7 +25,7 @@ from benchmarks.paper_protocol import default_data, settings_named
 from benchmarks.paper_report import TITLES, write_results
 from benchmarks.paper_schedule import PAPER_METHODS, cost_of
 from edge_runtime.errors import ConfigError, EdgeAaeError
-from train.session import pick_device
+from train.runs.session import pick_device
 
 TOGETHER_CUDA, TOGETHER_CPU = 9, 1
 """Runs trained side by side where --together does not say: on a CPU nothing is gained by it."""

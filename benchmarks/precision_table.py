@@ -33,7 +33,7 @@ from edge_runtime.items import load_items
 from export.bundling import export_bundle
 from export.frames import frames_of_items
 from export.parity import Reference
-from train.run_folder import RunFolder
+from train.runs.run_folder import RunFolder
 
 ENGINES = ("onnxruntime-cpu", "openvino", "openvino-bf16")
 WARM_UP = 5

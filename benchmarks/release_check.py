@@ -39,9 +39,9 @@ ONCE = {
 """With the interpreter that runs this alone; `tensorrt` needs NVIDIA's own package index."""
 
 TRAINING = {
-    "train": "import torch, sklearn, scipy, safetensors, cv2, matplotlib, rich, train.session",
+    "train": "import torch, sklearn, scipy, safetensors, cv2, matplotlib, rich, train.runs.session",
     "export": "import torch, onnx, onnxscript, onnxruntime, export.graphs",
-    "demo": "import export.bundling, train.session, edge_runtime.pipeline",
+    "demo": "import export.bundling, train.runs.session, edge_runtime.pipeline",
 }
 
 

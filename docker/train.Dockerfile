@@ -29,6 +29,6 @@ ENV PATH=/opt/edge-aae/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1
 USER 10001
 WORKDIR /work
-RUN edge-aae doctor && python3 -c "import torch, export.bundling, train.session"
+RUN edge-aae doctor && python3 -c "import torch, export.bundling, train.runs.session"
 ENTRYPOINT ["edge-aae"]
 CMD ["--help"]

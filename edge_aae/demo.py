@@ -41,8 +41,8 @@ from train.learning.settings import (
     default_latent_dim,
     default_schedule,
 )
-from train.run_folder import RunFolder
-from train.session import TrainingOutcome, train
+from train.runs.run_folder import RunFolder
+from train.runs.session import TrainingOutcome, train
 
 __all__ = ["METHODS", "MethodRow", "Recipe", "n_contaminants", "run_demo", "train_and_evaluate"]
 

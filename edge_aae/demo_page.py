@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.detector import Detector
 from edge_runtime.evaluation import heatmap_of
 from edge_runtime.preprocess import Frame
-from train.report import tile
+from train.runs.pictures import tile
 
 __all__ = ["strip", "write_page"]
 

@@ -19,7 +19,7 @@ from edge_runtime.verification import verify_bundle
 from export.graphs import graph_facts, identified
 from export.parity import evidence, torch_outputs
 from export.precisions import ExportRequest, Precision, exported, judged
-from train.run_folder import RunFolder, TrainedRun, telling_name
+from train.runs.run_folder import RunFolder, TrainedRun, telling_name
 
 __all__ = ["Export", "ExportRequest", "export_bundle"]
 

@@ -17,7 +17,7 @@ from edge_runtime.items import Item
 from edge_runtime.preprocess import Preprocess
 from edge_runtime.self_reference import MASK
 from train.data.loading import load_training_set
-from train.run_folder import TrainedRun
+from train.runs.run_folder import TrainedRun
 
 __all__ = [
     "GateFrames",

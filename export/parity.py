@@ -27,7 +27,7 @@ from edge_runtime.score import Decision
 from edge_runtime.verification import DEFAULT_BACKEND, detector_outputs, run_graphs
 from export.frames import GateFrames
 from export.graphs import OPSET, DetectorGraph, graph_facts
-from train.run_folder import TrainedRun
+from train.runs.run_folder import TrainedRun
 
 __all__ = ["Reference", "check_files", "check_same_network", "evidence", "require_passed", "torch_outputs"]
 

@@ -28,7 +28,7 @@ from export.frames import (
 from export.graphs import export_graphs, export_half_detector
 from export.parity import Reference, require_passed
 from export.quantize import quantized_by_measurement
-from train.run_folder import TrainedRun
+from train.runs.run_folder import TrainedRun
 
 __all__ = ["ExportRequest", "Precision", "exported", "gate_frames", "judged"]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.score import Decision, UnionRule
 from train.learning.trainer import EpochRow
-from train.report import AXIS_LABELS, KEPT_COLOUR, REJECTED_COLOUR, draw_losses
+from train.runs.pictures import AXIS_LABELS, KEPT_COLOUR, REJECTED_COLOUR, draw_losses
 
 __all__ = ["boundary_figure", "latent_figure", "losses_figure", "quantile_figure", "scores_figure", "svg_of"]
 

@@ -36,7 +36,6 @@ from train.evaluation import Report
 from train.evaluation_plots import figures_of
 from train.learning.scoring import raw_criteria
 from train.learning.trainer import EpochRow
-from train.report import tile
 from train.report_figures import STYLE as STYLE_OF_FIGURES
 from train.report_figures import (
     boundary_figure,
@@ -46,8 +45,9 @@ from train.report_figures import (
     scores_figure,
     svg_of,
 )
-from train.review import group_codes
-from train.run_folder import RunFolder, TrainedRun
+from train.runs.pictures import tile
+from train.runs.review import group_codes
+from train.runs.run_folder import RunFolder, TrainedRun
 
 __all__ = ["bundle_page", "codes_of", "run_page", "verdicts_of", "write_page"]
 

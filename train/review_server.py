@@ -22,8 +22,8 @@ from edge_runtime.live.guarded import GuardedPage
 from train.data.loading import load_training_set
 from train.data.training_set import TrainingSet
 from train.report_page import codes_of, verdicts_of
-from train.review import group_codes
-from train.run_folder import RunFolder
+from train.runs.review import group_codes
+from train.runs.run_folder import RunFolder
 
 __all__ = ["ReviewPage", "serve_review"]
 

@@ -16,7 +16,7 @@ from edge_runtime.evaluation import ScoredImage
 from edge_runtime.heatmap import peak_of
 from edge_runtime.preprocess import Frame
 from edge_runtime.score import Decision
-from train.run_folder import RunFolder
+from train.runs.run_folder import RunFolder
 
 __all__ = ["RunScorer"]
 

@@ -157,7 +157,7 @@ def _scorer(
     if (model / "config.json").is_file():
         torch = require("torch", extra="train", purpose="evaluations of run folders")
         from train.run_scorer import RunScorer
-        from train.session import pick_device
+        from train.runs.session import pick_device
 
         # One image at a time gains little from more threads, and loses a lot where others use the cores.
         if threads != 0:

@@ -53,7 +53,7 @@ def export(
     require("torch", extra="train", purpose="exports")
     require("onnxscript", extra="export", purpose="exports")
     from export.bundling import ExportRequest, export_bundle
-    from train.run_folder import latest_run
+    from train.runs.run_folder import latest_run
 
     request = ExportRequest(
         precisions=precisions,  # type: ignore[arg-type]

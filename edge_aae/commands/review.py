@@ -33,7 +33,7 @@ def review(run: Path | None, serve: str) -> None:
     from edge_runtime.live.access import Access, is_loopback
     from edge_runtime.observe import address_from
     from train.review_server import ReviewPage, serve_review
-    from train.run_folder import latest_run
+    from train.runs.run_folder import latest_run
 
     host, port = address_from(serve)
     token = "" if is_loopback(host) else secrets.token_urlsafe(18)

@@ -153,9 +153,9 @@ def train(ctx: click.Context, data: str | None, out: Path | None, resume: bool, 
     torchrun --nproc-per-node 2 -m edge_aae train photos/    # two GPUs; see docs/training-at-scale.md
     """
     require("torch", extra="train", purpose="training runs")
-    from train import session
     from train.distributed import joined
-    from train.run_folder import default_run_path, latest_run
+    from train.runs import session
+    from train.runs.run_folder import default_run_path, latest_run
 
     if resume:
         _refuse_settings(ctx, data)
@@ -205,7 +205,7 @@ def _write_report(path: Path, images: Any) -> None:
 
 
 def _rehearse(settings: tuple[Any, Any], out: Path, device: str) -> None:
-    from train.dry_run import dry_run
+    from train.runs.dry_run import dry_run
 
     for line in dry_run(*settings, device=device, out=out).lines():
         click.echo(line)

@@ -152,7 +152,7 @@ class Engines:
         from edge_runtime.items import load_items
         from export.frames import frames_of_items, sample_frames
         from export.parity import Reference, check_files, check_same_network
-        from train.run_folder import RunFolder
+        from train.runs.run_folder import RunFolder
 
         run = RunFolder(run_path).load()
         check_same_network(run, self.bundle.preprocess.input_shape, self.bundle.prior.dim)

@@ -15,8 +15,8 @@ from export.bundling import Export, ExportRequest, export_bundle
 from train.data.settings import DataSettings
 from train.learning.settings import Schedule, TrainSettings
 from train.refinement.settings import RobustSettings
-from train.run_folder import RunFolder, TrainedRun
-from train.session import train
+from train.runs.run_folder import RunFolder, TrainedRun
+from train.runs.session import train
 
 RUNS = {
     "mlp": ("mlp", (12, 12), 2, "none"),

@@ -27,8 +27,8 @@ from train.data.guidance import GuidanceFiles
 from train.data.settings import DataSettings
 from train.learning.settings import Schedule, TrainSettings
 from train.networks.autoencoder import EXPOSURE
-from train.run_folder import RunFolder, TrainedRun
-from train.session import train
+from train.runs.run_folder import RunFolder, TrainedRun
+from train.runs.session import train
 
 FP32 = ExportRequest(precisions=("fp32",))
 

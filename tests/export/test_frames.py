@@ -17,7 +17,7 @@ from export.frames import (
     training_frames,
     with_pasted_patch,
 )
-from train.run_folder import TrainedRun
+from train.runs.run_folder import TrainedRun
 
 
 def test_hostile_frames_reach_the_ends_of_the_range() -> None:

@@ -12,7 +12,7 @@ from edge_runtime.prior import NormalMixture
 from edge_runtime.score import CRITERIA
 from export.graphs import OPSET, DetectorGraph, ExportError, _check, graph_facts
 from tests.export.conftest import RUNS, rtx_engine_bytes
-from train.run_folder import TrainedRun
+from train.runs.run_folder import TrainedRun
 
 Graphs = dict[str, dict[str, bytes]]
 GRAPH_NAMES = ("encoder.onnx", "decoder.onnx", "detector.onnx", "detector-batch.onnx", "detector-fp16.onnx")

@@ -12,7 +12,7 @@ from edge_runtime.backends import OnnxRuntimeCpu
 from export.graphs import graph_facts
 from export.half import half_body, join_half_bodies
 from tests.export.conftest import RUNS
-from train.run_folder import TrainedRun
+from train.runs.run_folder import TrainedRun
 
 Graphs = dict[str, dict[str, bytes]]
 

@@ -15,7 +15,7 @@ from edge_runtime.score import CRITERIA, Limit, UnionRule
 from export.frames import GateFrames, sample_frames
 from export.parity import Reference, check_same_network, evidence, require_passed, torch_outputs
 from tests.export.conftest import RUNS
-from train.run_folder import TrainedRun
+from train.runs.run_folder import TrainedRun
 
 Graphs = dict[str, dict[str, bytes]]
 

@@ -17,9 +17,9 @@ from tests.export.conftest import rtx_engine_bytes
 from train.data.settings import DataSettings
 from train.learning.settings import Schedule, TrainSettings
 from train.refinement.settings import RobustSettings
-from train.run_folder import RunFolder, TrainedRun
 from train.run_scorer import RunScorer
-from train.session import train
+from train.runs.run_folder import RunFolder, TrainedRun
+from train.runs.session import train
 
 
 @pytest.fixture(scope="module")

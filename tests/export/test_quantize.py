@@ -10,7 +10,7 @@ from edge_runtime.backends import OnnxRuntimeCpu
 from export.graphs import graph_facts
 from export.quantize import body_layers, quantized, quantized_by_measurement
 from tests.export.conftest import rtx_engine_bytes
-from train.run_folder import TrainedRun
+from train.runs.run_folder import TrainedRun
 
 Graphs = dict[str, dict[str, bytes]]
 

@@ -21,7 +21,7 @@ from edge_runtime.prior import FullNormal
 from export.bundling import Export
 from export.graphs import export_graphs
 from tests.export.conftest import INT8
-from train.run_folder import TrainedRun
+from train.runs.run_folder import TrainedRun
 
 Sabotage = Callable[[Bundle, dict[str, TrainedRun], dict[str, Export]], Bundle]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from train.data.settings import DataSettings
 from train.learning.settings import Schedule, TrainSettings
 from train.refinement.itsr import ItsrSettings
-from train.session import TrainingOutcome, train
+from train.runs.session import TrainingOutcome, train
 
 SQUARE, CROSS = 0, 1
 
@@ -63,7 +63,7 @@ def one_thread() -> Iterator[None]:
 def plots_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run's plots take longer than its training here; `finished_run` has them, test_report.py looks at them."""
     for name in ("plot_losses", "plot_scores"):
-        monkeypatch.setattr(f"train.findings.{name}", lambda path, *_: path.write_bytes(b"left out"))
+        monkeypatch.setattr(f"train.runs.findings.{name}", lambda path, *_: path.write_bytes(b"left out"))
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from train.learning.patch_trainer import PatchTrainer
 from train.learning.settings import Schedule, TrainSettings
 from train.refinement.settings import RobustSettings
 from train.run_scorer import RunScorer
-from train.session import train
+from train.runs.session import train
 
 N_PHOTOGRAPHS = 24
 PREPROCESS = Preprocess(height=64, width=64, fit="tile", scale=0.5, overlap=16, self_reference="row_column")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.score import Limit, UnionRule
 from train.learning.trainer import EpochRow
-from train.report import (
+from train.runs.pictures import (
     CAPTION_HEIGHT,
     COLUMNS,
     MARGIN,

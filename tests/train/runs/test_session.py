@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-import train.findings
-import train.session
+import train.runs.findings
+import train.runs.session
 from edge_runtime.errors import ConfigError, DataError
 from train.data.settings import DataSettings
 from train.learning.scoring import raw_criteria
@@ -33,13 +33,13 @@ from train.learning.settings import Schedule, TrainSettings
 from train.learning.snapshot import Snapshot
 from train.learning.trainer import Trainer
 from train.networks.registry import build_autoencoder
-from train.run_folder import RunFolder, latest_run
-from train.session import pick_device, resume
+from train.runs.run_folder import RunFolder, latest_run
+from train.runs.session import pick_device, resume
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 Quick = Callable[..., TrainSettings]
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 REPORTS = {
     "config.json",
     "weights.safetensors",
@@ -98,7 +98,7 @@ def signals_at(start: str, *, number: signal.Signals = signal.SIGINT, times: int
                 for _ in range(times):
                     signal.raise_signal(number)
 
-    logger, sender = logging.getLogger("train.progress"), Sender()
+    logger, sender = logging.getLogger("train.runs.progress"), Sender()
     level = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(sender)
@@ -245,7 +245,7 @@ def test_the_samples_are_training_images_that_span_the_scores(finished_run: Any)
 
 
 def test_a_conventional_run_keeps_every_image_and_has_no_discriminator(small_set: DataSettings, quick: Quick) -> None:
-    outcome = train.session.train(small_set, quick(method="ae"), Path("runs/small-1"), device="cpu")
+    outcome = train.runs.session.train(small_set, quick(method="ae"), Path("runs/small-1"), device="cpu")
     assert outcome.complete
     assert outcome.n_rejected == 0
     assert {path.name for path in outcome.folder.path.iterdir()} == REPORTS
@@ -263,7 +263,7 @@ def test_skipped_files_of_a_folder_are_written_down(shapes: Shapes, quick: Quick
         cv2.imwrite(str(folder / f"{index}.png"), image)
     (folder / "20.png").write_bytes(b"")
     data = DataSettings(path=str(folder), imgsz=(16, 16), max_bad=0.1)
-    outcome = train.session.train(data, quick(schedule=Schedule(train=1)), Path("out"), device="cpu")
+    outcome = train.runs.session.train(data, quick(schedule=Schedule(train=1)), Path("out"), device="cpu")
     assert (outcome.config.n_images, outcome.config.n_skipped) == (20, 1)
     skipped = read_csv(Path("out/skipped.csv"))
     assert [row["name"] for row in skipped] == ["20.png"]
@@ -280,19 +280,19 @@ def test_an_output_folder_that_is_not_empty_is_refused_and_left_alone(
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.txt").write_text("years of work")
     with pytest.raises(ConfigError, match=r"out exists and is not empty; name another --out, or go on .* --resume"):
-        train.session.train(small_set, quick(), Path("out"), device="cpu")
+        train.runs.session.train(small_set, quick(), Path("out"), device="cpu")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
 
 
 def test_an_output_path_that_is_a_file_is_refused(small_set: DataSettings, quick: Quick, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(ConfigError, match=r"out exists and is not empty"):
-        train.session.train(small_set, quick(), Path("out"), device="cpu")
+        train.runs.session.train(small_set, quick(), Path("out"), device="cpu")
 
 
 def test_data_that_cannot_be_used_leave_no_run_folder(quick: Quick, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no data at nowhere"):
-        train.session.train(DataSettings(path="nowhere"), quick(), Path("runs/nowhere-1"), device="cpu")
+        train.runs.session.train(DataSettings(path="nowhere"), quick(), Path("runs/nowhere-1"), device="cpu")
     assert not list(tmp_path.iterdir())
 
 
@@ -310,7 +310,7 @@ def test_a_device_that_is_not_there_is_refused_with_the_number_there_is() -> Non
 
 def test_the_device_is_checked_before_the_images_are_read(quick: Quick) -> None:
     with pytest.raises(ConfigError, match=r"--device is 'tpu'"):
-        train.session.train(DataSettings(path="nowhere"), quick(), Path("out"), device="tpu")
+        train.runs.session.train(DataSettings(path="nowhere"), quick(), Path("out"), device="tpu")
 
 
 def test_a_complete_run_is_not_resumed(finished_run: Any, tmp_path: Path) -> None:
@@ -334,7 +334,7 @@ def test_an_interrupted_run_is_usable_and_resumes_to_the_weights_of_one_without_
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     out = RunFolder(Path("runs/broken-1"))
     with signals_at("refine-1 epoch", number=number):
-        outcome = train.session.train(finished_run.data, finished_run.settings, out.path, device="cpu")
+        outcome = train.runs.session.train(finished_run.data, finished_run.settings, out.path, device="cpu")
     assert not outcome.complete
     assert "stopping at the last whole epoch; once more to end at once" in caplog.messages
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -363,7 +363,7 @@ def assert_network_is_at(out: RunFolder, weights: dict[str, Tensor]) -> None:
 def test_a_run_interrupted_twice_still_ends_with_the_same_weights(finished_run: Any) -> None:
     out = RunFolder(Path("runs/broken-1"))
     with signals_at("pretrain epoch 1/"):
-        train.session.train(finished_run.data, finished_run.settings, out.path, device="cpu")
+        train.runs.session.train(finished_run.data, finished_run.settings, out.path, device="cpu")
     assert out.read_config().epochs_done == 1
     with signals_at("retrain epoch"):
         resume(out.path, device="cpu")
@@ -375,10 +375,10 @@ def test_a_run_interrupted_twice_still_ends_with_the_same_weights(finished_run: 
 def test_a_second_signal_ends_the_run_at_once_and_the_last_checkpoint_resumes(
     finished_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train.session, "CHECKPOINT_INTERVAL_S", 0.0)
+    monkeypatch.setattr(train.runs.session, "CHECKPOINT_INTERVAL_S", 0.0)
     out = RunFolder(Path("runs/killed-1"))
     with signals_at("refine-1 epoch", times=2), pytest.raises(KeyboardInterrupt):
-        train.session.train(finished_run.data, finished_run.settings, out.path, device="cpu")
+        train.runs.session.train(finished_run.data, finished_run.settings, out.path, device="cpu")
     assert out.read_config().status == "running"
     assert {path.name for path in out.path.iterdir()} == {"config.json", "checkpoint.safetensors"}
     assert len(Snapshot.read(out.checkpoint).rows) == 12, "the epoch before the signal"
@@ -389,9 +389,9 @@ def test_a_second_signal_ends_the_run_at_once_and_the_last_checkpoint_resumes(
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(small_set: DataSettings, quick: Quick) -> None:
-    straight = train.session.train(small_set, quick(), Path("runs/straight"), device="cpu")
+    straight = train.runs.session.train(small_set, quick(), Path("runs/straight"), device="cpu")
     with signals_at("train epoch 1/", times=2), pytest.raises(KeyboardInterrupt):
-        train.session.train(small_set, quick(), Path("runs/killed"), device="cpu")
+        train.runs.session.train(small_set, quick(), Path("runs/killed"), device="cpu")
     assert [path.name for path in Path("runs/killed").iterdir()] == ["config.json"]
     outcome = resume(Path("runs/killed"), device="cpu")
     assert outcome.complete
@@ -403,9 +403,9 @@ def test_a_run_that_fails_after_its_last_epoch_resumes_without_training_again(
 ) -> None:
     out = RunFolder(Path("runs/full-disk"))
     with monkeypatch.context() as patch:
-        patch.setattr(train.findings, "plot_losses", failing_plot)
+        patch.setattr(train.runs.findings, "plot_losses", failing_plot)
         with pytest.raises(DataError, match="No space left"):
-            train.session.train(small_set, quick(), out.path, device="cpu")
+            train.runs.session.train(small_set, quick(), out.path, device="cpu")
     n_epochs = len(Snapshot.read(out.checkpoint).rows)
     assert n_epochs == out.read_config().epochs_total
     outcome = resume(out.path, device="cpu")
@@ -421,7 +421,7 @@ def failing_plot(*args: Any) -> None:
 def test_a_run_that_cannot_be_calibrated_is_not_called_complete(quick: Quick, tmp_path: Path) -> None:
     np.savez(tmp_path / "same.npz", images=np.full((32, 16, 16), 9, dtype=np.uint8))
     with pytest.raises(DataError, match=r"the training images cannot be told apart"):
-        train.session.train(DataSettings(path="same.npz"), quick(), Path("out"), device="cpu")
+        train.runs.session.train(DataSettings(path="same.npz"), quick(), Path("out"), device="cpu")
     assert RunFolder(Path("out")).read_config().status == "running"
     with pytest.raises(DataError, match=r"out lacks calibration\.json: training has not got that far"):
         RunFolder(Path("out")).load()
@@ -430,7 +430,7 @@ def test_a_run_that_cannot_be_calibrated_is_not_called_complete(quick: Quick, tm
 def interrupted(data: DataSettings, settings: TrainSettings) -> Path:
     out = Path("runs/broken")
     with signals_at("train epoch 1/"):
-        train.session.train(data, settings, out, device="cpu")
+        train.runs.session.train(data, settings, out, device="cpu")
     return out
 
 
@@ -476,7 +476,7 @@ def test_a_real_interrupt_leaves_a_folder_that_loads(small_set: DataSettings, tm
         from pathlib import Path
         import torch
         from train.data.settings import DataSettings
-        from train.session import train
+        from train.runs.session import train
         from train.learning.settings import Schedule, TrainSettings
 
         logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -514,9 +514,9 @@ def test_latest_points_at_the_newest_run_and_at_a_resumed_one(small_set: DataSet
     settings = quick(schedule=Schedule(train=2))
     broken = interrupted(small_set, settings)
     assert latest_run() == broken
-    train.session.train(small_set, settings, Path("runs/next"), device="cpu")
+    train.runs.session.train(small_set, settings, Path("runs/next"), device="cpu")
     assert latest_run() == Path("runs/next")
-    train.session.train(small_set, settings, Path("runs/quiet"), device="cpu", announce=False)
+    train.runs.session.train(small_set, settings, Path("runs/quiet"), device="cpu", announce=False)
     assert latest_run() == Path("runs/next")
     resume(broken, device="cpu")
     assert latest_run() == broken

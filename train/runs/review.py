@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.extras import require
 from edge_runtime.preprocess import Frame
-from train.report import contact_sheet
-from train.run_folder import write_csv
+from train.runs.pictures import contact_sheet
+from train.runs.run_folder import write_csv
 
 __all__ = ["Group", "group_codes", "write_review"]
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-import train.session
+import train.runs.session
 from edge_runtime.errors import DataError
 from edge_runtime.prior import FullNormal
 from edge_runtime.score import FusedRule, UnionRule
@@ -25,8 +25,8 @@ from train.data.settings import DataSettings
 from train.learning.settings import Schedule, TrainSettings
 from train.networks.autoencoder import EXPOSURE
 from train.refinement.settings import RobustSettings
-from train.run_folder import RunFolder
-from train.session import TrainingOutcome, resume
+from train.runs.run_folder import RunFolder
+from train.runs.session import TrainingOutcome, resume
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 
@@ -54,7 +54,7 @@ def data(shapes: Shapes, tmp_path_factory: pytest.TempPathFactory) -> DataSettin
 def finished(data: DataSettings, tmp_path_factory: pytest.TempPathFactory) -> TrainingOutcome:
     """A complete run with its review; tests read it, none changes it."""
     out = tmp_path_factory.mktemp("finished") / "run"
-    return train.session.train(data, SETTINGS, out, device="cpu", announce=False, review=True)
+    return train.runs.session.train(data, SETTINGS, out, device="cpu", announce=False, review=True)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -68,7 +68,7 @@ def names_in(path: Path) -> set[str]:
 
 def stopping_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next run is asked to stop once it has so many epochs."""
-    original = train.session.TrainingProgress.__call__
+    original = train.runs.session.TrainingProgress.__call__
     asked = False
 
     def count(progress: Any, row: Any) -> None:
@@ -84,8 +84,8 @@ def stopping_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
         def __exit__(self, *error: object) -> None: ...
 
-    monkeypatch.setattr(train.session.TrainingProgress, "__call__", count)
-    monkeypatch.setattr(train.session, "stop_requests", Requests)
+    monkeypatch.setattr(train.runs.session.TrainingProgress, "__call__", count)
+    monkeypatch.setattr(train.runs.session, "stop_requests", Requests)
 
 
 def test_a_run_read_back_has_a_fitted_prior_and_one_threshold(finished: TrainingOutcome) -> None:
@@ -127,7 +127,7 @@ def test_a_group_of_the_review_guides_the_next_run(
     }
     for option, holds in word.items():
         guided = replace(data, guidance=GuidanceFiles.of(**{option: group}))
-        outcome = train.session.train(guided, SETTINGS, tmp_path / option, device="cpu", announce=False)
+        outcome = train.runs.session.train(guided, SETTINGS, tmp_path / option, device="cpu", announce=False)
         rows = {row["name"]: row for row in read_csv(tmp_path / option / "refinement.csv")}
         assert all(holds(rows[name]) for name in names_in(group)), option
         # Exposure needs images that a person called anomalous.
@@ -139,7 +139,7 @@ def test_a_folder_of_images_is_refined_and_reviewed(shapes: Shapes, tmp_path: Pa
     for index, image in enumerate(shapes(40, 4)[0]):
         cv2.imwrite(str(tmp_path / f"photos/{index:02}.png"), image)
     data = DataSettings(path=str(tmp_path / "photos"), imgsz=(16, 16))
-    outcome = train.session.train(data, SETTINGS, tmp_path / "run", device="cpu", announce=False, review=True)
+    outcome = train.runs.session.train(data, SETTINGS, tmp_path / "run", device="cpu", announce=False, review=True)
     rejected = names_in(outcome.folder.path / "review/review.csv")
     assert len(rejected) == 8
     assert rejected <= {f"{index:02}.png" for index in range(40)}
@@ -147,7 +147,7 @@ def test_a_folder_of_images_is_refined_and_reviewed(shapes: Shapes, tmp_path: Pa
 
 def test_the_papers_rule_can_be_asked_for(data: DataSettings, tmp_path: Path) -> None:
     settings = replace(SETTINGS, decision="union")
-    outcome = train.session.train(data, settings, tmp_path / "run", device="cpu", announce=False)
+    outcome = train.runs.session.train(data, settings, tmp_path / "run", device="cpu", announce=False)
     rule = outcome.folder.load().decision
     assert isinstance(rule, UnionRule)
     assert list(rule.limits) == ["reconstruction_error", "neg_log_prior"]
@@ -161,7 +161,7 @@ def test_an_interrupted_run_does_not_load_and_resumes_to_the_one_without_a_break
     out = RunFolder(tmp_path / "run")
     with pytest.MonkeyPatch.context() as patch:
         stopping_after(epochs, patch)
-        outcome = train.session.train(data, SETTINGS, out.path, device="cpu", announce=False)
+        outcome = train.runs.session.train(data, SETTINGS, out.path, device="cpu", announce=False)
     assert (outcome.complete, outcome.calibration, outcome.config.epochs_done) == (False, None, epochs)
     assert not out.weights.exists()
     with pytest.raises(DataError, match="finish it with `edge-aae train --resume`"):
@@ -182,6 +182,6 @@ def test_one_seed_gives_one_run_and_another_seed_another(
 ) -> None:
     for seed, same in ((0, True), (1, False)):
         out = tmp_path / str(seed)
-        train.session.train(data, replace(SETTINGS, seed=seed), out, device="cpu", announce=False)
+        train.runs.session.train(data, replace(SETTINGS, seed=seed), out, device="cpu", announce=False)
         there = (finished.folder.path / "refinement.csv").read_bytes()
         assert ((out / "refinement.csv").read_bytes() == there) is same

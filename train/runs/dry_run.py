@@ -17,7 +17,7 @@ from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
 from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer
-from train.session import pick_device, trainer_for
+from train.runs.session import pick_device, trainer_for
 
 __all__ = ["DryRun", "dry_run"]
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from edge_aae.commands.train import train as train_command
 from edge_runtime.errors import ConfigError
 from train.data.settings import DataSettings
-from train.dry_run import dry_run
+from train.runs.dry_run import dry_run
 from train.learning.settings import Schedule, TrainSettings
 
 Quick = Callable[..., TrainSettings]

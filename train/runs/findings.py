@@ -13,9 +13,9 @@ from train.calibration.thresholds import calibrate_fused, calibrate_union
 from train.data.training_set import TrainingSet
 from train.learning.scoring import map_peaks
 from train.learning.trainer import Trainer
-from train.report import contact_sheet, plot_losses, plot_scores
-from train.review import group_codes, write_review
-from train.run_folder import RunConfig, RunFolder, write_csv
+from train.runs.pictures import contact_sheet, plot_losses, plot_scores
+from train.runs.review import group_codes, write_review
+from train.runs.run_folder import RunConfig, RunFolder, write_csv
 
 __all__ = ["write_findings"]
 

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-import train.progress
+import train.runs.progress
 from train.learning.trainer import EpochRow
-from train.progress import LOG_INTERVAL_S, TrainingProgress
+from train.runs.progress import LOG_INTERVAL_S, TrainingProgress
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now_s = 1000.0
-        patch.setattr(train.progress, "time", SimpleNamespace(monotonic=lambda: self.now_s))
+        patch.setattr(train.runs.progress, "time", SimpleNamespace(monotonic=lambda: self.now_s))
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    caplog.set_level(logging.INFO, logger="train.progress")
+    caplog.set_level(logging.INFO, logger="train.runs.progress")
     return caplog
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.images import read_image
 from train.data.guidance import GuidanceFiles, read_guidance
-from train.review import IMAGES_A_GROUP, MOST_GROUPS, SHOWN, Group, group_codes, write_review
+from train.runs.review import IMAGES_A_GROUP, MOST_GROUPS, SHOWN, Group, group_codes, write_review
 
 N = 200
 TIGHT, LOOSE = np.arange(0, 40), np.arange(40, 90)

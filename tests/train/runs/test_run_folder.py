@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edge_runtime.errors import ConfigError, DataError
-from train.run_folder import (
+from train.runs.run_folder import (
     RunConfig,
     RunFolder,
     default_run_path,
