@@ -35,7 +35,9 @@ from edge_runtime.items import Item, TrainedOn, load_items
 from edge_runtime.metrics import auroc
 from edge_runtime.site_calibration import threshold_at
 from train.data.settings import DataSettings
-from train.evaluation import Circumstances, Report, report_of
+from train.evaluation.pixel_metrics import PixelTally, find_masks
+from train.evaluation.report import Circumstances, Report, report_of
+from train.evaluation.run_scorer import RunScorer
 from train.learning.settings import (
     MethodName,
     NetworkName,
@@ -45,8 +47,6 @@ from train.learning.settings import (
     default_latent_dim,
     default_schedule,
 )
-from train.pixel_metrics import PixelTally, find_masks
-from train.run_scorer import RunScorer
 from train.runs.session import resume, train
 
 CONDITIONS = ("clean", "contaminated", "twins-out")

@@ -32,8 +32,8 @@ from edge_runtime.self_reference import N_CHANNELS
 from train.data.loading import load_training_set
 from train.data.photograph_store import PhotographStore
 from train.data.training_set import TrainingSet
-from train.evaluation import Report
-from train.evaluation_plots import figures_of
+from train.evaluation.plots import figures_of
+from train.evaluation.report import Report
 from train.learning.scoring import raw_criteria
 from train.learning.trainer import EpochRow
 from train.report_figures import STYLE as STYLE_OF_FIGURES

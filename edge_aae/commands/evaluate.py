@@ -16,7 +16,7 @@ from edge_runtime.extras import require
 if TYPE_CHECKING:
     from edge_runtime.evaluation import ImageScorer
     from edge_runtime.items import TrainedOn
-    from train.evaluation import Report
+    from train.evaluation.report import Report
 
 __all__ = ["evaluate", "judged"]
 
@@ -118,8 +118,8 @@ def judged(
 ) -> Report:
     """The report on a run folder or a bundle, from labelled images; the parameters are the options of evaluate."""
     from edge_runtime.items import load_items, without
-    from train.evaluation import Circumstances, report_of
-    from train.pixel_metrics import PixelTally, find_masks
+    from train.evaluation.pixel_metrics import PixelTally, find_masks
+    from train.evaluation.report import Circumstances, report_of
 
     scorer, trained_on, kind = _scorer(model, threshold, device, threads)
     loaded = load_items(data, trained_on, labels, classes)
@@ -156,7 +156,7 @@ def _scorer(
         )
     if (model / "config.json").is_file():
         torch = require("torch", extra="train", purpose="evaluations of run folders")
-        from train.run_scorer import RunScorer
+        from train.evaluation.run_scorer import RunScorer
         from train.runs.session import pick_device
 
         # One image at a time gains little from more threads, and loses a lot where others use the cores.
@@ -189,7 +189,7 @@ def _write(out: Path, report: Report, plots_missing: str | None) -> list[str]:
 
     plots: list[str] = []
     if plots_missing is None:
-        from train.evaluation_plots import plot_report
+        from train.evaluation.plots import plot_report
 
         plots = plot_report(out, report)
     else:

@@ -18,11 +18,11 @@ from train.data.guidance import REJECT
 from train.data.loading import load_training_set
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
+from train.evaluation.run_scorer import RunScorer
 from train.learning.patch_fusion import as_terms, from_terms, fused_weights
 from train.learning.patch_trainer import PatchTrainer
 from train.learning.settings import Schedule, TrainSettings
 from train.refinement.settings import RobustSettings
-from train.run_scorer import RunScorer
 from train.runs.session import train
 
 N_PHOTOGRAPHS = 24

@@ -16,8 +16,8 @@ from edge_runtime.images import write_image
 from edge_runtime.items import Item
 from edge_runtime.metrics import wilson_interval
 from edge_runtime.score import Limit, UnionRule
-from train.evaluation import Circumstances, Report, report_of
-from train.pixel_metrics import Masks, PixelTally
+from train.evaluation.pixel_metrics import Masks, PixelTally
+from train.evaluation.report import Circumstances, Report, report_of
 
 FLAT = np.full((8, 8), 128, dtype=np.uint8)
 DECISION = UnionRule(limits={"reconstruction_error": Limit(threshold=2.0, center=1.0)})

@@ -14,7 +14,7 @@ from edge_runtime.errors import BackendError, ConfigError, DataError
 from edge_runtime.evaluation import score_items
 from edge_runtime.items import TrainedOn, load_items
 from tests.train.conftest import FinishedRun
-from train.run_scorer import RunScorer
+from train.evaluation.run_scorer import RunScorer
 
 
 @pytest.fixture(scope="module")

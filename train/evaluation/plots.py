@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_runtime.evaluation import ALL, NORMAL, OBSERVED, SUBSETS, UNOBSERVED, Evaluation, Row
 from edge_runtime.files import write_file
 from edge_runtime.metrics import counts_at_thresholds
-from train.evaluation import Report
+from train.evaluation.report import Report
 
 __all__ = ["PLOTS", "plot_report"]
 

@@ -15,7 +15,7 @@ from edge_runtime.errors import BackendError, DataError
 from edge_runtime.evaluation import Row, ScoredImage
 from edge_runtime.images import write_image
 from edge_runtime.items import Item, TrainedOn, load_items
-from train.pixel_metrics import (
+from train.evaluation.pixel_metrics import (
     AUPRO_FPR_LIMIT,
     Masks,
     PixelCounts,

@@ -13,8 +13,8 @@ from edge_runtime.errors import DataError
 from edge_runtime.evaluation import Evaluation, Row
 from edge_runtime.items import Item
 from edge_runtime.score import Limit, UnionRule
-from train.evaluation import Circumstances, report_of
-from train.evaluation_plots import PLOTS, plot_report
+from train.evaluation.plots import PLOTS, plot_report
+from train.evaluation.report import Circumstances, report_of
 
 HERE = Circumstances(
     model="m.aae",
