@@ -32,7 +32,7 @@ def review(run: Path | None, serve: str) -> None:
     require("starlette", extra="dashboard", purpose="review pages")
     from edge_runtime.live.access import Access, is_loopback
     from edge_runtime.observe import address_from
-    from train.review_server import ReviewPage, serve_review
+    from train.pages.review_server import ReviewPage, serve_review
     from train.runs.run_folder import latest_run
 
     host, port = address_from(serve)

@@ -71,7 +71,7 @@ def test_metadata_names_the_script_the_extras_and_the_core_dependencies(wheel: z
 
 def test_pages_bring_their_files_and_the_vendored_ones_are_those_of_the_package(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    for folder in ("edge_runtime/live/assets", "train/review_assets"):
+    for folder in ("edge_runtime/live/assets", "train/pages/review_assets"):
         files = {str(file.relative_to(ROOT)) for file in (ROOT / folder).rglob("*") if file.is_file()}
         assert len(files) >= 3
         assert files <= names

@@ -21,7 +21,7 @@ from edge_runtime.live.access import LARGEST_BODY, Access, Refusal
 from edge_runtime.live.guarded import GuardedPage
 from train.data.loading import load_training_set
 from train.data.training_set import TrainingSet
-from train.report_page import codes_of, verdicts_of
+from train.pages.report_page import codes_of, verdicts_of
 from train.runs.review import group_codes
 from train.runs.run_folder import RunFolder
 

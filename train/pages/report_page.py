@@ -36,8 +36,8 @@ from train.evaluation.plots import figures_of
 from train.evaluation.report import Report
 from train.learning.scoring import raw_criteria
 from train.learning.trainer import EpochRow
-from train.report_figures import STYLE as STYLE_OF_FIGURES
-from train.report_figures import (
+from train.pages.figures import STYLE as STYLE_OF_FIGURES
+from train.pages.figures import (
     boundary_figure,
     latent_figure,
     losses_figure,
