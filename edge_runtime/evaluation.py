@@ -67,7 +67,7 @@ class ScoredImage:
 
 
 class ImageScorer(Protocol):
-    """A model that scores one image at a time: a bundle's detector, or a run in PyTorch (train/evaluation/run_scorer.py)."""
+    """A model that scores one image at a time: a detector, or a run in PyTorch (train/evaluation/run_scorer.py)."""
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,1 @@
+"""A whole training run and the folder that it leaves."""
