@@ -19,8 +19,8 @@ import torch
 
 from benchmarks.twins import LEAST_CORRELATION, Twin, TwinFinder
 from edge_runtime.files import csv_bytes, write_atomically
-from edge_runtime.images import list_images, read_image
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.images import list_images, read_image
+from edge_runtime.model.preprocess import Frame
 from train.runs.pictures import contact_sheet
 
 SHEET_COLUMNS = 50

@@ -18,8 +18,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_runtime.preprocess import Frame, Preprocess
-from edge_runtime.self_reference import LOG_TABLE, medians, self_referenced
+from edge_runtime.model.preprocess import Frame, Preprocess
+from edge_runtime.model.self_reference import LOG_TABLE, medians, self_referenced
 
 HEIGHT, WIDTH = 1080, 1920
 TILE, OVERLAP = 256, 32

@@ -24,7 +24,7 @@ from benchmarks.machine import cpu_name
 
 REPOSITORY = Path(__file__).parents[1]
 RUNTIME = {
-    "": "import edge_aae, edge_runtime.score",
+    "": "import edge_aae, edge_runtime.model.score",
     "camera,cpu": "import cv2, onnxruntime",
     "openvino": "import openvino",
     "mqtt": "import paho.mqtt.client",

@@ -1,6 +1,6 @@
 """Share of pixels that clip in self-referenced channels: python benchmarks/self_reference_range.py FOLDER_OF_IMAGES
 
-The evidence for STEPS_PER_LOG in edge_runtime/self_reference.py, from photographs of normal parts.
+The evidence for STEPS_PER_LOG in edge_runtime/model/self_reference.py, from photographs of normal parts.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.images import read_image
-from edge_runtime.preprocess import Preprocess
-from edge_runtime.self_reference import STEPS_PER_LOG, unclipped_levels
+from edge_runtime.model.images import read_image
+from edge_runtime.model.preprocess import Preprocess
+from edge_runtime.model.self_reference import STEPS_PER_LOG, unclipped_levels
 
 SCALES = (0.5, 1.0)
 

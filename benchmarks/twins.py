@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.preprocess import Frame
 
 __all__ = ["LEAST_CORRELATION", "Twin", "TwinFinder"]
 

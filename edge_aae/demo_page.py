@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.detector import Detector
 from edge_runtime.evaluation import heatmap_of
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.preprocess import Frame
 from train.runs.pictures import tile
 
 __all__ = ["strip", "write_page"]

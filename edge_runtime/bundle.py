@@ -17,9 +17,9 @@ from edge_runtime.archive import check_entry_name, pack, read_entries, sha256
 from edge_runtime.budgets import DETECTOR_FILES, PRECISIONS, detector_file
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.files import write_atomically
-from edge_runtime.preprocess import Preprocess
-from edge_runtime.prior import Prior, prior_from_npz
-from edge_runtime.score import CRITERIA, Decision, decision_from_json
+from edge_runtime.model.preprocess import Preprocess
+from edge_runtime.model.prior import Prior, prior_from_npz
+from edge_runtime.model.score import CRITERIA, Decision, decision_from_json
 
 __all__ = ["Bundle", "SCHEMA_VERSION", "manifest_bytes"]
 

@@ -17,10 +17,10 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BackendError, ConfigError, EdgeAaeError, FrameError
 from edge_runtime.golden import Golden
 from edge_runtime.heatmap import peak_of
-from edge_runtime.preprocess import Frame, Preprocess
-from edge_runtime.score import Decision
+from edge_runtime.model.preprocess import Frame, Preprocess
+from edge_runtime.model.score import Decision
+from edge_runtime.model.tiling import Tiling
 from edge_runtime.site_calibration import SiteCalibration, threshold_at
-from edge_runtime.tiling import Tiling
 from edge_runtime.view import WHOLE_FRAME, Masking, View
 
 __all__ = ["Detector", "Result"]

@@ -18,11 +18,11 @@ from edge_runtime.errors import DataError, FrameError
 from edge_runtime.extras import require
 from edge_runtime.files import csv_bytes, finite_or_none, json_bytes, write_file
 from edge_runtime.heatmap import overlay
-from edge_runtime.images import write_image
 from edge_runtime.items import Item
 from edge_runtime.metrics import auroc, average_precision, balanced_accuracy
-from edge_runtime.preprocess import Frame
-from edge_runtime.score import Decision
+from edge_runtime.model.images import write_image
+from edge_runtime.model.preprocess import Frame
+from edge_runtime.model.score import Decision
 
 __all__ = [
     "ALL",

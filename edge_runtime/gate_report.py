@@ -13,7 +13,7 @@ from edge_runtime.budgets import BUDGETS, Budget
 from edge_runtime.comparison import Comparison, Outputs, compare
 from edge_runtime.files import finite_or_none
 from edge_runtime.metrics import auroc, rank_correlation
-from edge_runtime.score import Decision
+from edge_runtime.model.score import Decision
 
 __all__ = ["UNKNOWN", "Check", "GateReport", "compare_outputs"]
 

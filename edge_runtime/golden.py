@@ -13,8 +13,8 @@ from edge_runtime.archive import sha256
 from edge_runtime.bundle import manifest_bytes
 from edge_runtime.comparison import Outputs
 from edge_runtime.errors import BundleError
+from edge_runtime.model.preprocess import Frame
 from edge_runtime.npz import npz_bytes, read_npz
-from edge_runtime.preprocess import Frame
 
 __all__ = ["Golden", "hashes_of"]
 

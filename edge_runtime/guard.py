@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.preprocess import Frame
 
 __all__ = ["CHECKS", "Fault", "FrameGuard", "GuardSettings"]
 

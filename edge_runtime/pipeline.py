@@ -15,7 +15,7 @@ from edge_runtime.detector import Detector, Result
 from edge_runtime.drift import DriftWatch
 from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.feed import Feed, Taken
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.preprocess import Frame
 from edge_runtime.records import event_record, frame_record, status_record
 from edge_runtime.regions import regions_of
 from edge_runtime.run_summary import RunSummary

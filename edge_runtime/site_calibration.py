@@ -1,6 +1,6 @@
 """Thresholds made on site: from frames believed normal, kept beside the bundle, whose bytes and hashes never change.
 
-Rank statistics as in training (edge_runtime.conformal), if frames are exchangeable. Neighbouring frames of a camera
+Rank statistics as in training (edge_runtime.model.conformal), if frames are exchangeable. Neighbouring frames of a camera
 look alike: what counts is the number of different scenes, so that many frames of one minute calibrate less than their
 number says.
 """
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.conformal import conformal_rank
 from edge_runtime.errors import BundleError, ConfigError, DataError
 from edge_runtime.files import write_atomically
+from edge_runtime.model.conformal import conformal_rank
 from edge_runtime.view import WHOLE_FRAME, View
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from edge_runtime.comparison import Comparison, Outputs, compare
 from edge_runtime.errors import BundleError
 from edge_runtime.gate_report import Check, GateReport, compare_outputs
 from edge_runtime.golden import Golden, hashes_of
-from edge_runtime.preprocess import Frame, Preprocess
-from edge_runtime.self_reference import MASK
+from edge_runtime.model.preprocess import Frame, Preprocess
+from edge_runtime.model.self_reference import MASK
 
 __all__ = [
     "DEFAULT_BACKEND",

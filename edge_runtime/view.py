@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, FrameError
-from edge_runtime.images import read_image
-from edge_runtime.preprocess import Frame, Preprocess
-from edge_runtime.self_reference import BARS
-from edge_runtime.tiling import Tiling
+from edge_runtime.model.images import read_image
+from edge_runtime.model.preprocess import Frame, Preprocess
+from edge_runtime.model.self_reference import BARS
+from edge_runtime.model.tiling import Tiling
 
 __all__ = ["WHOLE_FRAME", "Masking", "View", "read_seen_mask"]
 

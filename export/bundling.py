@@ -14,7 +14,7 @@ from edge_runtime.budgets import detector_file
 from edge_runtime.bundle import Bundle
 from edge_runtime.gate_report import GateReport
 from edge_runtime.golden import Golden, hashes_of
-from edge_runtime.preprocess import Frame, Preprocess
+from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.verification import verify_bundle
 from export.graphs import graph_facts, identified
 from export.parity import evidence, torch_outputs

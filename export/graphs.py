@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from edge_runtime.bundle import SCHEMA_VERSION
 from edge_runtime.errors import EdgeAaeError
-from edge_runtime.preprocess import Preprocess
-from edge_runtime.prior import Prior
+from edge_runtime.model.preprocess import Preprocess
+from edge_runtime.model.prior import Prior
 from export.half import half_body, join_half_bodies
 from train.networks.autoencoder import Autoencoder, Measured
 

@@ -23,7 +23,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.comparison import Outputs
 from edge_runtime.errors import BundleError, GateError
 from edge_runtime.gate_report import Check, GateReport, compare_outputs
-from edge_runtime.score import Decision
+from edge_runtime.model.score import Decision
 from edge_runtime.verification import DEFAULT_BACKEND, detector_outputs, run_graphs
 from export.frames import GateFrames
 from export.graphs import OPSET, DetectorGraph, graph_facts

@@ -11,7 +11,7 @@ import click
 from edge_aae.commands.options import DEFAULT_MODEL, PRECISION_NAMES, resolve_model
 from edge_aae.commands.verify import print_report
 from edge_runtime.extras import require
-from edge_runtime.score import Decision, FusedRule, UnionRule
+from edge_runtime.model.score import Decision, FusedRule, UnionRule
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle

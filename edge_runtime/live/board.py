@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.extras import require
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.preprocess import Frame
 
 __all__ = ["Board", "Event", "Picture", "Scores"]
 

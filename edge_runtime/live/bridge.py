@@ -18,7 +18,7 @@ import numpy as np
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
 from edge_runtime.live.framing import LARGEST, receive, send
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.preprocess import Frame
 from edge_runtime.sinks.contract import Emission, SinkBase
 
 if TYPE_CHECKING:

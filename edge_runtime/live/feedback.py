@@ -10,8 +10,8 @@ from pathlib import Path
 
 from edge_runtime.errors import DataError
 from edge_runtime.files import csv_bytes, write_atomically
-from edge_runtime.images import write_image
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.images import write_image
+from edge_runtime.model.preprocess import Frame
 
 __all__ = ["ANSWERS", "Feedback"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from edge_runtime.detector import Detector, Result
 from edge_runtime.extras import require
 from edge_runtime.heatmap import overlay
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.preprocess import Frame
 from edge_runtime.regions import regions_of
 
 __all__ = ["Annotator"]

@@ -13,7 +13,7 @@ from typing import Any
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.extras import require
 from edge_runtime.files import file_stem, write_atomically
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.preprocess import Frame
 from edge_runtime.sinks.annotate import Annotator
 from edge_runtime.sinks.contract import Emission, SinkBase
 from edge_runtime.sinks.retention import Retention

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.preprocess import Frame
 
 __all__ = ["CaptureSettings", "CapturedFrame", "FrameSource", "SourceContext", "flipped"]
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.errors import SourceError
-from edge_runtime.images import read_image
+from edge_runtime.model.images import read_image
 from edge_runtime.sources.capture import CaptureSource, quiet_cv2
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from edge_runtime.errors import ConfigError, SourceError
-from edge_runtime.images import is_image, list_images, natural_order
+from edge_runtime.model.images import is_image, list_images, natural_order
 from edge_runtime.redact import redact
 from edge_runtime.sources.capture import CameraSource, NetworkSource, PipelineSource, opencv_has
 from edge_runtime.sources.contract import CaptureSettings, FrameSource

@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np
 
 from edge_runtime.errors import ConfigError, SourceError
-from edge_runtime.images import list_images, read_image
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.images import list_images, read_image
+from edge_runtime.model.preprocess import Frame
 from edge_runtime.sources.capture import quiet_cv2
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped
 

@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.industrial_table import Job, _mixed_in, _training_folder, _write
 from edge_runtime.errors import DataError
-from edge_runtime.images import list_images
+from edge_runtime.model.images import list_images
 
 
 def _job(condition: str = "contaminated", share: float = 0.2, seed: int = 0) -> Job:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from edge_aae.cli import cli
 from edge_runtime.bundle import Bundle
-from edge_runtime.preprocess import Preprocess
+from edge_runtime.model.preprocess import Preprocess
 
 
 @pytest.mark.parametrize(

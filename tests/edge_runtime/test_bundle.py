@@ -26,9 +26,9 @@ from edge_runtime.bundle import (
     manifest_bytes,
 )
 from edge_runtime.errors import BundleError, DataError
-from edge_runtime.preprocess import Preprocess
-from edge_runtime.prior import StandardNormal
-from edge_runtime.score import Limit, UnionRule
+from edge_runtime.model.preprocess import Preprocess
+from edge_runtime.model.prior import StandardNormal
+from edge_runtime.model.score import Limit, UnionRule
 
 
 class MakesFolder:

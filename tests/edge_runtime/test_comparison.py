@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge_runtime.budgets import BUDGETS, Tolerance
 from edge_runtime.comparison import Comparison, Outputs
 from edge_runtime.gate_report import GateReport, compare_outputs
-from edge_runtime.score import CRITERIA, Limit, UnionRule
+from edge_runtime.model.score import CRITERIA, Limit, UnionRule
 
 ROWS = [
     "detector.onnx: reconstruction_error",

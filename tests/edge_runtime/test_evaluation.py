@@ -32,8 +32,8 @@ from edge_runtime.evaluation import (
     write_json,
 )
 from edge_runtime.heatmap import overlay
-from edge_runtime.images import read_image, write_image
 from edge_runtime.items import Item, load_items
+from edge_runtime.model.images import read_image, write_image
 
 FLAT = np.full((8, 8), 128, dtype=np.uint8)
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)

@@ -17,7 +17,7 @@ import pytest
 from edge_runtime.backoff import Backoff
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.feed import Feed, FeedSettings, Taken
-from edge_runtime.images import write_image
+from edge_runtime.model.images import write_image
 from edge_runtime.sources import CapturedFrame, FrameSource, TestSource, source_from
 from tests.edge_runtime.waiting import wait_until
 

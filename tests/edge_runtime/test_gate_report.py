@@ -13,7 +13,7 @@ from edge_runtime.budgets import BUDGETS, PRECISIONS, Budget, budget_of, detecto
 from edge_runtime.comparison import Outputs
 from edge_runtime.errors import ConfigError
 from edge_runtime.gate_report import UNKNOWN, GateReport, compare_outputs
-from edge_runtime.score import CRITERIA, Limit, UnionRule
+from edge_runtime.model.score import CRITERIA, Limit, UnionRule
 
 IS_ERROR = UnionRule(limits={"reconstruction_error": Limit(threshold=1.0, center=0.0)})
 """The fused score is the first column as it is, anomalous above one."""

@@ -21,7 +21,7 @@ from edge_runtime.comparison import Comparison
 from edge_runtime.errors import BundleError, FrameError
 from edge_runtime.gate_report import GateReport
 from edge_runtime.golden import Golden
-from edge_runtime.preprocess import Preprocess
+from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.verification import verify_bundle
 
 GRAPHS = ("decoder.onnx", "detector.onnx", "encoder.onnx")

@@ -17,9 +17,9 @@ from edge_runtime.detector import Detector
 from edge_runtime.errors import SourceError
 from edge_runtime.feed import FeedSettings
 from edge_runtime.guard import GuardSettings
-from edge_runtime.images import write_image
+from edge_runtime.model.images import write_image
+from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.pipeline import RunSettings, RunSummary, run
-from edge_runtime.preprocess import Preprocess
 from edge_runtime.records import to_line
 from edge_runtime.sources import source_from
 

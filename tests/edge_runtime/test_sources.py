@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError, SourceError
-from edge_runtime.images import write_image
+from edge_runtime.model.images import write_image
 from edge_runtime.sources import CameraSource, CapturedFrame, FrameSource, ImageSource, VideoSource, source_from
 
 N_FRAMES = 12

@@ -16,9 +16,9 @@ from edge_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from edge_runtime.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import ConfigError, DataError, FrameError
-from edge_runtime.images import write_image
-from edge_runtime.preprocess import Preprocess
-from edge_runtime.self_reference import BARS, self_referenced
+from edge_runtime.model.images import write_image
+from edge_runtime.model.preprocess import Preprocess
+from edge_runtime.model.self_reference import BARS, self_referenced
 from edge_runtime.site_calibration import SiteCalibration, overlay_path
 from edge_runtime.view import Masking, View, read_seen_mask
 

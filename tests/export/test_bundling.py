@@ -17,7 +17,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import DataError, GateError
 from edge_runtime.golden import Golden
-from edge_runtime.prior import FullNormal
+from edge_runtime.model.prior import FullNormal
 from edge_runtime.verification import verify_bundle
 from export import precisions
 from export.bundling import Export, ExportRequest, export_bundle

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from edge_runtime.backends import onnx_session, run_session
-from edge_runtime.prior import NormalMixture
-from edge_runtime.score import CRITERIA
+from edge_runtime.model.prior import NormalMixture
+from edge_runtime.model.score import CRITERIA
 from export.graphs import OPSET, DetectorGraph, ExportError, _check, graph_facts
 from tests.export.conftest import RUNS, rtx_engine_bytes
 from train.runs.run_folder import TrainedRun

@@ -17,7 +17,7 @@ from torch import nn
 from edge_aae.cli import main
 from edge_runtime.bundle import Bundle
 from edge_runtime.golden import Golden, hashes_of
-from edge_runtime.prior import FullNormal
+from edge_runtime.model.prior import FullNormal
 from export.bundling import Export
 from export.graphs import export_graphs
 from tests.export.conftest import INT8

@@ -1,6 +1,6 @@
 """The limit on the score for an asked false-alarm rate, from scores of images that may be contaminated.
 
-Split conformal (edge_runtime.conformal), with scores of images that no network was trained on. Anomalies among the n
+Split conformal (edge_runtime.model.conformal), with scores of images that no network was trained on. Anomalies among the n
 raise the limit, so the rate stays below what was asked (Bashari, Sesia, Romano 2025, arXiv 2502.04807). Out-of-fold
 scores of K networks stand for one held-out set (Barber et al. 2021, arXiv 1905.02928): the last network saw more images
 than each of them, which errs to the safe side.
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.conformal import conformal_rank
 from edge_runtime.extras import require
+from edge_runtime.model.conformal import conformal_rank
 
 __all__ = ["ConformalLimit", "conformal_limit"]
 

@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 
 from edge_runtime.errors import DataError, FrameError
-from edge_runtime.images import list_images, read_image
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.images import list_images, read_image
+from edge_runtime.model.preprocess import Frame
 from train.data.image_store import ImageWriter
 from train.data.near_duplicates import without_duplicates
 from train.data.photograph_store import PhotographStore

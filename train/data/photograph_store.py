@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.errors import DataError
-from edge_runtime.preprocess import Preprocess
-from edge_runtime.tiling import Tiling
+from edge_runtime.model.preprocess import Preprocess
+from edge_runtime.model.tiling import Tiling
 from train.data.image_store import MemoryStore
 
 __all__ = ["PhotographStore"]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.preprocess import Frame, Preprocess
-from edge_runtime.self_reference import N_CHANNELS
+from edge_runtime.model.preprocess import Frame, Preprocess
+from edge_runtime.model.self_reference import N_CHANNELS
 from train.data.guidance import Guidance
 from train.data.image_store import ImageStore
 from train.data.photograph_store import PhotographStore

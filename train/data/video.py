@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from edge_runtime.errors import DataError, FrameError, SourceError
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.preprocess import Frame
 from edge_runtime.sources import VideoSource
 from train.data.folder import is_grey
 from train.data.image_store import ImageWriter

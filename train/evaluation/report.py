@@ -18,7 +18,7 @@ from edge_runtime.errors import DataError
 from edge_runtime.evaluation import ALL, NORMAL, Evaluation, Metrics, Row
 from edge_runtime.files import finite_or_none, json_bytes, write_file
 from edge_runtime.metrics import best_f1, bootstrap, fpr_at_tpr, wilson_interval
-from edge_runtime.score import Decision
+from edge_runtime.model.score import Decision
 from train.evaluation.pixel_metrics import AUPRO_FPR_LIMIT, Masks, PixelMetrics, PixelTally
 
 __all__ = ["Circumstances", "Report", "Subset", "report_of"]

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edge_runtime.errors import BackendError
 from edge_runtime.evaluation import ScoredImage
 from edge_runtime.heatmap import peak_of
-from edge_runtime.preprocess import Frame
-from edge_runtime.score import Decision
+from edge_runtime.model.preprocess import Frame
+from edge_runtime.model.score import Decision
 from train.runs.run_folder import RunFolder
 
 __all__ = ["RunScorer"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.self_reference import MASK
+from edge_runtime.model.self_reference import MASK
 from train.learning.adversarial_step import StepLosses, named_optimizers
 from train.networks.patch_network import RECONSTRUCTED, PatchNetwork, SiteDiscriminator
 from train.networks.structure_losses import multi_scale_dissimilarity, valid_blocks

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_runtime.prior import Prior
+from edge_runtime.model.prior import Prior
 from train.data.photograph_store import PhotographStore
 from train.networks.patch_network import PatchNetwork, pooled_tops
 

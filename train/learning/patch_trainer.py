@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.prior import StandardNormal
-from edge_runtime.score import Term
+from edge_runtime.model.prior import StandardNormal
+from edge_runtime.model.score import Term
 from train.data.guidance import REJECT
 from train.data.photograph_store import PhotographStore
 from train.learning.adversarial_step import StepLosses

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_runtime.prior import StandardNormal
-from edge_runtime.score import CRITERIA, Term, sum_of_terms
+from edge_runtime.model.prior import StandardNormal
+from edge_runtime.model.score import CRITERIA, Term, sum_of_terms
 from train.data.guidance import KEEP, REJECT
 from train.data.image_store import ImageStore
 from train.distributed import ALONE, World

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_runtime.prior import Prior
+from edge_runtime.model.prior import Prior
 from train.data.image_store import ImageStore, image_chunks
 from train.distributed import ALONE, World
 from train.networks.autoencoder import Autoencoder, Measured

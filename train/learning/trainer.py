@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.prior import Prior, StandardNormal
-from edge_runtime.score import Term
+from edge_runtime.model.prior import Prior, StandardNormal
+from edge_runtime.model.score import Term
 from train.data.guidance import Guidance
 from train.data.image_store import ImageStore, MemoryStore
 from train.distributed import ALONE, World

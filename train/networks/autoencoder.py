@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from edge_runtime.prior import Prior
-from edge_runtime.score import CRITERIA, Term, anomaly_map, reconstruction_error
+from edge_runtime.model.prior import Prior
+from edge_runtime.model.score import CRITERIA, Term, anomaly_map, reconstruction_error
 
 __all__ = ["EXPOSURE", "NORM_EPSILON", "Autoencoder", "Discriminator", "Exposure", "Measured"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.extras import require
-from edge_runtime.prior import FullNormal, NormalMixture
+from edge_runtime.model.prior import FullNormal, NormalMixture
 
 __all__ = ["fit_density", "fit_mixture", "fit_normal"]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.prior import Prior
-from edge_runtime.score import CRITERIA, Term, reconstruction_error
+from edge_runtime.model.prior import Prior
+from edge_runtime.model.score import CRITERIA, Term, reconstruction_error
 from train.networks.autoencoder import Autoencoder, Measured
 from train.networks.hog import BINS, OrientedGradients, cell_histograms, grey
 

@@ -1,6 +1,6 @@
 """`patch`: fully convolutional, a code at every site, and a head that marks defects; for textures and large frames.
 
-The input is a self-referenced tile (edge_runtime/self_reference.py). Encoder, decoder and discriminator are an
+The input is a self-referenced tile (edge_runtime/model/self_reference.py). Encoder, decoder and discriminator are an
 adversarial autoencoder whose prior holds at every site; the head shares the encoder, in the manner of a U-Net, and is
 trained on synthetic defects (DRAEM: Zavrtanik et al. 2021, arXiv 2108.07610). Skips lead into the head alone.
 """
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, pixel_shuffle
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.prior import Prior
-from edge_runtime.score import CRITERIA, Term, reconstruction_error
-from edge_runtime.self_reference import MASK, N_CHANNELS, NEUTRAL, VALID
+from edge_runtime.model.prior import Prior
+from edge_runtime.model.score import CRITERIA, Term, reconstruction_error
+from edge_runtime.model.self_reference import MASK, N_CHANNELS, NEUTRAL, VALID
 from train.networks.autoencoder import Autoencoder, Measured
 from train.networks.structure_losses import multi_scale_dissimilarity, valid_blocks
 

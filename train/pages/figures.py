@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edge_runtime.score import Decision, UnionRule
+from edge_runtime.model.score import Decision, UnionRule
 from train.learning.trainer import EpochRow
 from train.runs.pictures import AXIS_LABELS, KEPT_COLOUR, REJECTED_COLOUR, draw_losses
 

@@ -26,9 +26,9 @@ from edge_runtime.errors import DataError
 from edge_runtime.files import write_atomically
 from edge_runtime.golden import Golden
 from edge_runtime.heatmap import overlay, peak_of
-from edge_runtime.preprocess import Frame
-from edge_runtime.score import Decision
-from edge_runtime.self_reference import N_CHANNELS
+from edge_runtime.model.preprocess import Frame
+from edge_runtime.model.score import Decision
+from edge_runtime.model.self_reference import N_CHANNELS
 from train.data.loading import load_training_set
 from train.data.photograph_store import PhotographStore
 from train.data.training_set import TrainingSet

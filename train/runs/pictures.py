@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edge_runtime.images import write_image
-from edge_runtime.preprocess import Frame
-from edge_runtime.score import Decision, UnionRule
-from edge_runtime.self_reference import N_CHANNELS
+from edge_runtime.model.images import write_image
+from edge_runtime.model.preprocess import Frame
+from edge_runtime.model.score import Decision, UnionRule
+from edge_runtime.model.self_reference import N_CHANNELS
 from train.learning.trainer import EpochRow
 
 __all__ = ["contact_sheet", "draw_losses", "plot_losses", "plot_scores", "tile"]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.extras import require
-from edge_runtime.preprocess import Frame
+from edge_runtime.model.preprocess import Frame
 from train.runs.pictures import contact_sheet
 from train.runs.run_folder import write_csv
 

@@ -16,10 +16,10 @@ from safetensors.torch import save
 from edge_runtime.archive import sha256
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.files import csv_bytes, json_bytes, write_atomically
+from edge_runtime.model.preprocess import Frame, Preprocess
+from edge_runtime.model.prior import Prior, prior_from_npz
+from edge_runtime.model.score import Decision, decision_from_json
 from edge_runtime.npz import npz_bytes, read_npz
-from edge_runtime.preprocess import Frame, Preprocess
-from edge_runtime.prior import Prior, prior_from_npz
-from edge_runtime.score import Decision, decision_from_json
 from train.data.settings import DataSettings
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot, load_weights

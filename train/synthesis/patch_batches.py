@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_runtime.self_reference import MASK, self_referenced
+from edge_runtime.model.self_reference import MASK, self_referenced
 from train.synthesis.defects import DefectKind, SynthesisSettings, draw_defect
 
 __all__ = ["Augmentation", "Batch", "crop", "draw_batch", "varied"]

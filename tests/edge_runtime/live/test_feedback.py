@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import DataError
-from edge_runtime.images import read_image
 from edge_runtime.live.feedback import Feedback
+from edge_runtime.model.images import read_image
 
 FRAME = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
 

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from edge_runtime.score import CRITERIA, FusedRule, Term, decision_from_json
+from edge_runtime.model.score import CRITERIA, FusedRule, Term, decision_from_json
 from train.calibration.thresholds import LIMIT_QUANTILE, calibrate_fused, calibrate_union
 
 

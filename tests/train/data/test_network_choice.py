@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.images import write_image
+from edge_runtime.model.images import write_image
 from train.data.network_choice import ALIGNED, alignment, choose_network
 
 Frames = Sequence[NDArray[np.uint8]]

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.preprocess import Preprocess
-from edge_runtime.score import sum_of_terms
+from edge_runtime.model.preprocess import Preprocess
+from edge_runtime.model.score import sum_of_terms
 from train.data.guidance import REJECT
 from train.data.loading import load_training_set
 from train.data.photograph_store import PhotographStore

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from edge_runtime.prior import StandardNormal
+from edge_runtime.model.prior import StandardNormal
 from train.learning.scoring import CHUNK, map_peaks, raw_criteria
 from train.networks.autoencoder import Autoencoder
 from train.networks.registry import build_autoencoder

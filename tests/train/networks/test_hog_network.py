@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.prior import StandardNormal
-from edge_runtime.score import CRITERIA, anomaly_map, reconstruction_error
+from edge_runtime.model.prior import StandardNormal
+from edge_runtime.model.score import CRITERIA, anomaly_map, reconstruction_error
 from train.networks.hog_network import BLOCK_VARIANCE, RIDGE, HogNetwork, ResidualStatistics, check_hog_size
 
 ROUND_TRIP_ATOL = 2e-6

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.prior import StandardNormal
-from edge_runtime.score import CRITERIA
+from edge_runtime.model.prior import StandardNormal
+from edge_runtime.model.score import CRITERIA
 from train.learning.patch_learner import LossWeights, PatchLearner
 from train.networks.patch_network import PatchNetwork, SiteDiscriminator, pooled_tops, top_mean
 from train.networks.registry import build_autoencoder, check_input_size

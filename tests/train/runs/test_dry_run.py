@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from edge_aae.commands.train import train as train_command
 from edge_runtime.errors import ConfigError
 from train.data.settings import DataSettings
-from train.runs.dry_run import dry_run
 from train.learning.settings import Schedule, TrainSettings
+from train.runs.dry_run import dry_run
 
 Quick = Callable[..., TrainSettings]
 

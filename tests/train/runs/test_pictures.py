@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.score import Limit, UnionRule
+from edge_runtime.model.score import Limit, UnionRule
 from train.learning.trainer import EpochRow
 from train.runs.pictures import (
     CAPTION_HEIGHT,

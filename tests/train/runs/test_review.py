@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.images import read_image
+from edge_runtime.model.images import read_image
 from train.data.guidance import GuidanceFiles, read_guidance
 from train.runs.review import IMAGES_A_GROUP, MOST_GROUPS, SHOWN, Group, group_codes, write_review
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 import train.runs.session
 from edge_runtime.errors import DataError
-from edge_runtime.prior import FullNormal
-from edge_runtime.score import FusedRule, UnionRule
+from edge_runtime.model.prior import FullNormal
+from edge_runtime.model.score import FusedRule, UnionRule
 from train.data.guidance import GuidanceFiles
 from train.data.settings import DataSettings
 from train.learning.settings import Schedule, TrainSettings

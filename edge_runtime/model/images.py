@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.extras import require
 from edge_runtime.files import write_file
-from edge_runtime.preprocess import Frame, as_frame
+from edge_runtime.model.preprocess import Frame, as_frame
 
 __all__ = ["IMAGE_SUFFIXES", "is_image", "list_images", "natural_order", "read_image", "write_image"]
 

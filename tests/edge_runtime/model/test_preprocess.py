@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, FrameError, MissingExtraError
-from edge_runtime.preprocess import LETTERBOX_GREY, Preprocess, as_frame
+from edge_runtime.model.preprocess import LETTERBOX_GREY, Preprocess, as_frame
 
 Frame = NDArray[np.uint8]
 

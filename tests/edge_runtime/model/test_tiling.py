@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.tiling import Tiling, starts
+from edge_runtime.model.tiling import Tiling, starts
 
 
 @pytest.mark.parametrize(

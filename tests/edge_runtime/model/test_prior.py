@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import BundleError
-from edge_runtime.prior import FullNormal, NormalMixture, Prior, StandardNormal, prior_from_npz
+from edge_runtime.model.prior import FullNormal, NormalMixture, Prior, StandardNormal, prior_from_npz
 
 SUMMATION_RTOL = 1e-6
 """numpy and torch add float32 values in another order."""

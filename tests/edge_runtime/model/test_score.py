@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import BundleError, ConfigError
-from edge_runtime.score import (
+from edge_runtime.model.score import (
     CRITERIA,
     Decision,
     FusedRule,

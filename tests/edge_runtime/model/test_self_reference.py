@@ -13,10 +13,17 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import MissingExtraError
-from edge_runtime.images import list_images, read_image
-from edge_runtime.self_reference import LOG_TABLE, N_CHANNELS, STEPS_PER_LOG, medians, self_referenced, unclipped_levels
+from edge_runtime.model.images import list_images, read_image
+from edge_runtime.model.self_reference import (
+    LOG_TABLE,
+    N_CHANNELS,
+    STEPS_PER_LOG,
+    medians,
+    self_referenced,
+    unclipped_levels,
+)
 
-DATA = Path(os.environ.get("EDGE_AAE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("EDGE_AAE_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 
 
 def noise(*shape: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, FrameError
 from edge_runtime.extras import require
-from edge_runtime.self_reference import BARS, MASK, N_CHANNELS, self_referenced
-from edge_runtime.tiling import Tiling
+from edge_runtime.model.self_reference import BARS, MASK, N_CHANNELS, self_referenced
+from edge_runtime.model.tiling import Tiling
 
 __all__ = ["LETTERBOX_GREY", "Preprocess", "as_frame"]
 
@@ -70,7 +70,7 @@ class Preprocess:
     overlap: int = 0
     """With tile: pixels that neighbouring tiles share at least, less than a tile's smaller side. 0 otherwise."""
     self_reference: Literal["none", "row_column"] = "none"
-    """row_column: four channels in place of one grey, see edge_runtime/self_reference.py."""
+    """row_column: four channels in place of one grey, see edge_runtime/model/self_reference.py."""
     interpolation: Literal["area", "linear", "nearest"] = "area"
     """area averages when it shrinks (no aliasing) and is bilinear when it enlarges."""
     roi: tuple[int, int, int, int] | None = None

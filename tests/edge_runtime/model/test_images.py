@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from edge_runtime.images import is_image, list_images, read_image, write_image
+from edge_runtime.model.images import is_image, list_images, read_image, write_image
 
 
 def noise(*shape: int, dtype: type[np.unsignedinteger] = np.uint8) -> NDArray[np.unsignedinteger]:
