@@ -21,8 +21,8 @@ from benchmarks.paper_protocol import Setting, evaluate
 from benchmarks.paper_schedule import PAPER_METHODS, paper_settings, robust_settings
 from benchmarks.side_by_side import Progress, SideBySide
 from edge_runtime import __version__
+from edge_runtime.bundle.site_calibration import threshold_at
 from edge_runtime.labelled import LabelledImages
-from edge_runtime.site_calibration import threshold_at
 from train.calibration.thresholds import calibrate_union
 from train.learning.scoring import raw_criteria
 from train.learning.settings import TrainSettings

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from benchmarks.machine import cpu_name
 from edge_runtime.backends import open_backend
-from edge_runtime.budgets import detector_file
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.budgets import detector_file
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import BackendError, EdgeAaeError
 from edge_runtime.items import load_items
 from export.bundling import export_bundle

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_aae.demo_page import strip, write_page
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.labelled import LabelledImages, read_labelled

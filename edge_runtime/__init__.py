@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge_runtime.bundle import Bundle as Bundle
+    from edge_runtime.bundle.bundle import Bundle as Bundle
     from edge_runtime.detector import Detector as Detector
     from edge_runtime.detector import Result as Result
 
@@ -17,7 +17,7 @@ __all__ = ["Bundle", "Detector", "Result", "__version__"]
 def __getattr__(name: str) -> Any:
     """Import the public names at first use, so that `import edge_runtime` costs nothing."""
     if name == "Bundle":
-        from edge_runtime.bundle import Bundle
+        from edge_runtime.bundle.bundle import Bundle
 
         return Bundle
     if name in ("Detector", "Result"):

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.backends import Backend, choose_backend, open_backend
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
+from edge_runtime.bundle.frame_view import WHOLE_FRAME, Masking, View
+from edge_runtime.bundle.golden import Golden
+from edge_runtime.bundle.site_calibration import SiteCalibration, threshold_at
 from edge_runtime.errors import BackendError, ConfigError, EdgeAaeError, FrameError
-from edge_runtime.golden import Golden
 from edge_runtime.heatmap import peak_of
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.score import Decision
 from edge_runtime.model.tiling import Tiling
-from edge_runtime.site_calibration import SiteCalibration, threshold_at
-from edge_runtime.view import WHOLE_FRAME, Masking, View
 
 __all__ = ["Detector", "Result"]
 
@@ -107,7 +107,7 @@ class Detector:
         one that failed the gate at export, while the precision passed, is refused. threads: 0 uses every core.
         threshold: on the fused score; target_fpr: the share of normal frames above it, by what the calibration keeps;
         without either it is that of the calibration on site beside the bundle, where there is one
-        (edge_runtime.site_calibration), else the bundle's. view: region and mask, else the calibration's. Raises
+        (edge_runtime.bundle.site_calibration), else the bundle's. view: region and mask, else the calibration's. Raises
         BundleError, BackendError, ConfigError.
         """
         bundle = model if isinstance(model, Bundle) else Bundle.open(Path(model))

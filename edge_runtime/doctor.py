@@ -17,7 +17,7 @@ from typing import Literal
 
 from edge_runtime import __version__
 from edge_runtime.backends import BACKENDS, EXPERIMENTAL, open_backend
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.engines.device import this_device
 from edge_runtime.errors import EdgeAaeError, MissingExtraError
 from edge_runtime.power import power_mode, temperatures_c

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_runtime.bundle.site_calibration import SCORE_QUANTILES
 from edge_runtime.errors import ConfigError
-from edge_runtime.site_calibration import SCORE_QUANTILES
 
 __all__ = ["DriftWatch", "Window"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.budgets import BUDGETS, Budget
-from edge_runtime.comparison import Comparison, Outputs, compare
+from edge_runtime.bundle.budgets import BUDGETS, Budget
+from edge_runtime.bundle.comparison import Comparison, Outputs, compare
 from edge_runtime.files import finite_or_none
 from edge_runtime.metrics import auroc, rank_correlation
 from edge_runtime.model.score import Decision

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import DataError
 from edge_runtime.labelled import is_labelled_set, read_labelled
 from edge_runtime.model.images import is_image, list_images, read_image

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.last_good import verified

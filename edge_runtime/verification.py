@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.backends import DETECTOR_OUTPUTS, Backend, onnx_session, open_backend, run_session
-from edge_runtime.budgets import Budget, Tolerance, budget_of, detector_file
-from edge_runtime.bundle import Bundle
-from edge_runtime.comparison import Comparison, Outputs, compare
+from edge_runtime.bundle.budgets import Budget, Tolerance, budget_of, detector_file
+from edge_runtime.bundle.bundle import Bundle
+from edge_runtime.bundle.comparison import Comparison, Outputs, compare
+from edge_runtime.bundle.golden import Golden, hashes_of
 from edge_runtime.errors import BundleError
 from edge_runtime.gate_report import Check, GateReport, compare_outputs
-from edge_runtime.golden import Golden, hashes_of
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.self_reference import MASK
 

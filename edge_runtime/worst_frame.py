@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.comparison import Outputs
+from edge_runtime.bundle.comparison import Outputs
 from edge_runtime.extras import require
 from edge_runtime.files import write_atomically
 from edge_runtime.gate_report import Check

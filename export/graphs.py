@@ -18,7 +18,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from edge_runtime.bundle import SCHEMA_VERSION
+from edge_runtime.bundle.bundle import SCHEMA_VERSION
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.prior import Prior

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from edge_runtime.archive import sha256
 from edge_runtime.backends import open_backend
-from edge_runtime.budgets import Budget, budget_of, detector_file
-from edge_runtime.bundle import Bundle
-from edge_runtime.comparison import Outputs
+from edge_runtime.bundle.budgets import Budget, budget_of, detector_file
+from edge_runtime.bundle.bundle import Bundle
+from edge_runtime.bundle.comparison import Outputs
 from edge_runtime.errors import BundleError, GateError
 from edge_runtime.gate_report import Check, GateReport, compare_outputs
 from edge_runtime.model.score import Decision

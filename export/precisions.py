@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.backends import open_backend, present_backends
-from edge_runtime.budgets import PRECISIONS, PrecisionName, detector_file
+from edge_runtime.bundle.budgets import PRECISIONS, PrecisionName, detector_file
 from edge_runtime.errors import BackendError, DataError, GateError
 from edge_runtime.gate_report import Check, GateReport
 from edge_runtime.verification import DEFAULT_BACKEND, detector_outputs

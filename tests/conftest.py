@@ -26,7 +26,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.backends import OnnxRuntimeCpu
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.prior import StandardNormal

@@ -51,7 +51,7 @@ def calibrate(
     edge-aae calibrate --camera 0 --frames 2000 --every 10 --target-fpr 0.5%
     edge-aae calibrate --undo
     """
-    from edge_runtime.site_calibration import SiteCalibration, overlay_path
+    from edge_runtime.bundle.site_calibration import SiteCalibration, overlay_path
 
     path = resolve_model(bundle)
     overlay = overlay_path(path)
@@ -62,12 +62,12 @@ def calibrate(
         overlay.replace(aside)
         click.echo(f"{path} has its own threshold again; the calibration lies as {aside}")
         return
+    from edge_runtime.bundle.frame_view import WHOLE_FRAME
     from edge_runtime.detector import Detector
     from edge_runtime.feed import FeedSettings
     from edge_runtime.pipeline import Pipeline, RunSettings
     from edge_runtime.redact import redact
     from edge_runtime.stopping import stop_requests
-    from edge_runtime.view import WHOLE_FRAME
 
     # The sources are opened once: who calibrates stands beside the camera, and should see that it is not there.
     opened = sources_of(cameras, sources, None, {**options, "reconnect": 0})

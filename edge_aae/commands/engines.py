@@ -36,7 +36,7 @@ def build(bundle: Path | None, backend: str, precision: str, workspace: int, tim
 
     The cache lies in $EDGE_AAE_CACHE, or edge-aae/engines below $XDG_CACHE_HOME or ~/.cache.
     """
-    from edge_runtime.bundle import Bundle
+    from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.engines import BuildSettings, EngineCache, EngineKey, Flavour, build_engine, this_device
     from edge_runtime.engines.build import check_free_memory
 

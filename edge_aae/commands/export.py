@@ -14,7 +14,7 @@ from edge_runtime.extras import require
 from edge_runtime.model.score import Decision, FusedRule, UnionRule
 
 if TYPE_CHECKING:
-    from edge_runtime.bundle import Bundle
+    from edge_runtime.bundle.bundle import Bundle
 
 __all__ = ["export", "info"]
 
@@ -82,7 +82,7 @@ def export(
 @click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 def info(bundle: Path | None, as_json: bool) -> None:
     """Show what BUNDLE (default: as for run) holds; every file's hash is checked first."""
-    from edge_runtime.bundle import Bundle
+    from edge_runtime.bundle.bundle import Bundle
 
     opened = Bundle.open(resolve_model(bundle))
     if as_json:
@@ -93,7 +93,7 @@ def info(bundle: Path | None, as_json: bool) -> None:
 
 
 def _describe(bundle: Bundle) -> list[str]:
-    from edge_runtime.site_calibration import SiteCalibration
+    from edge_runtime.bundle.site_calibration import SiteCalibration
 
     manifest: Any = bundle.manifest
     model, training, preprocess = manifest["model"], manifest["training"], bundle.preprocess

@@ -14,7 +14,7 @@ import click
 from edge_runtime.errors import BundleError
 
 if TYPE_CHECKING:
-    from edge_runtime.view import View
+    from edge_runtime.bundle.frame_view import View
 
 __all__ = [
     "CLASSES",
@@ -204,7 +204,7 @@ view_options = chained_options(
 
 def view_of(options: Mapping[str, Any]) -> View | None:
     """What --roi and --mask ask for; None where neither does. Raises ConfigError, DataError."""
-    from edge_runtime.view import View, read_seen_mask
+    from edge_runtime.bundle.frame_view import View, read_seen_mask
 
     roi, mask = options["roi"], options["mask"]
     if roi is None and mask is None:

@@ -42,7 +42,7 @@ def report(
     if is_run:
         sections, out = run_page(model, evaluation=judged), out or model / "report.html"
     else:
-        from edge_runtime.bundle import Bundle
+        from edge_runtime.bundle.bundle import Bundle
 
         sections, out = bundle_page(Bundle.open(model), judged), out or model.with_suffix(".html")
     write_page(out, f"{model.resolve().name}: {'training' if is_run else 'bundle'}", sections)

@@ -110,7 +110,7 @@ def run(
         click.echo(config_of(click.get_current_context()), nl=False)
         return
     from edge_aae.commands.upkeep import Upkeep
-    from edge_runtime.bundle import Bundle
+    from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.detector import Detector
     from edge_runtime.pipeline import Pipeline, RunSummary
     from edge_runtime.records import status_record

@@ -72,9 +72,9 @@ def install(name: str, config: Path, model: Path | None, root: Path, python: str
     installation are kept with the suffix .1 if they differ. Relative paths of the configuration lie in
     /var/lib/edge-aae/NAME.
     """
-    from edge_runtime.bundle import Bundle
+    from edge_runtime.bundle.bundle import Bundle
+    from edge_runtime.bundle.site_calibration import overlay_path
     from edge_runtime.service_unit import CONFIG_FOLDER, Sandbox, unit_name, unit_text
-    from edge_runtime.site_calibration import overlay_path
     from edge_runtime.verification import verify_bundle
 
     unit = unit_name(name)

@@ -17,8 +17,8 @@ from edge_runtime.errors import BackendError, GateError
 from edge_runtime.extras import require
 
 if TYPE_CHECKING:
-    from edge_runtime.budgets import Budget
-    from edge_runtime.bundle import Bundle
+    from edge_runtime.bundle.budgets import Budget
+    from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.gate_report import Check, GateReport
 
     BudgetOf = Callable[[str, str], Budget]
@@ -76,8 +76,8 @@ def verify(
     worst: Path,
 ) -> None:
     """Run the parity gate on BUNDLE (default: as for run); exit 3 where an output differs, naming it."""
-    from edge_runtime.budgets import budget_of
-    from edge_runtime.bundle import Bundle
+    from edge_runtime.bundle.budgets import budget_of
+    from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.junit import write_junit
 
     if frames and against is None:

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO, Any
 
+from edge_runtime.bundle.site_calibration import threshold_at
 from edge_runtime.errors import ConfigError, DataError, EdgeAaeError
 from edge_runtime.extras import require
 from edge_runtime.live.access import LARGEST_BODY, Access, Refusal, is_loopback
@@ -24,7 +25,6 @@ from edge_runtime.live.board import Board
 from edge_runtime.live.feedback import Feedback
 from edge_runtime.live.framing import pack, receive, send
 from edge_runtime.live.guarded import GuardedPage
-from edge_runtime.site_calibration import threshold_at
 
 __all__ = ["LiveServer", "address_of", "bound", "main"]
 

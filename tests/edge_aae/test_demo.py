@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.archive import pack
-from edge_runtime.bundle import Bundle, manifest_bytes
+from edge_runtime.bundle.bundle import Bundle, manifest_bytes
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 

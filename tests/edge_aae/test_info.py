@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge_aae.cli import cli
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.model.preprocess import Preprocess
 
 

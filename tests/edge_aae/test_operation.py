@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from tests.edge_aae.conftest import Cli
 from tests.edge_aae.running import Running
 

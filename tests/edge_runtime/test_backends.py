@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.backends import OnnxRuntimeCpu, onnx_session, onnxruntime_cuda, open_backend
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import BackendError, ConfigError, MissingExtraError
 
 FLOAT32_RTOL = 1e-5

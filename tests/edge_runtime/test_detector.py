@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.backends import OnnxRuntimeCpu, RawOutputs
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import BackendError, BundleError, ConfigError, FrameError
 from edge_runtime.model.preprocess import Preprocess

@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.backends import OnnxRuntimeCpu
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import BackendError, DataError
 from edge_runtime.evaluation import (

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.budgets import BUDGETS, PRECISIONS, Budget, budget_of, detector_file
-from edge_runtime.comparison import Outputs
+from edge_runtime.bundle.budgets import BUDGETS, PRECISIONS, Budget, budget_of, detector_file
+from edge_runtime.bundle.comparison import Outputs
 from edge_runtime.errors import ConfigError
 from edge_runtime.gate_report import UNKNOWN, GateReport, compare_outputs
 from edge_runtime.model.score import CRITERIA, Limit, UnionRule

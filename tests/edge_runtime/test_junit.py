@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from edge_runtime.comparison import Outputs
+from edge_runtime.bundle.comparison import Outputs
 from edge_runtime.gate_report import GateReport, compare_outputs
 from edge_runtime.junit import junit_bytes, write_junit
 from edge_runtime.model.score import CRITERIA, Limit, UnionRule

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.backends import BACKENDS, OnnxRuntimeCpu, open_backend, present_backends
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import BackendError, ConfigError, MissingExtraError
 
 INPUTS = np.random.default_rng(0).integers(0, 256, (5, 1, 8, 8, 1), dtype=np.uint8)

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edge_runtime.budgets import PrecisionName
+from edge_runtime.bundle.budgets import PrecisionName
 from export.bundling import Export, ExportRequest, export_bundle
 from train.data.settings import DataSettings
 from train.learning.settings import Schedule, TrainSettings

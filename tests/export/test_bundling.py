@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from edge_runtime.budgets import DETECTOR_FILES
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.budgets import DETECTOR_FILES
+from edge_runtime.bundle.bundle import Bundle
+from edge_runtime.bundle.golden import Golden
 from edge_runtime.detector import Detector
 from edge_runtime.errors import DataError, GateError
-from edge_runtime.golden import Golden
 from edge_runtime.model.prior import FullNormal
 from edge_runtime.verification import verify_bundle
 from export import precisions

@@ -15,8 +15,8 @@ from onnx import numpy_helper
 from torch import nn
 
 from edge_aae.cli import main
-from edge_runtime.bundle import Bundle
-from edge_runtime.golden import Golden, hashes_of
+from edge_runtime.bundle.bundle import Bundle
+from edge_runtime.bundle.golden import Golden, hashes_of
 from edge_runtime.model.prior import FullNormal
 from export.bundling import Export
 from export.graphs import export_graphs

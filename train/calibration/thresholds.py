@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.bundle.site_calibration import SCORE_QUANTILES
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.score import CRITERIA, Decision, FusedRule, Limit, Term, UnionRule, sum_of_terms
-from edge_runtime.site_calibration import SCORE_QUANTILES
 from train.calibration.conformal_limit import conformal_limit
 from train.calibration.contamination import estimate_contamination
 from train.learning.settings import MethodName

@@ -21,10 +21,10 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
+from edge_runtime.bundle.golden import Golden
 from edge_runtime.errors import DataError
 from edge_runtime.files import write_atomically
-from edge_runtime.golden import Golden
 from edge_runtime.heatmap import overlay, peak_of
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.engines import BuildSettings, Flavour, build_engine, this_device
 from edge_runtime.engines.build import check_free_memory
 from edge_runtime.engines.device import l4t_release

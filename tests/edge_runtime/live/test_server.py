@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.alarm import AlarmSettings
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.detector import Detector
 from edge_runtime.errors import ConfigError
 from edge_runtime.live.access import Access, Refusal, is_loopback

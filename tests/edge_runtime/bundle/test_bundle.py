@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.archive import pack, sha256
-from edge_runtime.bundle import (
+from edge_runtime.bundle.bundle import (
     MANIFEST,
     REQUIRED_FILES,
     REQUIRED_KEYS,

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.bundle.frame_view import WHOLE_FRAME, View
 from edge_runtime.errors import BundleError, ConfigError, DataError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.conformal import conformal_rank
-from edge_runtime.view import WHOLE_FRAME, View
 
 if TYPE_CHECKING:
-    from edge_runtime.bundle import Bundle
+    from edge_runtime.bundle.bundle import Bundle
 
 __all__ = ["SCORE_QUANTILES", "SiteCalibration", "overlay_path", "threshold_at", "trimmed"]
 

@@ -13,14 +13,14 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle.bundle import Bundle
+from edge_runtime.bundle.frame_view import Masking, View, read_seen_mask
+from edge_runtime.bundle.site_calibration import SiteCalibration, overlay_path
 from edge_runtime.detector import Detector
 from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.self_reference import BARS, self_referenced
-from edge_runtime.site_calibration import SiteCalibration, overlay_path
-from edge_runtime.view import Masking, View, read_seen_mask
 
 RNG = np.random.default_rng(5)
 SHAPE = 60, 80

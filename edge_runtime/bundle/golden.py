@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.archive import sha256
-from edge_runtime.bundle import manifest_bytes
-from edge_runtime.comparison import Outputs
+from edge_runtime.bundle.bundle import manifest_bytes
+from edge_runtime.bundle.comparison import Outputs
 from edge_runtime.errors import BundleError
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.npz import npz_bytes, read_npz

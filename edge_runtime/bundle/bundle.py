@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.archive import check_entry_name, pack, read_entries, sha256
-from edge_runtime.budgets import DETECTOR_FILES, PRECISIONS, detector_file
+from edge_runtime.bundle.budgets import DETECTOR_FILES, PRECISIONS, detector_file
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.preprocess import Preprocess

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.budgets import Tolerance
+from edge_runtime.bundle.budgets import Tolerance
 
 __all__ = ["Comparison", "Outputs", "compare"]
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_runtime.bundle.site_calibration import SCORE_QUANTILES, SiteCalibration, overlay_path, threshold_at, trimmed
 from edge_runtime.detector import Detector
 from edge_runtime.drift import DriftWatch
 from edge_runtime.errors import BundleError, ConfigError, DataError
-from edge_runtime.site_calibration import SCORE_QUANTILES, SiteCalibration, overlay_path, threshold_at, trimmed
 
 
 def made(scores: Any, target_fpr: float = 0.05, **changes: str) -> SiteCalibration:

@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.archive import sha256
-from edge_runtime.bundle import Bundle
-from edge_runtime.comparison import Comparison
+from edge_runtime.bundle.bundle import Bundle
+from edge_runtime.bundle.comparison import Comparison
+from edge_runtime.bundle.golden import Golden
 from edge_runtime.errors import BundleError, FrameError
 from edge_runtime.gate_report import GateReport
-from edge_runtime.golden import Golden
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.verification import verify_bundle
 

@@ -1,0 +1,1 @@
+"""The bundle, what it carries, and the calibration that lies beside it."""
