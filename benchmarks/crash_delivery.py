@@ -28,7 +28,7 @@ from benchmarks.broker import Broker
 from benchmarks.machine import cpu_name
 from benchmarks.soak import normal_pictures
 from edge_runtime.delivery import Outbox
-from edge_runtime.detector import Detector
+from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources.synthetic import TestSource
 
 EVENTS = "test://defect?fps=60&width=64&height=64&at=0.1&for=0.3&every=0.7&images="

@@ -59,8 +59,8 @@ def device(number: int, model: Path, work: Path, port: int, threshold: float, st
     """What `edge-aae run` does with --alarm 2/3 --outbox --mqtt --device --out."""
     from edge_runtime.alarm import AlarmSettings
     from edge_runtime.delivery import Mqtt, MqttSettings, Outbox, OutboxSink, delivering
-    from edge_runtime.detector import Detector
     from edge_runtime.pipeline import Pipeline, RunSettings
+    from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import JsonLinesFile, Rotation
     from edge_runtime.sources import source_from
 

@@ -30,10 +30,10 @@ from benchmarks.choices import chosen
 from benchmarks.industrial_report import markdown
 from edge_runtime.bundle.site_calibration import threshold_at
 from edge_runtime.errors import DataError, EdgeAaeError
-from edge_runtime.evaluation import Evaluation, score_items
-from edge_runtime.items import Item, TrainedOn, load_items
 from edge_runtime.metrics import auroc
 from edge_runtime.model.images import list_images
+from edge_runtime.scoring.evaluation import Evaluation, score_items
+from edge_runtime.scoring.image_items import Item, TrainedOn, load_items
 from train.data.settings import DataSettings
 from train.evaluation.pixel_metrics import PixelTally, find_masks
 from train.evaluation.report import Circumstances, Report, report_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_runtime.labelled import read_labelled
+from edge_runtime.scoring.labelled import read_labelled
 
 NORMAL, CONTAMINANT = 0, 9
 N_TRAIN_NORMAL = 2000

@@ -22,7 +22,7 @@ from benchmarks.paper_schedule import PAPER_METHODS, paper_settings, robust_sett
 from benchmarks.side_by_side import Progress, SideBySide
 from edge_runtime import __version__
 from edge_runtime.bundle.site_calibration import threshold_at
-from edge_runtime.labelled import LabelledImages
+from edge_runtime.scoring.labelled import LabelledImages
 from train.calibration.thresholds import calibrate_union
 from train.learning.scoring import raw_criteria
 from train.learning.settings import TrainSettings

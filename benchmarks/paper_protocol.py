@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from edge_runtime.labelled import LabelledImages, read_labelled
 from edge_runtime.metrics import auroc, balanced_accuracy
+from edge_runtime.scoring.labelled import LabelledImages, read_labelled
 from train.data.loading import load_training_set
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet

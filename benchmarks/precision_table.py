@@ -29,7 +29,7 @@ from edge_runtime.backends import open_backend
 from edge_runtime.bundle.budgets import detector_file
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import BackendError, EdgeAaeError
-from edge_runtime.items import load_items
+from edge_runtime.scoring.image_items import load_items
 from export.bundling import export_bundle
 from export.frames import frames_of_items
 from export.parity import Reference

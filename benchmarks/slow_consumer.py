@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import cpu_name, footprint
-from edge_runtime.detector import Detector, Result
 from edge_runtime.feed import FeedSettings
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.pipeline import Pipeline, RunSettings
+from edge_runtime.scoring.detector import Detector, Result
 from edge_runtime.sources import source_from
 
 FPS = 100

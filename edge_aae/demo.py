@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from edge_aae.demo_page import strip, write_page
 from edge_runtime.bundle.bundle import Bundle
-from edge_runtime.detector import Detector
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.labelled import LabelledImages, read_labelled
 from edge_runtime.metrics import auroc, balanced_accuracy
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.pipeline import RunSummary, run
 from edge_runtime.records import to_line
+from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.labelled import LabelledImages, read_labelled
 from edge_runtime.sources import VideoSource
 from edge_runtime.verification import DEFAULT_BACKEND, verify_bundle
 from export.bundling import Export, export_bundle

@@ -11,9 +11,9 @@ from string import Template
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.detector import Detector
-from edge_runtime.evaluation import heatmap_of
 from edge_runtime.model.preprocess import Frame
+from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.evaluation import heatmap_of
 from train.runs.pictures import tile
 
 __all__ = ["strip", "write_page"]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle as Bundle
-    from edge_runtime.detector import Detector as Detector
-    from edge_runtime.detector import Result as Result
+    from edge_runtime.scoring.detector import Detector as Detector
+    from edge_runtime.scoring.detector import Result as Result
 
 __version__ = "0.1.0"
 
@@ -21,7 +21,7 @@ def __getattr__(name: str) -> Any:
 
         return Bundle
     if name in ("Detector", "Result"):
-        from edge_runtime import detector
+        from edge_runtime.scoring import detector
 
         return getattr(detector, name)
     raise AttributeError(f"module 'edge_runtime' has no attribute {name!r}")

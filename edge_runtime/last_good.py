@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_runtime.bundle.bundle import Bundle
-from edge_runtime.detector import Detector
 from edge_runtime.errors import EdgeAaeError, GateError
+from edge_runtime.scoring.detector import Detector
 from edge_runtime.verification import verify_bundle
 
 __all__ = ["LastGood", "verified"]

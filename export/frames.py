@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from edge_runtime.archive import sha256
 from edge_runtime.errors import DataError
 from edge_runtime.gate_report import UNKNOWN
-from edge_runtime.items import Item
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.self_reference import MASK
+from edge_runtime.scoring.image_items import Item
 from train.data.loading import load_training_set
 from train.runs.run_folder import TrainedRun
 

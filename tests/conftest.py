@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends import OnnxRuntimeCpu
 from edge_runtime.bundle.bundle import Bundle
-from edge_runtime.detector import Detector
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.prior import StandardNormal
 from edge_runtime.model.score import CRITERIA, Decision, Limit, UnionRule
+from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import CameraSource
 
 # Networks this small gain nothing from more threads, and lose a lot where tests share their cores.

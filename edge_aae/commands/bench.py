@@ -60,8 +60,8 @@ def bench(
     edge-aae bench --source line3.avi --backend openvino --min-fps 30 --max-p99-ms 40
     """
     from edge_runtime.bench import bench as measure
-    from edge_runtime.detector import Detector
     from edge_runtime.files import write_file
+    from edge_runtime.scoring.detector import Detector
     from edge_runtime.sources import CaptureSettings, source_from
 
     path = resolve_model(model)

@@ -14,8 +14,8 @@ from edge_runtime.errors import DataError, MissingExtraError
 from edge_runtime.extras import require
 
 if TYPE_CHECKING:
-    from edge_runtime.evaluation import ImageScorer
-    from edge_runtime.items import TrainedOn
+    from edge_runtime.scoring.evaluation import ImageScorer
+    from edge_runtime.scoring.image_items import TrainedOn
     from train.evaluation.report import Report
 
 __all__ = ["evaluate", "judged"]
@@ -117,7 +117,7 @@ def judged(
     threads: int | None = None,
 ) -> Report:
     """The report on a run folder or a bundle, from labelled images; the parameters are the options of evaluate."""
-    from edge_runtime.items import load_items, without
+    from edge_runtime.scoring.image_items import load_items, without
     from train.evaluation.pixel_metrics import PixelTally, find_masks
     from train.evaluation.report import Circumstances, report_of
 
@@ -148,7 +148,7 @@ def _scorer(
     model: Path, threshold: float | None, device: str | None, threads: int | None
 ) -> tuple[ImageScorer, TrainedOn, str]:
     """The model as a scorer, what it was trained on, and what it is: run or bundle."""
-    from edge_runtime.items import TrainedOn
+    from edge_runtime.scoring.image_items import TrainedOn
 
     if not model.exists():
         raise DataError(
@@ -164,8 +164,8 @@ def _scorer(
             torch.set_num_threads(threads or 1)
         of_run = RunScorer(model, threshold=threshold, device=pick_device(device or "auto"))
         return of_run, TrainedOn.of(of_run.run.config.data.to_json(), called="run"), "run"
-    from edge_runtime.detector import Detector
-    from edge_runtime.evaluation import BundleScorer
+    from edge_runtime.scoring.detector import Detector
+    from edge_runtime.scoring.evaluation import BundleScorer
 
     if device is not None:
         raise click.UsageError(f"--device is for run folders; {model} is none, and bundles run on the CPU")
@@ -185,7 +185,7 @@ def _plots_missing() -> str | None:
 
 def _write(out: Path, report: Report, plots_missing: str | None) -> list[str]:
     """Write the report's files into the folder; returns their names."""
-    from edge_runtime.evaluation import write_csv
+    from edge_runtime.scoring.evaluation import write_csv
 
     plots: list[str] = []
     if plots_missing is None:

@@ -14,8 +14,8 @@ from edge_aae.commands.options import CLASSES, engine_options, model_option, res
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from edge_runtime.evaluation import Evaluation, ImageScorer, Row, ScoredImage
-    from edge_runtime.items import Item
+    from edge_runtime.scoring.evaluation import Evaluation, ImageScorer, Row, ScoredImage
+    from edge_runtime.scoring.image_items import Item
 
 __all__ = ["score", "score_with_progress"]
 
@@ -59,9 +59,9 @@ def score(
     Where a folder has a `good` subfolder beside others, the others are anomalous; --labels says it for any files. With
     labels it prints AUROC, AP (average precision) and BAcc (balanced accuracy at the bundle's threshold).
     """
-    from edge_runtime.detector import Detector
-    from edge_runtime.evaluation import BundleScorer, write_csv, write_json
-    from edge_runtime.items import load_items
+    from edge_runtime.scoring.detector import Detector
+    from edge_runtime.scoring.evaluation import BundleScorer, write_csv, write_json
+    from edge_runtime.scoring.image_items import load_items
 
     detector = Detector.load(
         resolve_model(model),
@@ -88,7 +88,7 @@ def score_with_progress(
     on_scored: Callable[[Row, ScoredImage], None] | None = None,
 ) -> Evaluation:
     """score_items behind a progress bar on a terminal. Raises DataError where none of the images can be scored."""
-    from edge_runtime.evaluation import score_items
+    from edge_runtime.scoring.evaluation import score_items
 
     with click.progressbar(items, label="scoring", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         evaluation = score_items(scorer, bar, heatmaps, on_scored)

@@ -149,7 +149,7 @@ class Engines:
         """Against PyTorch on a run folder; and what the files alone tell, by name."""
         require("torch", extra="train", purpose="comparisons with PyTorch")
         require("onnx", extra="export", purpose="comparisons with PyTorch")
-        from edge_runtime.items import load_items
+        from edge_runtime.scoring.image_items import load_items
         from export.frames import frames_of_items, sample_frames
         from export.parity import Reference, check_files, check_same_network
         from train.runs.run_folder import RunFolder

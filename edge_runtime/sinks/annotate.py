@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_runtime.detector import Detector, Result
 from edge_runtime.extras import require
-from edge_runtime.heatmap import overlay
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.regions import regions_of
+from edge_runtime.scoring.detector import Detector, Result
+from edge_runtime.scoring.heatmap import overlay
+from edge_runtime.scoring.regions import regions_of
 
 __all__ = ["Annotator"]
 

@@ -11,8 +11,8 @@ import pytest
 
 from edge_runtime import doctor, power
 from edge_runtime.bench import bench, cold_start
-from edge_runtime.detector import Detector
 from edge_runtime.errors import MissingExtraError, SourceError
+from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import source_from
 
 

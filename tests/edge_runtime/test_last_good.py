@@ -10,10 +10,10 @@ import pytest
 
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.site_calibration import SiteCalibration
-from edge_runtime.detector import Detector
 from edge_runtime.errors import BundleError, GateError
 from edge_runtime.last_good import LastGood, verified
 from edge_runtime.model.preprocess import Preprocess
+from edge_runtime.scoring.detector import Detector
 
 
 @pytest.fixture

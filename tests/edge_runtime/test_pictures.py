@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.detector import Detector
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.regions import regions_of
+from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.regions import regions_of
 from edge_runtime.sinks import Annotator, Clips, Emission, Recording, Retention, Snapshots
 
 Grey = NDArray[np.uint8]

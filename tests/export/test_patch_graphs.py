@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edge_runtime.backends import onnx_session, run_session
-from edge_runtime.detector import Detector
+from edge_runtime.scoring.detector import Detector
 from export.bundling import Export, ExportRequest, export_bundle
 from export.graphs import DetectorGraph
 from export.quantize import body_layers, quantized

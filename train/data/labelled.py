@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from edge_runtime.labelled import LabelledImages
+from edge_runtime.scoring.labelled import LabelledImages
 from train.data.image_store import ImageWriter
 from train.data.near_duplicates import without_duplicates
 from train.data.settings import DataSettings

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_runtime.errors import DataError
-from edge_runtime.labelled import is_labelled_set, read_labelled
 from edge_runtime.model.images import is_image
+from edge_runtime.scoring.labelled import is_labelled_set, read_labelled
 from train.data.folder import load_folder
 from train.data.guidance import read_guidance
 from train.data.labelled import load_labelled

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import BackendError, DataError
-from edge_runtime.evaluation import Row, ScoredImage
 from edge_runtime.files import finite_or_none
-from edge_runtime.items import Item
 from edge_runtime.metrics import auroc_of_counts, average_precision_of_counts
 from edge_runtime.model.images import list_images, read_image
+from edge_runtime.scoring.evaluation import Row, ScoredImage
+from edge_runtime.scoring.image_items import Item
 
 __all__ = ["AUPRO_FPR_LIMIT", "Masks", "PixelCounts", "PixelMetrics", "PixelTally", "find_masks", "read_defect_mask"]
 

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from edge_runtime.evaluation import ALL, NORMAL, OBSERVED, SUBSETS, UNOBSERVED, Evaluation, Row
 from edge_runtime.files import write_file
 from edge_runtime.metrics import counts_at_thresholds
+from edge_runtime.scoring.evaluation import ALL, NORMAL, OBSERVED, SUBSETS, UNOBSERVED, Evaluation, Row
 from train.evaluation.report import Report
 
 __all__ = ["PLOTS", "plot_report"]

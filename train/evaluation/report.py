@@ -1,6 +1,6 @@
 """What scored, labelled images come to: every figure of `edge-aae evaluate`, for a terminal, as JSON and as markdown.
 
-Needs no torch. edge_runtime/evaluation.py scores the images, train/evaluation/plots.py draws.
+Needs no torch. edge_runtime/scoring/evaluation.py scores the images, train/evaluation/plots.py draws.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 from edge_runtime import __version__
 from edge_runtime.errors import DataError
-from edge_runtime.evaluation import ALL, NORMAL, Evaluation, Metrics, Row
 from edge_runtime.files import finite_or_none, json_bytes, write_file
 from edge_runtime.metrics import best_f1, bootstrap, fpr_at_tpr, wilson_interval
 from edge_runtime.model.score import Decision
+from edge_runtime.scoring.evaluation import ALL, NORMAL, Evaluation, Metrics, Row
 from train.evaluation.pixel_metrics import AUPRO_FPR_LIMIT, Masks, PixelMetrics, PixelTally
 
 __all__ = ["Circumstances", "Report", "Subset", "report_of"]

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from edge_runtime.errors import BackendError
-from edge_runtime.evaluation import ScoredImage
-from edge_runtime.heatmap import peak_of
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
+from edge_runtime.scoring.evaluation import ScoredImage
+from edge_runtime.scoring.heatmap import peak_of
 from train.runs.run_folder import RunFolder
 
 __all__ = ["RunScorer"]

@@ -25,10 +25,10 @@ from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.golden import Golden
 from edge_runtime.errors import DataError
 from edge_runtime.files import write_atomically
-from edge_runtime.heatmap import overlay, peak_of
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
 from edge_runtime.model.self_reference import N_CHANNELS
+from edge_runtime.scoring.heatmap import overlay, peak_of
 from train.data.loading import load_training_set
 from train.data.photograph_store import PhotographStore
 from train.data.training_set import TrainingSet

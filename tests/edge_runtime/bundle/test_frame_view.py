@@ -16,11 +16,11 @@ from edge_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.frame_view import Masking, View, read_seen_mask
 from edge_runtime.bundle.site_calibration import SiteCalibration, overlay_path
-from edge_runtime.detector import Detector
 from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.self_reference import BARS, self_referenced
+from edge_runtime.scoring.detector import Detector
 
 RNG = np.random.default_rng(5)
 SHAPE = 60, 80

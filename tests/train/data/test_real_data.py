@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.labelled import read_labelled
+from edge_runtime.scoring.labelled import read_labelled
 from train.data.loading import load_training_set
 from train.data.settings import DataSettings
 

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import BackendError, DataError
-from edge_runtime.evaluation import Row, ScoredImage
-from edge_runtime.items import Item, TrainedOn, load_items
 from edge_runtime.model.images import write_image
+from edge_runtime.scoring.evaluation import Row, ScoredImage
+from edge_runtime.scoring.image_items import Item, TrainedOn, load_items
 from train.evaluation.pixel_metrics import (
     AUPRO_FPR_LIMIT,
     Masks,

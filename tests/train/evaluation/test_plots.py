@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from edge_runtime.evaluation import Evaluation, Row
-from edge_runtime.items import Item
 from edge_runtime.model.score import Limit, UnionRule
+from edge_runtime.scoring.evaluation import Evaluation, Row
+from edge_runtime.scoring.image_items import Item
 from train.evaluation.plots import PLOTS, plot_report
 from train.evaluation.report import Circumstances, report_of
 

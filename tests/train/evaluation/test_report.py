@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import DataError
-from edge_runtime.evaluation import Evaluation, Row, ScoredImage
-from edge_runtime.items import Item
 from edge_runtime.metrics import wilson_interval
 from edge_runtime.model.images import write_image
 from edge_runtime.model.score import Limit, UnionRule
+from edge_runtime.scoring.evaluation import Evaluation, Row, ScoredImage
+from edge_runtime.scoring.image_items import Item
 from train.evaluation.pixel_metrics import Masks, PixelTally
 from train.evaluation.report import Circumstances, Report, report_of
 

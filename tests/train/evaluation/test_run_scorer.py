@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from edge_runtime.errors import BackendError, ConfigError, DataError
-from edge_runtime.evaluation import score_items
-from edge_runtime.items import TrainedOn, load_items
+from edge_runtime.scoring.evaluation import score_items
+from edge_runtime.scoring.image_items import TrainedOn, load_items
 from tests.train.conftest import FinishedRun
 from train.evaluation.run_scorer import RunScorer
 

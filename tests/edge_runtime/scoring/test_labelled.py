@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
-from edge_runtime.labelled import Split, is_labelled_set, read_labelled
+from edge_runtime.scoring.labelled import Split, is_labelled_set, read_labelled
 
 IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
 LABELS = np.array([7, 0, 255], dtype=np.uint8)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.backends import RawOutputs, choose_backend
-from edge_runtime.detector import Detector
 from edge_runtime.errors import BackendError, MissingExtraError
+from edge_runtime.scoring.detector import Detector
 
 SHAPE = (8, 8, 1)
 

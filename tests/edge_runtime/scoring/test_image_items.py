@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import DataError
-from edge_runtime.items import Item, load_items, without
 from edge_runtime.model.images import write_image
+from edge_runtime.scoring.image_items import Item, load_items, without
 
 FLAT = np.full((8, 8), 128, dtype=np.uint8)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import DataError
-from edge_runtime.labelled import is_labelled_set, read_labelled
 from edge_runtime.model.images import is_image, list_images, read_image
 from edge_runtime.model.preprocess import Frame
+from edge_runtime.scoring.labelled import is_labelled_set, read_labelled
 
 __all__ = ["Item", "TrainedOn", "load_items", "without"]
 

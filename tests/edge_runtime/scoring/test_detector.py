@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends import OnnxRuntimeCpu, RawOutputs
 from edge_runtime.bundle.bundle import Bundle
-from edge_runtime.detector import Detector
 from edge_runtime.errors import BackendError, BundleError, ConfigError, FrameError
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.score import Limit, UnionRule
+from edge_runtime.scoring.detector import Detector
 
 FLOAT32_RTOL = 1e-5
 """Sums of some hundred float32 values in another order."""

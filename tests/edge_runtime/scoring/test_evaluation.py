@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends import OnnxRuntimeCpu
 from edge_runtime.bundle.bundle import Bundle
-from edge_runtime.detector import Detector
 from edge_runtime.errors import BackendError, DataError
-from edge_runtime.evaluation import (
+from edge_runtime.model.images import read_image, write_image
+from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.evaluation import (
     Evaluation,
     Metrics,
     Row,
@@ -31,9 +32,8 @@ from edge_runtime.evaluation import (
     write_csv,
     write_json,
 )
-from edge_runtime.heatmap import overlay
-from edge_runtime.items import Item, load_items
-from edge_runtime.model.images import read_image, write_image
+from edge_runtime.scoring.heatmap import overlay
+from edge_runtime.scoring.image_items import Item, load_items
 
 FLAT = np.full((8, 8), 128, dtype=np.uint8)
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)

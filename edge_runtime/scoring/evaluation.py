@@ -13,16 +13,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.detector import Detector, Result
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.extras import require
 from edge_runtime.files import csv_bytes, finite_or_none, json_bytes, write_file
-from edge_runtime.heatmap import overlay
-from edge_runtime.items import Item
 from edge_runtime.metrics import auroc, average_precision, balanced_accuracy
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
+from edge_runtime.scoring.detector import Detector, Result
+from edge_runtime.scoring.heatmap import overlay
+from edge_runtime.scoring.image_items import Item
 
 __all__ = [
     "ALL",

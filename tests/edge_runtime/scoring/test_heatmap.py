@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_runtime.heatmap import overlay
+from edge_runtime.scoring.heatmap import overlay
 
 BRIGHTEST_BGR = (164, 255, 252)
 """The last colour of the inferno map of matplotlib: RGB 252, 255, 164."""

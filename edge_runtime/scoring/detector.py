@@ -18,10 +18,10 @@ from edge_runtime.bundle.frame_view import WHOLE_FRAME, Masking, View
 from edge_runtime.bundle.golden import Golden
 from edge_runtime.bundle.site_calibration import SiteCalibration, threshold_at
 from edge_runtime.errors import BackendError, ConfigError, EdgeAaeError, FrameError
-from edge_runtime.heatmap import peak_of
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.score import Decision
 from edge_runtime.model.tiling import Tiling
+from edge_runtime.scoring.heatmap import peak_of
 
 __all__ = ["Detector", "Result"]
 
@@ -159,7 +159,7 @@ class Detector:
 
     @property
     def map_peak(self) -> float:
-        """The brightest map pixel that a normal image may have; see edge_runtime.heatmap.peak_of."""
+        """The brightest map pixel that a normal image may have; see edge_runtime.scoring.heatmap.peak_of."""
         return peak_of(self.bundle.manifest["calibration"])
 
     def set_threshold(self, threshold: float) -> None:

@@ -1,0 +1,1 @@
+"""From frames to scores: the detector, its heatmaps, and sets of images."""
