@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge_aae.demo_page import strip, write_page
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.gate.verification import DEFAULT_BACKEND, verify_bundle
 from edge_runtime.metrics import auroc, balanced_accuracy
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
@@ -26,7 +27,6 @@ from edge_runtime.records import to_line
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.labelled import LabelledImages, read_labelled
 from edge_runtime.sources import VideoSource
-from edge_runtime.verification import DEFAULT_BACKEND, verify_bundle
 from export.bundling import Export, export_bundle
 from export.parity import require_passed
 from train.data.settings import DataSettings

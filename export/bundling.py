@@ -13,9 +13,9 @@ from edge_runtime import __version__
 from edge_runtime.bundle.budgets import detector_file
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.golden import Golden, hashes_of
-from edge_runtime.gate_report import GateReport
+from edge_runtime.gate.report import GateReport
+from edge_runtime.gate.verification import verify_bundle
 from edge_runtime.model.preprocess import Frame, Preprocess
-from edge_runtime.verification import verify_bundle
 from export.graphs import graph_facts, identified
 from export.parity import evidence, torch_outputs
 from export.precisions import ExportRequest, Precision, exported, judged

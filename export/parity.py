@@ -22,9 +22,9 @@ from edge_runtime.bundle.budgets import Budget, budget_of, detector_file
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.comparison import Outputs
 from edge_runtime.errors import BundleError, GateError
-from edge_runtime.gate_report import Check, GateReport, compare_outputs
+from edge_runtime.gate.report import Check, GateReport, compare_outputs
+from edge_runtime.gate.verification import DEFAULT_BACKEND, detector_outputs, run_graphs
 from edge_runtime.model.score import Decision
-from edge_runtime.verification import DEFAULT_BACKEND, detector_outputs, run_graphs
 from export.frames import GateFrames
 from export.graphs import OPSET, DetectorGraph, graph_facts
 from train.runs.run_folder import TrainedRun

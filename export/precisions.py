@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from edge_runtime.backends import open_backend, present_backends
 from edge_runtime.bundle.budgets import PRECISIONS, PrecisionName, detector_file
 from edge_runtime.errors import BackendError, DataError, GateError
-from edge_runtime.gate_report import Check, GateReport
-from edge_runtime.verification import DEFAULT_BACKEND, detector_outputs
-from edge_runtime.worst_frame import save_worst_frame
+from edge_runtime.gate.report import Check, GateReport
+from edge_runtime.gate.verification import DEFAULT_BACKEND, detector_outputs
+from edge_runtime.gate.worst_frame import save_worst_frame
 from export.frames import (
     GateFrames,
     TrainingFrames,

@@ -132,7 +132,7 @@ def run(
     )
     kept = None
     if last_good is not None:
-        from edge_runtime.last_good import LastGood
+        from edge_runtime.gate.last_good import LastGood
 
         kept = LastGood(last_good, path, load, precision)
     detector = kept.open() if kept else load(Bundle.open(path))

@@ -74,8 +74,8 @@ def install(name: str, config: Path, model: Path | None, root: Path, python: str
     """
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.site_calibration import overlay_path
+    from edge_runtime.gate.verification import verify_bundle
     from edge_runtime.service_unit import CONFIG_FOLDER, Sandbox, unit_name, unit_text
-    from edge_runtime.verification import verify_bundle
 
     unit = unit_name(name)
     options = _run_options(config)

@@ -19,7 +19,7 @@ from edge_runtime.extras import require
 if TYPE_CHECKING:
     from edge_runtime.bundle.budgets import Budget
     from edge_runtime.bundle.bundle import Bundle
-    from edge_runtime.gate_report import Check, GateReport
+    from edge_runtime.gate.report import Check, GateReport
 
     BudgetOf = Callable[[str, str], Budget]
 
@@ -78,7 +78,7 @@ def verify(
     """Run the parity gate on BUNDLE (default: as for run); exit 3 where an output differs, naming it."""
     from edge_runtime.bundle.budgets import budget_of
     from edge_runtime.bundle.bundle import Bundle
-    from edge_runtime.junit import write_junit
+    from edge_runtime.gate.junit import write_junit
 
     if frames and against is None:
         raise click.UsageError("--frames needs --against RUN: without PyTorch only golden samples have a reference")
@@ -131,7 +131,7 @@ class Engines:
 
     def against_golden(self, budget: BudgetOf) -> Iterator[Check]:
         """Against the bundle's golden samples."""
-        from edge_runtime.verification import check_bundle
+        from edge_runtime.gate.verification import check_bundle
 
         for precision, backend in self._pairs():
             try:
@@ -189,7 +189,7 @@ class Engines:
 
     def _left_out(self, precision: str, backend: str, error: BackendError) -> None:
         """A backend that nobody named and that cannot run a graph is left out, and said; onnxruntime must run all."""
-        from edge_runtime.verification import DEFAULT_BACKEND
+        from edge_runtime.gate.verification import DEFAULT_BACKEND
 
         if self.named or backend == DEFAULT_BACKEND:
             raise error
@@ -222,7 +222,7 @@ def print_report(report: GateReport, *, details: bool = False) -> None:
 
 def _keep_worst(checks: Sequence[Check], folder: Path) -> None:
     from edge_runtime.errors import MissingExtraError
-    from edge_runtime.worst_frame import save_worst_frame
+    from edge_runtime.gate.worst_frame import save_worst_frame
 
     for check in checks:
         if not check.report.passed:

@@ -16,9 +16,9 @@ from edge_runtime.bundle.budgets import DETECTOR_FILES
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.golden import Golden
 from edge_runtime.errors import DataError, GateError
+from edge_runtime.gate.verification import verify_bundle
 from edge_runtime.model.prior import FullNormal
 from edge_runtime.scoring.detector import Detector
-from edge_runtime.verification import verify_bundle
 from export import precisions
 from export.bundling import Export, ExportRequest, export_bundle
 from export.parity import torch_outputs

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edge_runtime.errors import BundleError, GateError
-from edge_runtime.gate_report import GateReport, compare_outputs
+from edge_runtime.gate.report import GateReport, compare_outputs
 from edge_runtime.model.score import CRITERIA, Limit, UnionRule
 from export.frames import GateFrames, sample_frames
 from export.parity import Reference, check_same_network, evidence, require_passed, torch_outputs

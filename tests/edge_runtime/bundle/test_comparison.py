@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.bundle.budgets import BUDGETS, Tolerance
 from edge_runtime.bundle.comparison import Comparison, Outputs
-from edge_runtime.gate_report import GateReport, compare_outputs
+from edge_runtime.gate.report import GateReport, compare_outputs
 from edge_runtime.model.score import CRITERIA, Limit, UnionRule
 
 ROWS = [

@@ -20,9 +20,9 @@ from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.comparison import Comparison
 from edge_runtime.bundle.golden import Golden
 from edge_runtime.errors import BundleError, FrameError
-from edge_runtime.gate_report import GateReport
+from edge_runtime.gate.report import GateReport
+from edge_runtime.gate.verification import verify_bundle
 from edge_runtime.model.preprocess import Preprocess
-from edge_runtime.verification import verify_bundle
 
 GRAPHS = ("decoder.onnx", "detector.onnx", "encoder.onnx")
 ROWS = [

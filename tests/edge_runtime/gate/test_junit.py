@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from edge_runtime.bundle.comparison import Outputs
-from edge_runtime.gate_report import GateReport, compare_outputs
-from edge_runtime.junit import junit_bytes, write_junit
+from edge_runtime.gate.junit import junit_bytes, write_junit
+from edge_runtime.gate.report import GateReport, compare_outputs
 from edge_runtime.model.score import CRITERIA, Limit, UnionRule
 
 DECISION = UnionRule(limits={"reconstruction_error": Limit(threshold=1.0, center=0.0)})

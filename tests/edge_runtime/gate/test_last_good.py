@@ -11,7 +11,7 @@ import pytest
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.site_calibration import SiteCalibration
 from edge_runtime.errors import BundleError, GateError
-from edge_runtime.last_good import LastGood, verified
+from edge_runtime.gate.last_good import LastGood, verified
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_runtime.bundle.budgets import BUDGETS, PRECISIONS, Budget, budget_of, detector_file
 from edge_runtime.bundle.comparison import Outputs
 from edge_runtime.errors import ConfigError
-from edge_runtime.gate_report import UNKNOWN, GateReport, compare_outputs
+from edge_runtime.gate.report import UNKNOWN, GateReport, compare_outputs
 from edge_runtime.model.score import CRITERIA, Limit, UnionRule
 
 IS_ERROR = UnionRule(limits={"reconstruction_error": Limit(threshold=1.0, center=0.0)})

@@ -15,7 +15,7 @@ from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.comparison import Comparison, Outputs, compare
 from edge_runtime.bundle.golden import Golden, hashes_of
 from edge_runtime.errors import BundleError
-from edge_runtime.gate_report import Check, GateReport, compare_outputs
+from edge_runtime.gate.report import Check, GateReport, compare_outputs
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.self_reference import MASK
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from edge_runtime.files import write_atomically
-from edge_runtime.gate_report import GateReport
+from edge_runtime.gate.report import GateReport
 
 __all__ = ["junit_bytes", "write_junit"]
 

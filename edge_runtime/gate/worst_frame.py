@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edge_runtime.bundle.comparison import Outputs
 from edge_runtime.extras import require
 from edge_runtime.files import write_atomically
-from edge_runtime.gate_report import Check
+from edge_runtime.gate.report import Check
 from edge_runtime.npz import npz_bytes
 
 __all__ = ["save_worst_frame"]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import EdgeAaeError, GateError
+from edge_runtime.gate.verification import verify_bundle
 from edge_runtime.scoring.detector import Detector
-from edge_runtime.verification import verify_bundle
 
 __all__ = ["LastGood", "verified"]
 

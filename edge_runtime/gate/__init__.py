@@ -1,0 +1,1 @@
+"""The parity gate's reports, and a bundle's verification on the device."""
