@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
-from edge_runtime.alarm import Alarm, EventChange
-from edge_runtime.drift import DriftWatch
 from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.feed import Feed, Taken
 from edge_runtime.model.preprocess import Frame
@@ -23,6 +21,8 @@ from edge_runtime.sinks.contract import Emission, Sink
 from edge_runtime.sinks.runner import Sinks
 from edge_runtime.source_state import RunSettings, SourceState, Write
 from edge_runtime.sources.contract import CapturedFrame, FrameSource
+from edge_runtime.watching.alarm import Alarm, EventChange
+from edge_runtime.watching.drift import DriftWatch
 
 if TYPE_CHECKING:
     from edge_runtime.delivery.courier import Courier

@@ -7,10 +7,10 @@ import math
 from datetime import datetime, timezone
 from typing import Any, Literal
 
-from edge_runtime.alarm import EventChange
 from edge_runtime.redact import redact
 from edge_runtime.scoring.detector import Result
 from edge_runtime.sources.contract import CapturedFrame
+from edge_runtime.watching.alarm import EventChange
 
 __all__ = ["event_record", "frame_record", "status_record", "to_line"]
 

@@ -89,12 +89,12 @@ def sources_of(
 
 def run_settings(options: Mapping[str, Any], threshold: float) -> RunSettings:
     """The settings of the pipeline; raises ConfigError where they do not fit together."""
-    from edge_runtime.alarm import AlarmSettings
     from edge_runtime.backoff import Backoff
     from edge_runtime.feed import FeedSettings
-    from edge_runtime.guard import GuardSettings
     from edge_runtime.pipeline import RunSettings
-    from edge_runtime.smoothing import smoothing_from
+    from edge_runtime.watching.alarm import AlarmSettings
+    from edge_runtime.watching.guard import GuardSettings
+    from edge_runtime.watching.smoothing import smoothing_from
 
     smoothing_from(options["smooth"])
     reject = options["reject"]

@@ -19,7 +19,6 @@ import pytest
 
 from benchmarks.broker import MOSQUITTO, Broker
 from benchmarks.fleet_load import PASSWORD, secured
-from edge_runtime.alarm import AlarmSettings
 from edge_runtime.delivery import Outbox, OutboxSink, delivering
 from edge_runtime.delivery.courier import DeliveryError
 from edge_runtime.exposition import metrics_of
@@ -27,6 +26,7 @@ from edge_runtime.observe import observed
 from edge_runtime.pipeline import Pipeline, RunSettings
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import source_from
+from edge_runtime.watching.alarm import AlarmSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 FLEET = ROOT / "docker/fleet"

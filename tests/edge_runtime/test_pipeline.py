@@ -15,13 +15,13 @@ from edge_runtime.backends import OnnxRuntimeCpu
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import SourceError
 from edge_runtime.feed import FeedSettings
-from edge_runtime.guard import GuardSettings
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.pipeline import RunSettings, RunSummary, run
 from edge_runtime.records import to_line
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import source_from
+from edge_runtime.watching.guard import GuardSettings
 
 FRAME = np.full((8, 8), 128, dtype=np.uint8)
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle.site_calibration import SCORE_QUANTILES, SiteCalibration, overlay_path, threshold_at, trimmed
-from edge_runtime.drift import DriftWatch
 from edge_runtime.errors import BundleError, ConfigError, DataError
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.watching.drift import DriftWatch
 
 
 def made(scores: Any, target_fpr: float = 0.05, **changes: str) -> SiteCalibration:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_runtime.alarm import AlarmSettings
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError
 from edge_runtime.live.access import Access, Refusal, is_loopback
@@ -24,6 +23,7 @@ from edge_runtime.pipeline import Pipeline, RunSettings
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.contract import Emission
 from edge_runtime.sources import source_from
+from edge_runtime.watching.alarm import AlarmSettings
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")

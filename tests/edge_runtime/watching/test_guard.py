@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.guard import FrameGuard, GuardSettings
+from edge_runtime.watching.guard import FrameGuard, GuardSettings
 
 Frame = NDArray[np.uint8]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.smoothing import smoothing_from
+from edge_runtime.watching.smoothing import smoothing_from
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edge_runtime.alarm import Alarm, AlarmSettings, EventChange
 from edge_runtime.errors import ConfigError
+from edge_runtime.watching.alarm import Alarm, AlarmSettings, EventChange
 
 
 def alarm_of(**settings: float) -> Alarm:

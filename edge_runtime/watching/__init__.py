@@ -1,0 +1,1 @@
+"""What is made of frames and scores over time: faults, smoothing, events, drift."""
