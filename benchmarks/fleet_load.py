@@ -58,10 +58,10 @@ def devices(numbers: list[int], model: Path, work: Path, port: int, threshold: f
 def device(number: int, model: Path, work: Path, port: int, threshold: float, stop_file: Path) -> None:
     """What `edge-aae run` does with --alarm 2/3 --outbox --mqtt --device --out."""
     from edge_runtime.delivery import Mqtt, MqttSettings, Outbox, OutboxSink, delivering
-    from edge_runtime.pipeline import Pipeline, RunSettings
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import JsonLinesFile, Rotation
     from edge_runtime.sources import source_from
+    from edge_runtime.stream.pipeline import Pipeline, RunSettings
     from edge_runtime.watching.alarm import AlarmSettings
 
     name = device_name(number)

@@ -24,8 +24,8 @@ import numpy as np
 
 from benchmarks.machine import cpu_name, footprint
 from edge_runtime.backoff import Backoff
-from edge_runtime.feed import Feed, FeedSettings
 from edge_runtime.sources import source_from
+from edge_runtime.stream.feed import Feed, FeedSettings
 
 FRAMES_A_CONNECTION = 3
 TEST_SOURCE = "test://disconnect?fps=400&at=0&for=0.005&every=0.012&width=320&height=240"

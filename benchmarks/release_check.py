@@ -41,7 +41,7 @@ ONCE = {
 TRAINING = {
     "train": "import torch, sklearn, scipy, safetensors, cv2, matplotlib, rich, train.runs.session",
     "export": "import torch, onnx, onnxscript, onnxruntime, export.graphs",
-    "demo": "import export.bundling, train.runs.session, edge_runtime.pipeline",
+    "demo": "import export.bundling, train.runs.session, edge_runtime.stream.pipeline",
 }
 
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.errors import SourceError
-from edge_runtime.feed import FeedSettings
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.pipeline import Pipeline, RunSettings
 from edge_runtime.power import measured_energy
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks import Emission, JsonLinesFile
 from edge_runtime.sources.contract import CapturedFrame, FrameSource, SourceContext
+from edge_runtime.stream.feed import FeedSettings
+from edge_runtime.stream.pipeline import Pipeline, RunSettings
 from edge_runtime.watching.guard import GuardSettings
 
 __all__ = ["BenchReport", "Stage", "bench", "cold_start"]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from edge_runtime.extras import require
-from edge_runtime.pipeline import Pipeline, SourceState
 from edge_runtime.redact import redact
+from edge_runtime.stream.pipeline import Pipeline, SourceState
 
 __all__ = ["metrics_of"]
 

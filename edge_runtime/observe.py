@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.exposition import metrics_of
-from edge_runtime.pipeline import Pipeline
+from edge_runtime.stream.pipeline import Pipeline
 
 __all__ = ["address_from", "observed"]
 

@@ -63,11 +63,11 @@ def calibrate(
         click.echo(f"{path} has its own threshold again; the calibration lies as {aside}")
         return
     from edge_runtime.bundle.frame_view import WHOLE_FRAME
-    from edge_runtime.feed import FeedSettings
-    from edge_runtime.pipeline import Pipeline, RunSettings
     from edge_runtime.redact import redact
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.stopping import stop_requests
+    from edge_runtime.stream.feed import FeedSettings
+    from edge_runtime.stream.pipeline import Pipeline, RunSettings
 
     # The sources are opened once: who calibrates stands beside the camera, and should see that it is not there.
     opened = sources_of(cameras, sources, None, {**options, "reconnect": 0})

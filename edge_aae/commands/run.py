@@ -29,7 +29,7 @@ from edge_aae.commands.sink_options import (
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from edge_runtime.pipeline import Pipeline
+    from edge_runtime.stream.pipeline import Pipeline
 
 __all__ = ["run"]
 
@@ -111,12 +111,12 @@ def run(
         return
     from edge_aae.commands.upkeep import Upkeep
     from edge_runtime.bundle.bundle import Bundle
-    from edge_runtime.pipeline import Pipeline, RunSummary
     from edge_runtime.records import status_record
     from edge_runtime.redact import redact
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import Annotator
     from edge_runtime.stopping import reload_requests, stop_requests
+    from edge_runtime.stream.pipeline import Pipeline, RunSummary
     from edge_runtime.systemd import Systemd
 
     opened = sources_of(cameras, sources, streams, options)

@@ -13,8 +13,8 @@ from edge_aae.commands.options import COUNT_OR_INF, N_OF_M, SECONDS_RANGE, WIDTH
 from edge_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edge_runtime.pipeline import RunSettings
     from edge_runtime.sources import FrameSource
+    from edge_runtime.stream.pipeline import RunSettings
 
 __all__ = ["alarm_options", "capture_options", "feed_options", "run_settings", "sources_of"]
 
@@ -90,8 +90,8 @@ def sources_of(
 def run_settings(options: Mapping[str, Any], threshold: float) -> RunSettings:
     """The settings of the pipeline; raises ConfigError where they do not fit together."""
     from edge_runtime.backoff import Backoff
-    from edge_runtime.feed import FeedSettings
-    from edge_runtime.pipeline import RunSettings
+    from edge_runtime.stream.feed import FeedSettings
+    from edge_runtime.stream.pipeline import RunSettings
     from edge_runtime.watching.alarm import AlarmSettings
     from edge_runtime.watching.guard import GuardSettings
     from edge_runtime.watching.smoothing import smoothing_from

@@ -18,9 +18,9 @@ from edge_runtime.errors import ConfigError
 if TYPE_CHECKING:
     from edge_runtime.delivery import Outbox, Publisher
     from edge_runtime.live.bridge import LivePage
-    from edge_runtime.pipeline import Pipeline
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import Annotator, Sink
+    from edge_runtime.stream.pipeline import Pipeline
 
 __all__ = [
     "delivered",

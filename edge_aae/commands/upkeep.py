@@ -19,8 +19,8 @@ from edge_runtime.redact import redact
 if TYPE_CHECKING:
     from edge_runtime.live.bridge import LivePage
     from edge_runtime.model_watch import ModelWatch
-    from edge_runtime.pipeline import Pipeline
     from edge_runtime.sinks import Annotator
+    from edge_runtime.stream.pipeline import Pipeline
     from edge_runtime.systemd import Systemd
 
 __all__ = ["Upkeep", "sparkline"]

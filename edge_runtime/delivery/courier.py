@@ -15,7 +15,7 @@ from edge_runtime.delivery.outbox import Message, Outbox
 from edge_runtime.records import status_record
 
 if TYPE_CHECKING:
-    from edge_runtime.pipeline import Pipeline
+    from edge_runtime.stream.pipeline import Pipeline
 
 __all__ = ["Courier", "DeliveryError", "Publisher", "delivering"]
 

@@ -22,7 +22,7 @@ from edge_runtime.model.preprocess import Frame
 from edge_runtime.sinks.contract import Emission, SinkBase
 
 if TYPE_CHECKING:
-    from edge_runtime.pipeline import Pipeline
+    from edge_runtime.stream.pipeline import Pipeline
 
 __all__ = ["LivePage", "LiveSettings"]
 

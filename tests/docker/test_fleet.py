@@ -23,9 +23,9 @@ from edge_runtime.delivery import Outbox, OutboxSink, delivering
 from edge_runtime.delivery.courier import DeliveryError
 from edge_runtime.exposition import metrics_of
 from edge_runtime.observe import observed
-from edge_runtime.pipeline import Pipeline, RunSettings
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import source_from
+from edge_runtime.stream.pipeline import Pipeline, RunSettings
 from edge_runtime.watching.alarm import AlarmSettings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -105,10 +105,10 @@ def test_a_log_says_now_and_then_how_the_run_goes(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, workplace: Path
 ) -> None:
     from edge_aae.commands import upkeep
-    from edge_runtime.pipeline import Pipeline
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import Annotator
     from edge_runtime.sources import source_from
+    from edge_runtime.stream.pipeline import Pipeline
 
     monkeypatch.setattr(upkeep, "LOG_S", 0.2)
     monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
@@ -181,10 +181,10 @@ def test_power_and_temperatures_are_reported_where_the_board_tells(
 ) -> None:
     from edge_aae.commands.upkeep import Upkeep
     from edge_runtime import power
-    from edge_runtime.pipeline import Pipeline
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import Annotator
     from edge_runtime.sources import source_from
+    from edge_runtime.stream.pipeline import Pipeline
 
     (tmp_path / "class/thermal/thermal_zone0").mkdir(parents=True)
     (tmp_path / "class/thermal/thermal_zone0/temp").write_text("51500")

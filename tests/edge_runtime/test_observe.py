@@ -9,11 +9,11 @@ import urllib.request
 import pytest
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.latency import LatencyHistogram
 from edge_runtime.observe import address_from, observed
-from edge_runtime.pipeline import Pipeline
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import TestSource
+from edge_runtime.stream.latency import LatencyHistogram
+from edge_runtime.stream.pipeline import Pipeline
 
 
 def test_health_and_metrics_of_a_run(detector: Detector) -> None:

@@ -19,10 +19,10 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.live.access import Access, Refusal, is_loopback
 from edge_runtime.live.bridge import LivePage, LiveSettings
 from edge_runtime.live.framing import receive
-from edge_runtime.pipeline import Pipeline, RunSettings
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.contract import Emission
 from edge_runtime.sources import source_from
+from edge_runtime.stream.pipeline import Pipeline, RunSettings
 from edge_runtime.watching.alarm import AlarmSettings
 
 pytest.importorskip("starlette", reason="starlette is not installed")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge_runtime.feed import FeedCounts
 from edge_runtime.sinks.runner import SinkCounts
+from edge_runtime.stream.feed import FeedCounts
 
 __all__ = ["RunSummary"]
 

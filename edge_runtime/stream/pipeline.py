@@ -11,16 +11,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from edge_runtime.errors import ConfigError, DataError, FrameError
-from edge_runtime.feed import Feed, Taken
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.records import event_record, frame_record, status_record
-from edge_runtime.run_summary import RunSummary
 from edge_runtime.scoring.detector import Detector, Result
 from edge_runtime.scoring.regions import regions_of
 from edge_runtime.sinks.contract import Emission, Sink
 from edge_runtime.sinks.runner import Sinks
-from edge_runtime.source_state import RunSettings, SourceState, Write
 from edge_runtime.sources.contract import CapturedFrame, FrameSource
+from edge_runtime.stream.feed import Feed, Taken
+from edge_runtime.stream.source_state import RunSettings, SourceState, Write
+from edge_runtime.stream.summary import RunSummary
 from edge_runtime.watching.alarm import Alarm, EventChange
 from edge_runtime.watching.drift import DriftWatch
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_runtime.feed import Feed, FeedSettings
-from edge_runtime.latency import LatencyHistogram
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.redact import redact
-from edge_runtime.run_summary import RunSummary
 from edge_runtime.scoring.detector import Result
 from edge_runtime.sources.contract import FrameSource
 from edge_runtime.sources.files import ImageSource
+from edge_runtime.stream.feed import Feed, FeedSettings
+from edge_runtime.stream.latency import LatencyHistogram
+from edge_runtime.stream.summary import RunSummary
 from edge_runtime.watching.alarm import Alarm, AlarmSettings
 from edge_runtime.watching.drift import DriftWatch
 from edge_runtime.watching.smoothing import Smoothing, smoothing_from

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from edge_runtime.backends import OnnxRuntimeCpu
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import SourceError
-from edge_runtime.feed import FeedSettings
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
-from edge_runtime.pipeline import RunSettings, RunSummary, run
 from edge_runtime.records import to_line
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import source_from
+from edge_runtime.stream.feed import FeedSettings
+from edge_runtime.stream.pipeline import RunSettings, RunSummary, run
 from edge_runtime.watching.guard import GuardSettings
 
 FRAME = np.full((8, 8), 128, dtype=np.uint8)
@@ -181,7 +181,7 @@ def test_the_summary_is_one_line_with_its_numbers() -> None:
 
 
 def test_the_newest_latencies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_runtime.run_summary.LATENCY_WINDOW", 4)
+    monkeypatch.setattr("edge_runtime.stream.summary.LATENCY_WINDOW", 4)
     summary = RunSummary()
     for frame in range(1, 12):
         summary.frames += 1  # as run does, before it adds the frame's latency
@@ -192,7 +192,7 @@ def test_the_newest_latencies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_latencies_of_a_long_run_are_bounded(
     detector: Detector, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_runtime.run_summary.LATENCY_WINDOW", 5)
+    monkeypatch.setattr("edge_runtime.stream.summary.LATENCY_WINDOW", 5)
     summary, _ = recorded(detector, folder)
     assert summary.frames == 12
     assert len(summary.latencies_ms) == 5
