@@ -12,7 +12,7 @@ from edge_runtime.errors import GateError
 from edge_runtime.files import json_bytes
 
 if TYPE_CHECKING:
-    from edge_runtime.bench import BenchReport
+    from edge_runtime.operations.bench import BenchReport
 
 __all__ = ["bench"]
 
@@ -59,8 +59,8 @@ def bench(
     edge-aae bench --threads 1
     edge-aae bench --source line3.avi --backend openvino --min-fps 30 --max-p99-ms 40
     """
-    from edge_runtime.bench import bench as measure
     from edge_runtime.files import write_file
+    from edge_runtime.operations.bench import bench as measure
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sources import CaptureSettings, source_from
 

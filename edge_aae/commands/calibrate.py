@@ -63,9 +63,9 @@ def calibrate(
         click.echo(f"{path} has its own threshold again; the calibration lies as {aside}")
         return
     from edge_runtime.bundle.frame_view import WHOLE_FRAME
+    from edge_runtime.operations.stopping import stop_requests
     from edge_runtime.redact import redact
     from edge_runtime.scoring.detector import Detector
-    from edge_runtime.stopping import stop_requests
     from edge_runtime.stream.feed import FeedSettings
     from edge_runtime.stream.pipeline import Pipeline, RunSettings
 

@@ -30,7 +30,7 @@ def doctor(cameras: tuple[str, ...], model: Path | None, as_json: bool) -> None:
     \b
     edge-aae doctor --camera 0
     """
-    from edge_runtime.doctor import examine
+    from edge_runtime.operations.doctor import examine
 
     try:
         bundle: Path | None = resolve_model(model)

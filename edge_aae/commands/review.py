@@ -31,7 +31,7 @@ def review(run: Path | None, serve: str) -> None:
     require("torch", extra="train", purpose="reviews")
     require("starlette", extra="dashboard", purpose="review pages")
     from edge_runtime.live.access import Access, is_loopback
-    from edge_runtime.observe import address_from
+    from edge_runtime.operations.health_server import address_from
     from train.pages.review_server import ReviewPage, serve_review
     from train.runs.run_folder import latest_run
 

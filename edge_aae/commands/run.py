@@ -111,13 +111,13 @@ def run(
         return
     from edge_aae.commands.upkeep import Upkeep
     from edge_runtime.bundle.bundle import Bundle
+    from edge_runtime.operations.stopping import reload_requests, stop_requests
+    from edge_runtime.operations.systemd import Systemd
     from edge_runtime.records import status_record
     from edge_runtime.redact import redact
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import Annotator
-    from edge_runtime.stopping import reload_requests, stop_requests
     from edge_runtime.stream.pipeline import Pipeline, RunSummary
-    from edge_runtime.systemd import Systemd
 
     opened = sources_of(cameras, sources, streams, options)
     path = resolve_model(model)
@@ -163,7 +163,7 @@ def run(
                 payload = {"reason": kept.refused, "model": f"sha256:{detector.bundle.digest}"}
                 pipeline.report(status_record("error", "MODEL_REFUSED", str(path), payload))
             if watch_model:
-                from edge_runtime.model_watch import ModelWatch
+                from edge_runtime.operations.model_watch import ModelWatch
 
                 upkeep.watch = ModelWatch(
                     path,
@@ -192,7 +192,7 @@ def _observed(pipeline: Pipeline, address: str | None) -> Iterator[None]:
     if address is None:
         yield
         return
-    from edge_runtime.observe import address_from, observed
+    from edge_runtime.operations.health_server import address_from, observed
 
     host, port = address_from(address)
     with observed(pipeline, (host, port)) as bound:

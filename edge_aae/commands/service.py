@@ -75,7 +75,7 @@ def install(name: str, config: Path, model: Path | None, root: Path, python: str
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.site_calibration import overlay_path
     from edge_runtime.gate.verification import verify_bundle
-    from edge_runtime.service_unit import CONFIG_FOLDER, Sandbox, unit_name, unit_text
+    from edge_runtime.operations.service_unit import CONFIG_FOLDER, Sandbox, unit_name, unit_text
 
     unit = unit_name(name)
     options = _run_options(config)
@@ -116,7 +116,7 @@ def install(name: str, config: Path, model: Path | None, root: Path, python: str
 @click.argument("name", required=False)
 def status(name: str | None) -> None:
     """Say how the service NAME goes, with the last lines of its journal; of all services without one."""
-    from edge_runtime.service_unit import unit_name
+    from edge_runtime.operations.service_unit import unit_name
 
     units = [unit_name(name)] if name else sorted(file.name for file in _installed(Path("/")))
     if not units:
@@ -136,7 +136,7 @@ def status(name: str | None) -> None:
 @root_option
 def uninstall(name: str, root: Path) -> None:
     """Stop the service NAME and remove its unit. Configuration, bundle and what it recorded stay, and are named."""
-    from edge_runtime.service_unit import CONFIG_FOLDER, unit_name
+    from edge_runtime.operations.service_unit import CONFIG_FOLDER, unit_name
 
     unit = unit_name(name)
     file = root / UNITS / unit

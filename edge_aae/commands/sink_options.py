@@ -129,7 +129,7 @@ def page_of(options: Mapping[str, Any], pipeline: Callable[[], Pipeline], bundle
         return None
     from edge_runtime.live.access import is_loopback
     from edge_runtime.live.bridge import LivePage, LiveSettings
-    from edge_runtime.observe import address_from
+    from edge_runtime.operations.health_server import address_from
 
     host, port = address_from(options["serve"])
     token = options["serve_token"] or ("" if is_loopback(host) else secrets.token_urlsafe(18))

@@ -18,10 +18,10 @@ from edge_runtime.redact import redact
 
 if TYPE_CHECKING:
     from edge_runtime.live.bridge import LivePage
-    from edge_runtime.model_watch import ModelWatch
+    from edge_runtime.operations.model_watch import ModelWatch
+    from edge_runtime.operations.systemd import Systemd
     from edge_runtime.sinks import Annotator
     from edge_runtime.stream.pipeline import Pipeline
-    from edge_runtime.systemd import Systemd
 
 __all__ = ["Upkeep", "sparkline"]
 
@@ -100,7 +100,7 @@ class Upkeep:
         )
 
     def _note_power(self) -> None:
-        from edge_runtime.power import board_state
+        from edge_runtime.operations.power import board_state
 
         state = board_state()
         self._next_power_s = time.monotonic() + self._power_s

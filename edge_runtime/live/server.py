@@ -128,7 +128,7 @@ class LiveServer(GuardedPage):
         return {"event_id": event_id, "answer": answer, "name": name, "labels": str(self.feedback.labels)}
 
     def _doctor(self) -> dict[str, Any]:
-        from edge_runtime.doctor import examine
+        from edge_runtime.operations.doctor import examine
 
         if self._checks is None:
             self._checks = [check.to_json() for check in examine(self._bundle, ())]

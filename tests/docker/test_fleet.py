@@ -21,8 +21,8 @@ from benchmarks.broker import MOSQUITTO, Broker
 from benchmarks.fleet_load import PASSWORD, secured
 from edge_runtime.delivery import Outbox, OutboxSink, delivering
 from edge_runtime.delivery.courier import DeliveryError
-from edge_runtime.exposition import metrics_of
-from edge_runtime.observe import observed
+from edge_runtime.operations.exposition import metrics_of
+from edge_runtime.operations.health_server import observed
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import source_from
 from edge_runtime.stream.pipeline import Pipeline, RunSettings

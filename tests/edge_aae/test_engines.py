@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.backends import EXPERIMENTAL
-from edge_runtime.doctor import examine
+from edge_runtime.operations.doctor import examine
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 

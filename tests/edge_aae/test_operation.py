@@ -180,7 +180,7 @@ def test_power_and_temperatures_are_reported_where_the_board_tells(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, workplace: Path, tmp_path: Path
 ) -> None:
     from edge_aae.commands.upkeep import Upkeep
-    from edge_runtime import power
+    from edge_runtime.operations import power
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import Annotator
     from edge_runtime.sources import source_from

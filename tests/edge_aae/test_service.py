@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.service_unit import Sandbox, check_name, unit_name, unit_text
+from edge_runtime.operations.service_unit import Sandbox, check_name, unit_name, unit_text
 from tests.edge_aae.conftest import Cli
 from tests.edge_aae.test_readme import ROOT
 

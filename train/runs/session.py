@@ -13,7 +13,7 @@ import torch
 
 from edge_runtime import __version__
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.stopping import stop_requests
+from edge_runtime.operations.stopping import stop_requests
 from train.data.loading import load_training_set
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings

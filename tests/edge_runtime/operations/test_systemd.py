@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.systemd import Systemd
+from edge_runtime.operations.systemd import Systemd
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.exposition import metrics_of
+from edge_runtime.operations.exposition import metrics_of
 from edge_runtime.stream.pipeline import Pipeline
 
 __all__ = ["address_from", "observed"]

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.observe import address_from, observed
+from edge_runtime.operations.health_server import address_from, observed
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import TestSource
 from edge_runtime.stream.latency import LatencyHistogram

@@ -18,7 +18,7 @@ import numpy as np
 
 from edge_runtime.errors import SourceError
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.power import measured_energy
+from edge_runtime.operations.power import measured_energy
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks import Emission, JsonLinesFile
 from edge_runtime.sources.contract import CapturedFrame, FrameSource, SourceContext

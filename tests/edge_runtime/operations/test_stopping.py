@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from edge_runtime.stopping import stop_requests
+from edge_runtime.operations.stopping import stop_requests
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

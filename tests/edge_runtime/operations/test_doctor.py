@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from edge_runtime import doctor, power
-from edge_runtime.bench import bench, cold_start
 from edge_runtime.errors import MissingExtraError, SourceError
+from edge_runtime.operations import doctor, power
+from edge_runtime.operations.bench import bench, cold_start
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import source_from
 

@@ -20,7 +20,7 @@ from edge_runtime.backends import BACKENDS, EXPERIMENTAL, open_backend
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.engines.device import this_device
 from edge_runtime.errors import EdgeAaeError, MissingExtraError
-from edge_runtime.power import power_mode, temperatures_c
+from edge_runtime.operations.power import power_mode, temperatures_c
 from edge_runtime.sources import source_from
 from edge_runtime.sources.capture import opencv_has, quiet_cv2
 
