@@ -22,9 +22,9 @@ from edge_runtime.gate.verification import DEFAULT_BACKEND, verify_bundle
 from edge_runtime.metrics import auroc, balanced_accuracy
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.records import to_line
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.labelled import LabelledImages, read_labelled
+from edge_runtime.sinks.records import to_line
 from edge_runtime.sources import VideoSource
 from edge_runtime.stream.pipeline import RunSummary, run
 from export.bundling import Export, export_bundle

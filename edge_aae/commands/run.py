@@ -113,10 +113,10 @@ def run(
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.operations.stopping import reload_requests, stop_requests
     from edge_runtime.operations.systemd import Systemd
-    from edge_runtime.records import status_record
     from edge_runtime.redact import redact
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import Annotator
+    from edge_runtime.sinks.records import status_record
     from edge_runtime.stream.pipeline import Pipeline, RunSummary
 
     opened = sources_of(cameras, sources, streams, options)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.files import file_stem
-from edge_runtime.records import status_record
 from edge_runtime.redact import redact
+from edge_runtime.sinks.records import status_record
 
 if TYPE_CHECKING:
     from edge_runtime.live.bridge import LivePage

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from edge_runtime.backoff import Backoff
 from edge_runtime.delivery.outbox import Message, Outbox
-from edge_runtime.records import status_record
+from edge_runtime.sinks.records import status_record
 
 if TYPE_CHECKING:
     from edge_runtime.stream.pipeline import Pipeline

@@ -12,8 +12,8 @@ from typing import Any
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.gate.last_good import verified
-from edge_runtime.records import status_record
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.sinks.records import status_record
 
 __all__ = ["ModelWatch"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import EdgeAaeError
-from edge_runtime.records import status_record
 from edge_runtime.sinks.contract import Emission, Sink
+from edge_runtime.sinks.records import status_record
 
 __all__ = ["SinkCounts", "SinkRunner", "Sinks"]
 

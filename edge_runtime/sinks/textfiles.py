@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.records import to_line
 from edge_runtime.sinks.contract import Emission, SinkBase
+from edge_runtime.sinks.records import to_line
 
 __all__ = ["CsvFile", "JsonLinesFile", "Rotation", "StandardOutput", "TextFile"]
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from edge_runtime.backoff import Backoff
 from edge_runtime.errors import ConfigError, DataError, EdgeAaeError, SourceError
-from edge_runtime.records import status_record
 from edge_runtime.redact import redact
+from edge_runtime.sinks.records import status_record
 from edge_runtime.sources.contract import CapturedFrame, FrameSource
 from edge_runtime.watching.guard import Fault, FrameGuard, GuardSettings
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.records import event_record, frame_record, status_record
 from edge_runtime.scoring.detector import Detector, Result
 from edge_runtime.scoring.regions import regions_of
 from edge_runtime.sinks.contract import Emission, Sink
+from edge_runtime.sinks.records import event_record, frame_record, status_record
 from edge_runtime.sinks.runner import Sinks
 from edge_runtime.sources.contract import CapturedFrame, FrameSource
 from edge_runtime.stream.feed import Feed, Taken

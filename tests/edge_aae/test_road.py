@@ -20,8 +20,8 @@ from onnx import numpy_helper
 
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.model.images import list_images
-from edge_runtime.records import to_line
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.sinks.records import to_line
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 FRAME_KEYS = [

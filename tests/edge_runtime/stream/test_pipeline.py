@@ -16,8 +16,8 @@ from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import SourceError
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
-from edge_runtime.records import to_line
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.sinks.records import to_line
 from edge_runtime.sources import source_from
 from edge_runtime.stream.feed import FeedSettings
 from edge_runtime.stream.pipeline import RunSettings, RunSummary, run

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.model.tiling import Tiling
-from edge_runtime.records import frame_record, redact, status_record, to_line
 from edge_runtime.scoring.detector import Result
+from edge_runtime.sinks.records import frame_record, redact, status_record, to_line
 from edge_runtime.sources import CapturedFrame
 
 IMAGE = np.zeros((2, 2), dtype=np.uint8)
