@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edge_aae.cli import cli
-from edge_aae.commands.train import _calibration_lines, _report
+from edge_aae.commands.training.train import _calibration_lines, _report
 from edge_runtime.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edge_aae.commands.train import train as train_command
+from edge_aae.commands.training.train import train as train_command
 from edge_runtime.errors import ConfigError
 from train.data.settings import DataSettings
 from train.learning.settings import Schedule, TrainSettings

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from edge_aae.commands.evaluate import judged as judge
 from edge_aae.commands.options import CLASSES
+from edge_aae.commands.training.evaluate import judged as judge
 from edge_runtime.extras import require
 
 __all__ = ["report"]

@@ -1,0 +1,1 @@
+"""Commands that train a detector and look at what came of it."""
