@@ -11,17 +11,17 @@ import click
 from edge_aae.commands.bench import bench
 from edge_aae.commands.calibrate import calibrate
 from edge_aae.commands.doctor import doctor
-from edge_aae.commands.engines import build, cache
-from edge_aae.commands.export import export, info
 from edge_aae.commands.run import run
 from edge_aae.commands.score import score
 from edge_aae.commands.service import service
+from edge_aae.commands.shipping.engines import build, cache
+from edge_aae.commands.shipping.export import export, info
+from edge_aae.commands.shipping.verify import verify
 from edge_aae.commands.training.demo import demo
 from edge_aae.commands.training.evaluate import evaluate
 from edge_aae.commands.training.report import report
 from edge_aae.commands.training.review import review
 from edge_aae.commands.training.train import train
-from edge_aae.commands.verify import verify
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
 

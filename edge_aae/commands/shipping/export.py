@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.options import DEFAULT_MODEL, PRECISION_NAMES, resolve_model
-from edge_aae.commands.verify import print_report
+from edge_aae.commands.shipping.verify import print_report
 from edge_runtime.extras import require
 from edge_runtime.model.score import Decision, FusedRule, UnionRule
 
