@@ -8,12 +8,12 @@ import sys
 
 import click
 
-from edge_aae.commands.bench import bench
-from edge_aae.commands.calibrate import calibrate
-from edge_aae.commands.doctor import doctor
-from edge_aae.commands.run import run
-from edge_aae.commands.score import score
-from edge_aae.commands.service import service
+from edge_aae.commands.device.bench import bench
+from edge_aae.commands.device.calibrate import calibrate
+from edge_aae.commands.device.doctor import doctor
+from edge_aae.commands.device.run import run
+from edge_aae.commands.device.score import score
+from edge_aae.commands.device.service import service
 from edge_aae.commands.shipping.engines import build, cache
 from edge_aae.commands.shipping.export import export, info
 from edge_aae.commands.shipping.verify import verify

@@ -104,7 +104,7 @@ def test_systemd_hears_of_readiness_life_and_end(
 def test_a_log_says_now_and_then_how_the_run_goes(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, workplace: Path
 ) -> None:
-    from edge_aae.commands import upkeep
+    from edge_aae.commands.device import upkeep
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import Annotator
     from edge_runtime.sources import source_from
@@ -179,7 +179,7 @@ def test_a_bundle_that_replaces_the_one_in_use_is_verified_and_taken_up(
 def test_power_and_temperatures_are_reported_where_the_board_tells(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, workplace: Path, tmp_path: Path
 ) -> None:
-    from edge_aae.commands.upkeep import Upkeep
+    from edge_aae.commands.device.upkeep import Upkeep
     from edge_runtime.operations import power
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import Annotator
@@ -208,7 +208,7 @@ def test_power_and_temperatures_are_reported_where_the_board_tells(
 
 
 def test_the_little_curve_shows_scores_against_the_threshold() -> None:
-    from edge_aae.commands.upkeep import sparkline
+    from edge_aae.commands.device.upkeep import sparkline
 
     assert sparkline([0.0, 0.5, 1.0, 1.1], 1.0) == "▁▄▇█"
     assert sparkline([5.0], 1.0) == "█"

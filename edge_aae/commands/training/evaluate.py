@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_aae.commands.device.score import score_with_progress
 from edge_aae.commands.options import CLASSES
-from edge_aae.commands.score import score_with_progress
 from edge_runtime.errors import DataError, MissingExtraError
 from edge_runtime.extras import require
 

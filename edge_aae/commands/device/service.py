@@ -160,8 +160,8 @@ def uninstall(name: str, root: Path) -> None:
 
 def _run_options(config: Path) -> dict[str, Any]:
     """The options of `edge-aae run` that a configuration gives, each checked as `run` would."""
-    from edge_aae.commands.run import run
-    from edge_aae.commands.run_options import run_settings, sources_of
+    from edge_aae.commands.device.run import run
+    from edge_aae.commands.device.run_options import run_settings, sources_of
 
     options = run.make_context("run", ["--config", str(config)]).params
     for key, instead in (

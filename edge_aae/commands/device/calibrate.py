@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
+from edge_aae.commands.device.run_options import capture_options, sources_of
 from edge_aae.commands.options import PERCENT, chained_options, engine_options, resolve_model, view_of, view_options
-from edge_aae.commands.run_options import capture_options, sources_of
 from edge_runtime.errors import DataError
 
 __all__ = ["calibrate"]

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.config_file import config_of, config_options
-from edge_aae.commands.options import PERCENT, engine_options, model_option, resolve_model, view_of, view_options
-from edge_aae.commands.run_options import alarm_options, capture_options, feed_options, run_settings, sources_of
-from edge_aae.commands.sink_options import (
+from edge_aae.commands.device.run_options import alarm_options, capture_options, feed_options, run_settings, sources_of
+from edge_aae.commands.device.sink_options import (
     delivered,
     delivery_options,
     outbox_of,
@@ -26,6 +25,7 @@ from edge_aae.commands.sink_options import (
     sink_options,
     sinks_of,
 )
+from edge_aae.commands.options import PERCENT, engine_options, model_option, resolve_model, view_of, view_options
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def run(
     if print_config:
         click.echo(config_of(click.get_current_context()), nl=False)
         return
-    from edge_aae.commands.upkeep import Upkeep
+    from edge_aae.commands.device.upkeep import Upkeep
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.operations.stopping import reload_requests, stop_requests
     from edge_runtime.operations.systemd import Systemd
