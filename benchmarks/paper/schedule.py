@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from benchmarks.paper_protocol import Setting
+from benchmarks.paper.protocol import Setting
 from train.learning.settings import (
     MethodName,
     RefineName,

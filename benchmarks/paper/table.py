@@ -1,7 +1,7 @@
 """The paper's table beside ours and baselines: 3 settings x 3 alphas x observed and unobserved, methods, seeds.
 
-    python benchmarks/paper_table.py --device cuda                                   # the published schedule
-    python benchmarks/paper_table.py --epochs-scale 0.006 --max-epochs 6 --seeds 2   # a short one, for a CPU
+    python benchmarks/paper/table.py --device cuda                                   # the published schedule
+    python benchmarks/paper/table.py --epochs-scale 0.006 --max-epochs 6 --seeds 2   # a short one, for a CPU
 
 Every finished (setting, alpha, method, seed) leaves a JSON file in --work and is not done again unless its schedule or
 its recipe changed, so that an interrupted call goes on where it was. Results go to paper.json and paper.md in --out;
@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.choices import chosen
-from benchmarks.paper_jobs import METHODS, Job, Results, job_of, missing_method, work
-from benchmarks.paper_protocol import default_data, settings_named
-from benchmarks.paper_report import TITLES, write_results
-from benchmarks.paper_schedule import PAPER_METHODS, cost_of
+from benchmarks.paper.jobs import METHODS, Job, Results, job_of, missing_method, work
+from benchmarks.paper.protocol import default_data, settings_named
+from benchmarks.paper.report import TITLES, write_results
+from benchmarks.paper.schedule import PAPER_METHODS, cost_of
 from edge_runtime.errors import ConfigError, EdgeAaeError
 from train.runs.session import pick_device
 
@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if reason:
             print(f"skipped: {reason}", flush=True)
             missing_jobs = [job for job in missing_jobs if job.method != method]
-    command = shlex.join(["python", "benchmarks/paper_table.py", *sys.argv[1:]])
+    command = shlex.join(["python", "benchmarks/paper/table.py", *sys.argv[1:]])
     if not arguments.report_only:
         together = arguments.together or (TOGETHER_CUDA if device.type == "cuda" else TOGETHER_CPU)
         for job, result in work(missing_jobs, device, arguments.data, together):

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import paper_table
-from benchmarks.paper_jobs import Job, Results, job_of
-from benchmarks.paper_protocol import ALPHAS, PAIRS, PUBLISHED, Setting, evaluate, settings_named
-from benchmarks.paper_report import write_results
-from benchmarks.paper_schedule import cost_of, paper_settings
+from benchmarks.paper import table as paper_table
+from benchmarks.paper.jobs import Job, Results, job_of
+from benchmarks.paper.protocol import ALPHAS, PAIRS, PUBLISHED, Setting, evaluate, settings_named
+from benchmarks.paper.report import write_results
+from benchmarks.paper.schedule import cost_of, paper_settings
 from edge_runtime.errors import DataError
 
 BOOT = Setting(pair=PAIRS[1], alpha=0.05)
@@ -132,5 +132,5 @@ def _result(job: Job, bacc: float) -> dict[str, Any]:
         "device": "cpu",
         "threads": 1,
         "versions": {"torch": "2"},
-        "command": "python benchmarks/paper_table.py",
+        "command": "python benchmarks/paper/table.py",
     }

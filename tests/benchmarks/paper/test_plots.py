@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.paper_plots import (
+from benchmarks.paper.plots import (
     ErrorEpoch,
     RefinementStage,
     plot_bars_and_boxes,
@@ -15,7 +15,7 @@ from benchmarks.paper_plots import (
     plot_latent_stages,
     plot_union,
 )
-from benchmarks.paper_protocol import PAIRS, Setting
+from benchmarks.paper.protocol import PAIRS, Setting
 
 PNG = b"\x89PNG"
 

@@ -1,7 +1,7 @@
 """Figures 1, 3, 4 and 5 of arXiv 1901.06355 from our own runs: docs/images/paper-figure-*.png.
 
-    python benchmarks/paper_figures.py --device cuda             # the published schedule
-    python benchmarks/paper_figures.py --epochs-scale 0.016      # a short one, for a CPU
+    python benchmarks/paper/figures.py --device cuda             # the published schedule
+    python benchmarks/paper/figures.py --epochs-scale 0.016      # a short one, for a CPU
 
 What each shows, and the numbers in it, goes to paper-figures.md in --results. Figure 5's bars are the results that
 paper_table.py left there.
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.paper_plots import (
+from benchmarks.paper.plots import (
     ErrorEpoch,
     RefinementStage,
     plot_bars_and_boxes,
@@ -27,8 +27,8 @@ from benchmarks.paper_plots import (
     plot_latent_stages,
     plot_union,
 )
-from benchmarks.paper_protocol import PAIRS, Setting, default_data
-from benchmarks.paper_schedule import paper_settings
+from benchmarks.paper.protocol import PAIRS, Setting, default_data
+from benchmarks.paper.schedule import paper_settings
 from edge_runtime.errors import ConfigError, EdgeAaeError
 from edge_runtime.metrics import balanced_accuracy
 from train.calibration.thresholds import calibrate_union
@@ -65,7 +65,7 @@ def main() -> int:
 def _run(arguments: argparse.Namespace) -> int:
     table = arguments.results / "paper.json"
     if not table.exists():
-        raise ConfigError(f"no {table}; run benchmarks/paper_table.py first, figure 5 shows its results")
+        raise ConfigError(f"no {table}; run benchmarks/paper/table.py first, figure 5 shows its results")
     results = json.loads(table.read_text())["results"]
     arguments.images.mkdir(parents=True, exist_ok=True)
     runs = _Runs(arguments.data, pick_device(arguments.device), arguments.epochs_scale)
@@ -75,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
     page = [
         "# The paper's figures, from our own runs",
         "",
-        f"`{shlex.join(['python', 'benchmarks/paper_figures.py', *sys.argv[1:]])}`, seed {SEED},",
+        f"`{shlex.join(['python', 'benchmarks/paper/figures.py', *sys.argv[1:]])}`, seed {SEED},",
         f"on {runs.device_name}, {scale}.",
     ]
     if not published:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.stacked import StackedLearner
+from benchmarks.paper.stacked_learners import StackedLearner
 from edge_runtime.errors import ConfigError
 from train.learning.trainer import Trainer
 

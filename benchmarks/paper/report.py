@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.baselines import BASELINES
-from benchmarks.paper_protocol import ALPHAS, PAIRS, Setting
+from benchmarks.paper.baselines import BASELINES
+from benchmarks.paper.protocol import ALPHAS, PAIRS, Setting
 
 __all__ = ["TITLES", "bacc_and_auroc", "write_results"]
 

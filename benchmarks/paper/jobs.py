@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.baselines import BASELINES, missing
-from benchmarks.paper_protocol import Setting, evaluate
-from benchmarks.paper_schedule import PAPER_METHODS, paper_settings, robust_settings
-from benchmarks.side_by_side import Progress, SideBySide
+from benchmarks.paper.baselines import BASELINES, missing
+from benchmarks.paper.protocol import Setting, evaluate
+from benchmarks.paper.schedule import PAPER_METHODS, paper_settings, robust_settings
+from benchmarks.paper.side_by_side import Progress, SideBySide
 from edge_runtime import __version__
 from edge_runtime.bundle.site_calibration import threshold_at
 from edge_runtime.scoring.labelled import LabelledImages

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from benchmarks.paper_protocol import Setting
+from benchmarks.paper.protocol import Setting
 from train.calibration.thresholds import LIMIT_QUANTILE
 
 __all__ = [

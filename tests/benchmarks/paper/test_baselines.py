@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.baselines import BASELINES, Baseline, adapt_threshold, hog, missing, trimmed_ppca
+from benchmarks.paper.baselines import BASELINES, Baseline, adapt_threshold, hog, missing, trimmed_ppca
 
 
 def test_a_ramp_fills_the_bin_of_its_direction() -> None:

@@ -130,7 +130,7 @@ def settings_named(names: str) -> list[Setting]:
 
 def default_data() -> Path:
     """Where the data sets are: $EDGE_AAE_DATA, or shared/data beside the checkout."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    beside = Path(__file__).resolve().parents[3] / "shared" / "data"
     return Path(os.environ.get("EDGE_AAE_DATA", beside))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.side_by_side import Progress, SideBySide
+from benchmarks.paper.side_by_side import Progress, SideBySide
 from edge_runtime.errors import ConfigError
 from train.learning.settings import Schedule, TrainSettings
 from train.learning.trainer import Phase, Trainer

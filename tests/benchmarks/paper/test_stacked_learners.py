@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.stacked import StackedLearner, StackedSequential
+from benchmarks.paper.stacked_learners import StackedLearner, StackedSequential
 from edge_runtime.errors import ConfigError
 from train.learning.adversarial_step import Learner
 from train.networks.autoencoder import Discriminator
