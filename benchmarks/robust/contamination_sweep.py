@@ -1,6 +1,6 @@
 """What contamination from 0 to 20 % costs each method, and whether asked false-alarm rates hold under it.
 
-    python benchmarks/contamination_sweep.py [--pairs all] [--methods all] [--levels all] [--seeds 1]
+    python benchmarks/robust/contamination_sweep.py [--pairs all] [--methods all] [--levels all] [--seeds 1]
 
 MNIST 0 vs 2 and T-shirt vs Pullover, by the protocol of the paper's table; AE, AAE and ITSR with the published
 schedule capped at --max-epochs, `robust` with the product's own. The photographs of magnetic tile are swept by
@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from scipy import stats
 
-from benchmarks.choices import chosen
 from benchmarks.paper.jobs import Results, identity_of, job_of, work
 from benchmarks.paper.protocol import PAIRS, Setting, default_data
 from benchmarks.paper.report import TITLES, bacc_and_auroc
+from benchmarks.robust.choices import chosen
 from edge_runtime.errors import EdgeAaeError
 
 LEVELS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
     table = arguments.out / "contamination.json"
     earlier = json.loads(table.read_text())["results"] if table.exists() else []
     results = Results(arguments.work, earlier)
-    command = shlex.join(["python", "benchmarks/contamination_sweep.py", *sys.argv[1:]])
+    command = shlex.join(["python", "benchmarks/robust/contamination_sweep.py", *sys.argv[1:]])
     missing = [job for job in jobs if results.get(job) is None]
     for job, result in work(missing, torch.device("cpu"), arguments.data, TOGETHER):
         results.add(job, {**result, "command": command})

@@ -1,6 +1,6 @@
 """What each piece of `--refine robust` brings, on pairs of classes that no other table reports.
 
-python benchmarks/robust_ablation.py [--pairs all] [--alphas 0.05,0.001] [--variants all] [--seeds 1]
+python benchmarks/robust/ablation.py [--pairs all] [--alphas 0.05,0.001] [--variants all] [--seeds 1]
 
 These are the pairs on which the method's choices were made; the paper's 18 cells were not. One JSON a finished run in
 the work folder; writes robust-ablation.json and .md from what is finished. About a minute of one core a run.
@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.choices import chosen
 from benchmarks.paper.baselines import BASELINES
 from benchmarks.paper.jobs import trained_and_scored
 from benchmarks.paper.protocol import Pair, Setting, default_data, evaluate
 from benchmarks.paper.report import bacc_and_auroc
 from benchmarks.paper.schedule import robust_settings
+from benchmarks.robust.choices import chosen
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
 from train.learning.settings import MethodName, NetworkName, Schedule, TrainSettings, default_schedule
@@ -115,7 +115,7 @@ def _run(arguments: argparse.Namespace) -> None:
     names = chosen(arguments.variants, tuple(VARIANTS))
     arguments.work.mkdir(parents=True, exist_ok=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    command = shlex.join(["python", "benchmarks/robust_ablation.py", *sys.argv[1:]])
+    command = shlex.join(["python", "benchmarks/robust/ablation.py", *sys.argv[1:]])
     results = []
     for seed, name, pair, alpha in itertools.product(range(arguments.seeds), (*BASELINE_ROWS, *names), pairs, alphas):
         results.append(_finished(arguments.work, arguments.data, Setting(pair=pair, alpha=alpha), name, seed))

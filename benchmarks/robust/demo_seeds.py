@@ -1,4 +1,4 @@
-"""The demo's table over several seeds: python benchmarks/demo_seeds.py [--seeds 5] [--out docs/results]
+"""The demo's table over several seeds: python benchmarks/robust/demo_seeds.py [--seeds 5] [--out docs/results]
 
 Trains AE, AAE, AAE+ITSR and robust on the embedded sample with the demo's own schedules and writes demo.json and
 demo.md with mean and standard deviation. About 70 s a seed on two CPU cores.
@@ -37,7 +37,7 @@ def main() -> None:
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     arguments.out.mkdir(parents=True, exist_ok=True)
     content = {
-        "command": f"python benchmarks/demo_seeds.py --seeds {arguments.seeds}",
+        "command": f"python benchmarks/robust/demo_seeds.py --seeds {arguments.seeds}",
         "schedule": {recipe.name: asdict(recipe.schedule) for recipe in METHODS},
         "seeds": list(range(arguments.seeds)),
         "edge_aae": __version__,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.choices import chosen
-from benchmarks.contamination_sweep import markdown
+from benchmarks.robust.choices import chosen
+from benchmarks.robust.contamination_sweep import markdown
 from edge_runtime.errors import ConfigError
 
 
