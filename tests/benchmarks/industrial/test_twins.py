@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.twins import LEAST_CORRELATION, TwinFinder
+from benchmarks.industrial.twins import LEAST_CORRELATION, TwinFinder
 
 
 def surface(seed: int) -> NDArray[np.float64]:

@@ -1,8 +1,8 @@
 """Magnetic tile, trained clean and with defects mixed in: image and pixel figures, false alarms, time, by seed.
 
-    python benchmarks/industrial_table.py --data magnetic-tile                        # the defaults of --network patch
-    python benchmarks/industrial_table.py --data magnetic-tile --epochs-scale 0.2     # a short one
-    python benchmarks/industrial_table.py --data magnetic-tile --methods ae,aae,itsr  # --network conv, unsliced
+    python benchmarks/industrial/table.py --data magnetic-tile                        # the defaults of --network patch
+    python benchmarks/industrial/table.py --data magnetic-tile --epochs-scale 0.2     # a short one
+    python benchmarks/industrial/table.py --data magnetic-tile --methods ae,aae,itsr  # --network conv, unsliced
 
 `contaminated` mixes a share of test defects into the training photographs, unmarked, and takes them out of the test
 set. `twins-out` trains without the photographs whose tile is in the test set (docs/results/twins.md). Every finished
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.industrial_report import markdown
+from benchmarks.industrial.report import markdown
 from benchmarks.robust.choices import chosen
 from edge_runtime.bundle.site_calibration import threshold_at
 from edge_runtime.errors import DataError, EdgeAaeError
@@ -195,7 +195,7 @@ def _command(job: Job, data: Path) -> str:
         "--seeds": str(job.seed + 1),
     }
     return shlex.join(
-        ["python", "benchmarks/industrial_table.py", *(word for pair in options.items() for word in pair)]
+        ["python", "benchmarks/industrial/table.py", *(word for pair in options.items() for word in pair)]
     )
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.industrial_table import Job, _mixed_in, _training_folder, _write
+from benchmarks.industrial.table import Job, _mixed_in, _training_folder, _write
 from edge_runtime.errors import DataError
 from edge_runtime.model.images import list_images
 

@@ -1,6 +1,6 @@
 """Finds test images that show the same object as a training image.
 
-    python benchmarks/find_twins.py TRAIN TEST --out FILE
+    python benchmarks/industrial/find_twins.py TRAIN TEST --out FILE
 
 Writes three files: FILE, the pairs as CSV; FILE with .txt, the names of both sides and of their twins in training, one
 a line, to be left out of benchmarks; FILE with .png, a contact sheet of pairs, training image above test image, the
@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.twins import LEAST_CORRELATION, Twin, TwinFinder
+from benchmarks.industrial.twins import LEAST_CORRELATION, Twin, TwinFinder
 from edge_runtime.files import csv_bytes, write_atomically
 from edge_runtime.model.images import list_images, read_image
 from edge_runtime.model.preprocess import Frame

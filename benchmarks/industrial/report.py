@@ -14,7 +14,7 @@ def markdown(found: list[dict[str, Any]]) -> Iterator[str]:
     groups = sorted({group for result in found for group in result["auroc"]} - {"all"})
     yield "# Magnetic tile, from scratch"
     yield ""
-    yield "Made by `benchmarks/industrial_table.py`. Image AUROC of the fused score; the test set of a contaminated run"
+    yield "Made by `benchmarks/industrial/table.py`. Image AUROC of the fused score; the test set of a contaminated run"
     yield "lacks the defects that were mixed in. **Every normal test photograph shows a tile that is in the training"
     yield "set too** ([twins](twins.md)); `twins-out` trains without those. FPR: share of normal test photographs"
     yield "flagged, where 1 % and 5 % were asked for. Minutes are those of the training epochs, on the threads named,"
