@@ -22,8 +22,8 @@ from typing import Any
 
 from playwright.sync_api import sync_playwright
 
-from benchmarks.crash_delivery import threshold_for
-from benchmarks.soak import normal_pictures
+from benchmarks.runtime.crash_delivery import threshold_for
+from benchmarks.runtime.soak import normal_pictures
 
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.broker import MOSQUITTO, Broker
-from benchmarks.fleet_load import PASSWORD, secured
+from benchmarks.runtime.broker import MOSQUITTO, Broker
+from benchmarks.runtime.fleet_load import PASSWORD, secured
 from edge_runtime.delivery import Outbox, OutboxSink, delivering
 from edge_runtime.delivery.courier import DeliveryError
 from edge_runtime.operations.exposition import metrics_of

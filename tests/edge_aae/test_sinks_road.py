@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import pytest
 
-from benchmarks.broker import MOSQUITTO
-from benchmarks.crash_delivery import trial
+from benchmarks.runtime.broker import MOSQUITTO
+from benchmarks.runtime.crash_delivery import trial
 from edge_runtime.delivery import Outbox
 from tests.edge_aae.conftest import Cli
 from tests.edge_aae.running import ROOT, Running

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.broker import MOSQUITTO, Broker
+from benchmarks.runtime.broker import MOSQUITTO, Broker
 from edge_runtime.delivery import DeliveryError, Message, Mqtt, MqttSettings
 from edge_runtime.errors import ConfigError
 from tests.edge_runtime.delivery.test_outbox import record

@@ -1,6 +1,6 @@
 """What a thousand reconnects leave behind: resident memory, file descriptors, threads.
 
-    python benchmarks/reconnects.py [--reconnects 1000] [--source test|http] [--out docs/results]
+    python benchmarks/runtime/reconnects.py [--reconnects 1000] [--source test|http] [--out docs/results]
 
 test: the made-up camera, disconnecting again and again. http: a Motion JPEG server on the loopback, of this process,
 that hangs up after a few frames, through OpenCV's FFmpeg. Both through the feed that `edge-aae run` uses. Figures
@@ -110,7 +110,7 @@ def main() -> None:
         )
         for mark, figures in row["footprints"].items():
             print(f"  after {mark}: " + ", ".join(f"{name} {value}" for name, value in figures.items()))
-    result = {"command": "python benchmarks/reconnects.py", "machine": cpu_name(), "runs": rows}
+    result = {"command": "python benchmarks/runtime/reconnects.py", "machine": cpu_name(), "runs": rows}
     (arguments.out / "reconnects.json").write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -1,6 +1,6 @@
 """Two hours of `edge-aae run` at 30 frames a second, an event a minute: does anything grow or slow down?
 
-    python benchmarks/soak.py MODEL [--seconds 7200] [--out docs/results] [--with ARGUMENT ...]
+    python benchmarks/runtime/soak.py MODEL [--seconds 7200] [--out docs/results] [--with ARGUMENT ...]
 
 MODEL: the bundle of `make demo`. The camera is test://defect over the sample's own images that the bundle finds normal;
 its blot comes once a minute for three seconds. What is compared: the last ten minutes against the first (a quarter of
@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.machine import cpu_name, footprint
 from edge_aae import Detector
 
-SAMPLE = Path(__file__).parents[1] / "edge_aae" / "sample" / "fashion.npz"
+SAMPLE = Path(__file__).parents[2] / "edge_aae" / "sample" / "fashion.npz"
 N_PICTURES = 48
 WINDOW_S = 600.0
 FOOTPRINT_EVERY_S = 10.0

@@ -1,6 +1,6 @@
 """kill -9 at random moments, with a real broker going up and down: is every reported event delivered, in order?
 
-    python benchmarks/crash_delivery.py MODEL [--kills 200] [--seed 0] [--out docs/results]
+    python benchmarks/runtime/crash_delivery.py MODEL [--kills 200] [--seed 0] [--out docs/results]
 
 MODEL: the bundle of `make demo`. A run of `edge-aae run --mqtt` over test:// begins events about every second and is
 killed after a random 0 to 3 seconds; a Mosquitto broker, on the loopback, is ended and begun again at random moments of
@@ -24,9 +24,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.broker import Broker
 from benchmarks.machine import cpu_name
-from benchmarks.soak import normal_pictures
+from benchmarks.runtime.broker import Broker
+from benchmarks.runtime.soak import normal_pictures
 from edge_runtime.delivery import Outbox
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources.synthetic import TestSource
@@ -216,7 +216,7 @@ def main() -> None:
         model, pictures = arguments.model.resolve(), Path(work) / "pictures"
         normal_pictures(model, pictures)
         account = trial(model, pictures, arguments.kills, Path(work), seed=arguments.seed, say=print)
-    result = {"command": "python benchmarks/crash_delivery.py", "machine": cpu_name(), **account}
+    result = {"command": "python benchmarks/runtime/crash_delivery.py", "machine": cpu_name(), **account}
     print(json.dumps(result, indent=2))
     (arguments.out / "crash_delivery.json").write_text(json.dumps(result, indent=2) + "\n")
 

@@ -1,6 +1,6 @@
 """A scorer ten times slower than its camera: does the age of frames stay bounded, and the memory flat?
 
-    python benchmarks/slow_consumer.py MODEL [--seconds 60] [--out docs/results]
+    python benchmarks/runtime/slow_consumer.py MODEL [--seconds 60] [--out docs/results]
 
 test:// gives 100 frames of 640x480 a second; every score is held up to 100 ms. Through the pipeline that `edge-aae run`
 uses, with its defaults. Prints the figures and writes slow_consumer.json.
@@ -62,7 +62,7 @@ def main() -> None:
     summary = pipeline.run(stopped=lambda: time.monotonic() > end_s)
     counts = summary.sources[0]
     result = {
-        "command": "python benchmarks/slow_consumer.py",
+        "command": "python benchmarks/runtime/slow_consumer.py",
         "machine": cpu_name(),
         "seconds": arguments.seconds,
         "grabbed": counts.grabbed,

@@ -1,6 +1,6 @@
 """Peak memory of training against the number of images, for images held in memory and on disk.
 
-    python benchmarks/stream_memory.py --out docs/results/streaming.md
+    python benchmarks/runtime/stream_memory.py --out docs/results/streaming.md
 
 Each figure is a process of its own that reads a folder of that many image files, trains some steps of the default
 network, passes over every image once, and reports the most memory it ever held (getrusage). The files are links to 64
@@ -115,7 +115,7 @@ def _report(rows: list) -> str:
     lines = [
         "# Memory against the number of images",
         "",
-        "    python benchmarks/stream_memory.py --out docs/results/streaming.md",
+        "    python benchmarks/runtime/stream_memory.py --out docs/results/streaming.md",
         "",
         f"Grey images of {SIDE}x{SIDE}, network `conv`, {STEPS} steps of 32 images and a pass over all of them, each",
         "figure in a process of its own: the most memory that it ever held (getrusage), Python, PyTorch and network",

@@ -1,6 +1,6 @@
 """Does looking cost anything? Latency of scoring with nobody and with ten viewers of the live page, in one run.
 
-    python benchmarks/viewers.py MODEL [--viewers 10] [--rounds 6] [--seconds 20] [--out docs/results]
+    python benchmarks/runtime/viewers.py MODEL [--viewers 10] [--rounds 6] [--seconds 20] [--out docs/results]
 
 One `edge-aae run --serve` at 30 frames a second from test://, 640x480. Rounds of so many seconds alternate: no viewer,
 then ten, each a curl that takes everything it is sent. Compared are the latencies (preprocess, infer, post) of the
@@ -108,7 +108,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         found = trial(arguments.model.resolve(), arguments.viewers, arguments.rounds, arguments.seconds, Path(work))
-    result = {"command": "python benchmarks/viewers.py", "machine": cpu_name(), **found}
+    result = {"command": "python benchmarks/runtime/viewers.py", "machine": cpu_name(), **found}
     print(json.dumps(result, indent=2))
     (arguments.out / "viewers.json").write_text(json.dumps(result, indent=2) + "\n")
 

@@ -1,6 +1,6 @@
 """How the decoder of `conv` should double its maps: transposed convolution, nearest and convolution, or pixel shuffle.
 
-    python benchmarks/upsampling_speed.py [--side 128] [--channels 1]
+    python benchmarks/runtime/upsampling_speed.py [--side 128] [--channels 1]
 
 The three decoders have the same channels; only the way of doubling differs. Exported as the product exports them, timed
 on one input, taking turns in one process: ratios to nearest and convolution, medians over rounds. Writes upsampling.md
@@ -82,7 +82,7 @@ def main() -> int:
             }
             for name, last in runs
         ]
-    command = f"python benchmarks/upsampling_speed.py --side {arguments.side} --channels {arguments.channels}"
+    command = f"python benchmarks/runtime/upsampling_speed.py --side {arguments.side} --channels {arguments.channels}"
     arguments.out.mkdir(parents=True, exist_ok=True)
     content = {"command": command, "cpu": cpu_name(), "threads": 1, "rows": rows}
     (arguments.out / "upsampling.json").write_text(json.dumps(content, indent=1) + "\n")

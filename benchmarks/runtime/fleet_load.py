@@ -1,6 +1,6 @@
 """Fifty simulated devices against a real Mosquitto broker: is every event accounted for?
 
-    python benchmarks/fleet_load.py MODEL [--devices 50] [--processes 5] [--seconds 600] [--out docs/results]
+    python benchmarks/runtime/fleet_load.py MODEL [--devices 50] [--processes 5] [--seconds 600] [--out docs/results]
 
 MODEL: the bundle of `make demo`. Each device is what `edge-aae run` is, a pipeline over test://defect at one frame a
 second with an event a minute, an outbox of its own and a courier to the broker, with a user and a password of its own;
@@ -27,12 +27,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.broker import Broker
-from benchmarks.crash_delivery import events_of, threshold_for
 from benchmarks.machine import cpu_name, footprint
-from benchmarks.soak import normal_pictures
+from benchmarks.runtime.broker import Broker
+from benchmarks.runtime.crash_delivery import events_of, threshold_for
+from benchmarks.runtime.soak import normal_pictures
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 EVENT_EVERY_S, EVENT_FOR_S = 60.0, 6.0
 BROKER_DOWN_S = 10.0
 PASSWORD = "a password for a trial"
@@ -259,7 +259,7 @@ def main() -> None:
         facts = trial(
             arguments.model.resolve(), arguments.devices, arguments.processes, arguments.seconds, Path(work), print
         )
-    result = {"command": "python benchmarks/fleet_load.py", "machine": cpu_name(), **facts}
+    result = {"command": "python benchmarks/runtime/fleet_load.py", "machine": cpu_name(), **facts}
     print(json.dumps(result, indent=2))
     (arguments.out / "fleet.json").write_text(json.dumps(result, indent=2) + "\n")
 
