@@ -29,7 +29,7 @@ PROGRAMS = re.compile(
 
 ELSEWHERE = {
     r"^make (demo|test)": "`make test` is what runs this; tests/edge_aae/test_demo.py runs the demo",
-    r"^(/opt/edge-aae/bin/)?pip install": "the package index; benchmarks/release_check.py installs every extra",
+    r"^(/opt/edge-aae/bin/)?pip install": "the package index; benchmarks/release/release_check.py installs every extra",
     r"^docker |^GRAFANA_PASSWORD": "a Docker engine; tests/docker executes steps, settings and queries",
     r"^sudo apt-get ": "changes the system; .ci/run installs the same packages",
     r"^sudo \.venv/bin/python docker/run_steps\.py": "tests/docker/test_images.py runs it, as root",

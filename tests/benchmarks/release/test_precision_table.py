@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.precision_table import markdown
+from benchmarks.release.precision_table import markdown
 
 
 def test_a_line_an_engine_and_what_was_refused() -> None:

@@ -1,6 +1,6 @@
 """Precisions of exported bundles: agreement with PyTorch on real frames, size, and time on each engine of this machine.
 
-    python benchmarks/precision_table.py --run runs/tile-1 magnetic-tile/test --run runs/shirt-1 fashion-mnist
+    python benchmarks/release/precision_table.py --run runs/tile-1 magnetic-tile/test --run runs/shirt-1 fashion-mnist
 
 Each run is exported, and every precision is held to PyTorch in float32 on the images of its DATA (labelled: AUROC by
 both). Times are of single frames, the engines taking turns in one process, so that a busy machine slows all alike:
@@ -53,7 +53,7 @@ def main() -> int:
     except EdgeAaeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    command = shlex.join(["python", "benchmarks/precision_table.py", *_without_paths(sys.argv[1:])])
+    command = shlex.join(["python", "benchmarks/release/precision_table.py", *_without_paths(sys.argv[1:])])
     content = {"command": command, "machine": platform.machine(), "cpu": cpu_name(), "threads": THREADS, "runs": rows}
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "precisions.json").write_text(json.dumps(content, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Make the embedded sample of `edge-aae demo`: python benchmarks/make_demo_sample.py FASHION_MNIST_FOLDER
+"""Make the embedded sample of `edge-aae demo`: python benchmarks/release/make_demo_sample.py FASHION_MNIST_FOLDER
 
 2000 T-shirts of the training split with 5 % ankle boots among them, shuffled; from the test split 400 T-shirts,
 200 boots and 25 of each other class. The labels serve the demo's report alone.

@@ -1,6 +1,6 @@
 """The pictures of the pages in README and docs, made from the demo's own files.
 
-    python benchmarks/screenshots.py [DEMO] [--out docs/images]
+    python benchmarks/release/screenshots.py [DEMO] [--out docs/images]
 
 DEMO: what `make demo` leaves, demo-out by default. Runs `edge-aae run --serve` on two made-up cameras over the sample's
 pictures, one of which gets a blot, `edge-aae report` and `edge-aae review` on the demo's training, and takes pictures

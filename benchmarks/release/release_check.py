@@ -1,6 +1,6 @@
 """Build wheel and sdist, check them, and install every extra in clean environments of every Python at hand.
 
-    python benchmarks/release_check.py [--python PATH ...] [--training PATH] [--out docs/results]
+    python benchmarks/release/release_check.py [--python PATH ...] [--training PATH] [--out docs/results]
 
 Builds twice and compares the bytes; `twine check`; builds the wheel from the sdist again and compares that too. Then,
 for each Python and each extra, a new virtual environment takes the wheel with the pins of constraints.txt and does what
@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.machine import cpu_name
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 RUNTIME = {
     "": "import edge_aae, edge_runtime.model.score",
     "camera,cpu": "import cv2, onnxruntime",
@@ -125,8 +125,8 @@ def run(python: Path, *words: str, cwd: Path) -> str:
 
 def footprint_of(python: Path) -> dict[str, int]:
     code = "import importlib.metadata as m; print(len({d.metadata['Name'] for d in m.distributions()}))"
-    size = subprocess.run(["du", "-sm", python.parents[1]], check=True, capture_output=True, text=True).stdout
-    return {"packages": int(run(python, "-c", code, cwd=python.parents[1])), "mib": int(size.split()[0])}
+    size = subprocess.run(["du", "-sm", python.parents[2]], check=True, capture_output=True, text=True).stdout
+    return {"packages": int(run(python, "-c", code, cwd=python.parents[2])), "mib": int(size.split()[0])}
 
 
 def main() -> None:
@@ -154,7 +154,12 @@ def main() -> None:
             rows.append(tried(wheel, python, extra, proof, model, work / f"env{number}"))
             print(rows[-1], flush=True)
             subprocess.run(["rm", "-rf", work / f"env{number}"], check=True)
-    result = {"command": "python benchmarks/release_check.py", "machine": cpu_name(), **facts, "environments": rows}
+    result = {
+        "command": "python benchmarks/release/release_check.py",
+        "machine": cpu_name(),
+        **facts,
+        "environments": rows,
+    }
     (arguments.out / "release.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
