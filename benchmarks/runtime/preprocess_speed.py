@@ -1,4 +1,6 @@
-"""Time of self-referenced channels and tiling, against np.median: python benchmarks/runtime/preprocess_speed.py [--json FILE]
+"""Time of self-referenced channels and tiling, against np.median.
+
+python benchmarks/runtime/preprocess_speed.py [--json FILE]
 
 One 1920x1080 frame, one thread. The ways are run in turn and the medians over rounds compared, so that ratios hold on
 a shared machine; milliseconds are this machine's.

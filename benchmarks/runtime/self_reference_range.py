@@ -1,4 +1,6 @@
-"""Share of pixels that clip in self-referenced channels: python benchmarks/runtime/self_reference_range.py FOLDER_OF_IMAGES
+"""Share of pixels that clip in self-referenced channels.
+
+python benchmarks/runtime/self_reference_range.py FOLDER_OF_IMAGES
 
 The evidence for STEPS_PER_LOG in edge_runtime/model/self_reference.py, from photographs of normal parts.
 """

@@ -1,8 +1,8 @@
 """Thresholds made on site: from frames believed normal, kept beside the bundle, whose bytes and hashes never change.
 
-Rank statistics as in training (edge_runtime.model.conformal), if frames are exchangeable. Neighbouring frames of a camera
-look alike: what counts is the number of different scenes, so that many frames of one minute calibrate less than their
-number says.
+Rank statistics as in training (model/conformal.py), if frames are exchangeable. Neighbouring frames of a camera look
+alike: what counts is the number of different scenes, so that many frames of one minute calibrate less than their number
+says.
 """
 
 from __future__ import annotations

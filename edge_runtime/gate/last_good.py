@@ -1,6 +1,6 @@
 """The bundle that last proved itself here, kept for the day when the one at its path cannot be used.
 
-A bad bundle that arrives while a run goes on is refused by edge_runtime.operations.model_watch; the same file must not keep the
+A bad bundle that arrives while a run goes on is refused by operations/model_watch.py; the same file must not keep the
 run from starting again after a power cut.
 """
 

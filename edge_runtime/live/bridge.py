@@ -247,7 +247,7 @@ def _shrunk(image: Frame) -> Frame:
 
 
 def _small_map(heat: Any, peak: float) -> Frame:
-    """(h, w) uint8, as edge_runtime.scoring.heatmap.overlay shades it: 255 is the brightest pixel a normal image may have."""
+    """(h, w) uint8, as scoring/heatmap.py shades it: 255 is the brightest pixel a normal image may have."""
     cv2 = require("cv2", extra="camera", purpose="live pages")
     rows, columns = heat.shape
     scale = WIDEST_MAP / max(rows, columns)

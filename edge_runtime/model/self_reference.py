@@ -20,8 +20,8 @@ STEPS_PER_LOG = 100
 """k: channel levels for one natural logarithm of (1 + grey).
 
 As large as leaves 99.9 % of the pixels of the 762 normal magnetic tiles unclipped: 0.096 % clip in channel 2 at native
-scale, 0.081 % at half scale, 0.060 % and 0.049 % in channel 1 (benchmarks/runtime/self_reference_range.py). One grey level is
-then a whole channel level or more up to grey 99, and 0.9 at 110, the median photograph's median.
+scale, 0.081 % at half scale, 0.060 % and 0.049 % in channel 1 (benchmarks/runtime/self_reference_range.py). One grey
+level is then a whole channel level or more up to grey 99, and 0.9 at 110, the median photograph's median.
 """
 
 NEUTRAL = 128

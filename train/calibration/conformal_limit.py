@@ -1,9 +1,9 @@
 """The limit on the score for an asked false-alarm rate, from scores of images that may be contaminated.
 
-Split conformal (edge_runtime.model.conformal), with scores of images that no network was trained on. Anomalies among the n
-raise the limit, so the rate stays below what was asked (Bashari, Sesia, Romano 2025, arXiv 2502.04807). Out-of-fold
-scores of K networks stand for one held-out set (Barber et al. 2021, arXiv 1905.02928): the last network saw more images
-than each of them, which errs to the safe side.
+Split conformal (edge_runtime/model/conformal.py), with scores of images that no network was trained on. Anomalies among
+the n raise the limit, so the rate stays below what was asked (Bashari, Sesia, Romano 2025, arXiv 2502.04807).
+Out-of-fold scores of K networks stand for one held-out set (Barber et al. 2021, arXiv 1905.02928): the last network saw
+more images than each of them, which errs to the safe side.
 """
 
 from __future__ import annotations
