@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.choices import chosen
 from benchmarks.industrial.report import markdown
-from benchmarks.robust.choices import chosen
 from edge_runtime.bundle.site_calibration import threshold_at
 from edge_runtime.errors import DataError, EdgeAaeError
 from edge_runtime.metrics import auroc

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.choices import chosen
 from benchmarks.paper.jobs import METHODS, Job, Results, job_of, missing_method, work
 from benchmarks.paper.protocol import default_data, settings_named
 from benchmarks.paper.report import TITLES, write_results
 from benchmarks.paper.schedule import PAPER_METHODS, cost_of
-from benchmarks.robust.choices import chosen
 from edge_runtime.errors import ConfigError, EdgeAaeError
 from train.runs.session import pick_device
 

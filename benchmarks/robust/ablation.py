@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 
+from benchmarks.choices import chosen
 from benchmarks.paper.baselines import BASELINES
 from benchmarks.paper.jobs import trained_and_scored
 from benchmarks.paper.protocol import Pair, Setting, default_data, evaluate
 from benchmarks.paper.report import bacc_and_auroc
 from benchmarks.paper.schedule import robust_settings
-from benchmarks.robust.choices import chosen
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
 from train.learning.settings import MethodName, NetworkName, Schedule, TrainSettings, default_schedule

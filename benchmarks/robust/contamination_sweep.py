@@ -23,10 +23,10 @@ from typing import Any
 import torch
 from scipy import stats
 
+from benchmarks.choices import chosen
 from benchmarks.paper.jobs import Results, identity_of, job_of, work
 from benchmarks.paper.protocol import PAIRS, Setting, default_data
 from benchmarks.paper.report import TITLES, bacc_and_auroc
-from benchmarks.robust.choices import chosen
 from edge_runtime.errors import EdgeAaeError
 
 LEVELS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge_aae.demo import METHODS, MethodRow, n_contaminants, train_and_evaluate
+from edge_aae.demo.demo import METHODS, MethodRow, n_contaminants, train_and_evaluate
 from edge_runtime import __version__
 
 

@@ -8,14 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from edge_runtime.backoff import Backoff
 from edge_runtime.delivery.outbox import Message, Outbox
 from edge_runtime.sinks.records import status_record
-
-if TYPE_CHECKING:
-    from edge_runtime.stream.pipeline import Pipeline
 
 __all__ = ["Courier", "DeliveryError", "Publisher", "delivering"]
 
@@ -174,11 +171,24 @@ class Courier:
         self._report(status_record(severity, event_type, self.publisher.name, payload))
 
 
+class Run(Protocol):
+    """What couriers need of a run: who hears of their troubles, and what they tell of its state."""
+
+    couriers: Sequence[Courier]
+    """Who delivers; for the metrics."""
+
+    def report(self, record: dict[str, Any]) -> None:
+        """Take a status record. From any thread."""
+
+    def current(self) -> dict[str, Any]:
+        """The run's state. From any thread."""
+
+
 @contextmanager
-def delivering(pipeline: Pipeline, publishers: Sequence[Publisher], outbox: Outbox) -> Iterator[None]:
-    """Couriers for all publishers at work within the block, shown in the pipeline's metrics."""
-    couriers = [Courier(publisher, outbox, pipeline.report, pipeline.current) for publisher in publishers]
-    pipeline.couriers = couriers
+def delivering(run: Run, publishers: Sequence[Publisher], outbox: Outbox) -> Iterator[None]:
+    """Couriers for all publishers at work within the block, shown in the run's metrics."""
+    couriers = [Courier(publisher, outbox, run.report, run.current) for publisher in publishers]
+    run.couriers = couriers
     for courier in couriers:
         courier.start()
     try:

@@ -29,7 +29,7 @@ def demo(out: Path, epochs_scale: float, seed: int) -> None:
     """
     require("torch", extra="demo", purpose="demos")
     require("onnxscript", extra="demo", purpose="demos")
-    from edge_aae.demo import run_demo
+    from edge_aae.demo.demo import run_demo
 
     for line in run_demo(out, epochs_scale=epochs_scale, seed=seed):
         click.echo(line)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.robust.choices import chosen
+from benchmarks.choices import chosen
 from benchmarks.robust.contamination_sweep import markdown
 from edge_runtime.errors import ConfigError
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge_aae.browser import browser, watched
 from tests.edge_aae.conftest import ROOT, Cli
-from tests.edge_aae.test_live_page import SCREENSHOTS
+from tests.edge_aae.pages.browser import browser, watched
+from tests.edge_aae.pages.test_live_page import SCREENSHOTS
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 

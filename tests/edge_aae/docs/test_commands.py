@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.edge_aae.test_readme import PAGES, ROOT
+from tests.edge_aae.docs.test_readme import PAGES, ROOT
 
 PROGRAMS = re.compile(
     r"(sudo |[A-Z_]+=\S+ )*(edge-aae|/opt/edge-aae/\S+|make|python3?|pip|torchrun|docker|polygraphy|unzip"
@@ -28,7 +28,7 @@ PROGRAMS = re.compile(
 )
 
 ELSEWHERE = {
-    r"^make (demo|test)": "`make test` is what runs this; tests/edge_aae/test_demo.py runs the demo",
+    r"^make (demo|test)": "`make test` is what runs this; tests/edge_aae/demo/test_demo.py runs the demo",
     r"^(/opt/edge-aae/bin/)?pip install": "the package index; benchmarks/release/release_check.py installs every extra",
     r"^docker |^GRAFANA_PASSWORD": "a Docker engine; tests/docker executes steps, settings and queries",
     r"^sudo apt-get ": "changes the system; .ci/run installs the same packages",

@@ -17,7 +17,7 @@ from benchmarks.runtime.broker import MOSQUITTO
 from benchmarks.runtime.crash_delivery import trial
 from edge_runtime.delivery import Outbox
 from tests.edge_aae.conftest import Cli
-from tests.edge_aae.running import ROOT, Running
+from tests.edge_aae.device.running import ROOT, Running
 
 FAST = "test://pattern?fps=200&width=64&height=64"
 

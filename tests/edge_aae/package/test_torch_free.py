@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RUNTIME_DISTRIBUTIONS = ("numpy", "click", "opencv-python-headless", "onnxruntime")
 """What `pip install edge-aae[camera,cpu]` brings, with what those require."""
 

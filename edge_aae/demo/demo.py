@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_aae.demo_page import strip, write_page
+from edge_aae.demo.page import strip, write_page
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.gate.verification import DEFAULT_BACKEND, verify_bundle
@@ -48,7 +48,7 @@ __all__ = ["METHODS", "MethodRow", "Recipe", "n_contaminants", "run_demo", "trai
 
 logger = logging.getLogger(__name__)
 
-SAMPLE = Path(__file__).with_name("sample") / "fashion.npz"
+SAMPLE = Path(__file__).parents[1] / "sample/fashion.npz"
 NORMAL, CONTAMINANT = 0, 9
 """T-shirts; ankle boots, 5 % of the training images."""
 

@@ -119,7 +119,7 @@ def test_one_perturbed_decoder_weight_ends_verify_with_3_and_names_the_output(
 def test_the_numpy_lines_of_the_bundle_page_give_the_detectors_score(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (Path(__file__).parents[2] / "docs/bundle.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/bundle.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     monkeypatch.chdir(workplace)
     names: dict[str, Any] = {}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.model.images import list_images
-from tests.edge_aae.running import Running, assert_no_refused_frame_was_scored
+from tests.edge_aae.device.running import Running, assert_no_refused_frame_was_scored
 
 QUICK = ("--stall-timeout", "1", "--backoff", "0.1:0.2")
 

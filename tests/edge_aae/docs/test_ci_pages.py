@@ -12,7 +12,7 @@ import pytest
 
 from edge_aae.cli import cli
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from edge_runtime import __version__
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("edge_aae", "train", "export", "edge_runtime")
 
 UPLOT = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge_aae.test_readme import PAGES, ROOT
+from tests.edge_aae.docs.test_readme import PAGES, ROOT
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 WITH_BLOCKS = [page for page in PAGES if BLOCK.search(page.read_text())]

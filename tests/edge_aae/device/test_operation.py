@@ -14,7 +14,7 @@ import pytest
 
 from edge_runtime.bundle.bundle import Bundle
 from tests.edge_aae.conftest import Cli
-from tests.edge_aae.running import Running
+from tests.edge_aae.device.running import Running
 
 SOURCE = "test://pattern?fps=50&width=64&height=48"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge_aae.browser import browser, watched
 from tests.edge_aae.conftest import Cli
-from tests.edge_aae.running import Running
+from tests.edge_aae.device.running import Running
+from tests.edge_aae.pages.browser import browser, watched
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 

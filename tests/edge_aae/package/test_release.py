@@ -15,7 +15,7 @@ import pytest
 
 from edge_runtime import __version__
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 requirements = pytest.importorskip("packaging.requirements", reason="packaging is not installed")
 
 

@@ -13,7 +13,7 @@ import pytest
 from edge_runtime.errors import ConfigError
 from edge_runtime.operations.service_unit import Sandbox, check_name, unit_name, unit_text
 from tests.edge_aae.conftest import Cli
-from tests.edge_aae.test_readme import ROOT
+from tests.edge_aae.docs.test_readme import ROOT
 
 PYTHON = "/usr/bin/env"
 """Stands for an interpreter outside of homes: systemd-analyze wants a program that exists."""

@@ -1,0 +1,154 @@
+"""Imports form one stack of rooms, held by reading every file's syntax tree; docs/architecture.md is its picture.
+
+A room is a folder of modules. What a room needs stands in a room below its own; files and rooms have a size that one
+can take in.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+STACK = ("edge_runtime", "train", "export", "edge_aae")
+"""From the ground up."""
+
+ROOMS = (
+    "edge_runtime",
+    "edge_runtime/model",
+    "edge_runtime/bundle",
+    "edge_runtime/engines",
+    "edge_runtime/backends",
+    "edge_runtime/scoring",
+    "edge_runtime/gate",
+    "edge_runtime/watching",
+    "edge_runtime/sources",
+    "edge_runtime/sinks",
+    "edge_runtime/delivery",
+    "edge_runtime/stream",
+    "edge_runtime/operations",
+    "edge_runtime/live",
+    "train",
+    "train/networks",
+    "train/data",
+    "train/synthesis",
+    "train/refinement",
+    "train/learning",
+    "train/calibration",
+    "train/runs",
+    "train/evaluation",
+    "train/pages",
+    "export",
+    "edge_aae/commands",
+    "edge_aae/demo",
+    "edge_aae/commands/device",
+    "edge_aae/commands/shipping",
+    "edge_aae/commands/training",
+    "edge_aae",
+)
+"""From the ground up: a room may import from itself and from those before it."""
+
+FACES = {ROOT / "edge_runtime/__init__.py"}
+"""Import the public names at their first use, from wherever these are."""
+
+MOST_MODULES = 12
+MOST_LINES = 400
+
+HEAVY = {"torch", "sklearn", "safetensors", "matplotlib", "rich", "onnx", "onnxscript", "onnxruntime", "cv2"}
+RUNTIME_MAY_IMPORT_AT_TOP = {"numpy"}
+
+
+def imports_of(file: Path, *, top_level_only: bool = False) -> set[str]:
+    """Top-level package names that a file imports; outside functions and TYPE_CHECKING if top_level_only."""
+    tree = ast.parse(file.read_text())
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def rooms_of(package: str) -> dict[Path, str]:
+    """Room of each file of a package: the folder it lies in, from the repository's root."""
+    return {file: file.parent.relative_to(ROOT).as_posix() for file in sorted((ROOT / package).rglob("*.py"))}
+
+
+def imported_rooms(file: Path) -> set[str]:
+    """Rooms that a file imports from, within functions and under TYPE_CHECKING too."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] in STACK:
+                found.add(_room_of_name(name))
+    return found
+
+
+def _room_of_name(name: str) -> str:
+    """edge_runtime.model.score.Decision -> edge_runtime/model."""
+    parts = name.split(".")
+    while parts:
+        path = ROOT.joinpath(*parts)
+        if path.is_dir():
+            return "/".join(parts)
+        if path.with_suffix(".py").is_file():
+            return "/".join(parts[:-1])
+        parts.pop()
+    raise AssertionError(f"{name} is no module of ours")
+
+
+def test_every_room_stands_in_the_list_once() -> None:
+    rooms = {room for package in STACK for room in rooms_of(package).values()}
+    assert len(set(ROOMS)) == len(ROOMS)
+    assert rooms == set(ROOMS)
+
+
+@pytest.mark.parametrize("package", STACK)
+def test_a_room_imports_from_rooms_below_it_alone(package: str) -> None:
+    floor = {room: number for number, room in enumerate(ROOMS)}
+    against = {
+        f"{file.relative_to(ROOT)} imports from {other}"
+        for file, room in rooms_of(package).items()
+        if file not in FACES
+        for other in imported_rooms(file)
+        if floor[other] > floor[room]
+    }
+    assert not against, "a room may import from those before it in ROOMS; move what is shared to a room below"
+
+
+@pytest.mark.parametrize("package", [*STACK, "benchmarks"])
+def test_rooms_and_files_are_small(package: str) -> None:
+    counts = Counter(room for file, room in rooms_of(package).items() if file.name != "__init__.py")
+    assert {room: n for room, n in counts.items() if n > MOST_MODULES} == {}
+    lengths = {file.relative_to(ROOT).as_posix(): len(file.read_text().splitlines()) for file in rooms_of(package)}
+    assert {file: n for file, n in lengths.items() if n > MOST_LINES} == {}
+
+
+def test_the_runtime_never_imports_training_libraries_and_takes_numpy_alone_at_the_top() -> None:
+    for file in sorted((ROOT / "edge_runtime").rglob("*.py")):
+        assert not imports_of(file) & (HEAVY - {"cv2", "onnxruntime"}), file
+        assert not imports_of(file, top_level_only=True) & HEAVY, file
+
+
+def test_commands_import_nothing_heavy_at_the_top() -> None:
+    for file in [ROOT / "edge_aae" / "cli.py", *sorted((ROOT / "edge_aae" / "commands").glob("*.py"))]:
+        assert not imports_of(file, top_level_only=True) & (HEAVY | {"train", "export", "numpy"}), file
+
+
+def test_no_pickle_anywhere() -> None:
+    for package in STACK:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            assert not imports_of(file) & {"pickle", "dill", "joblib", "shelve", "marshal"}, file
+            assert "torch.load" not in file.read_text(), file
+            assert "allow_pickle=True" not in file.read_text(), file
