@@ -38,16 +38,10 @@ from train.data.settings import DataSettings
 from train.evaluation.pixel_metrics import PixelTally, find_masks
 from train.evaluation.report import Circumstances, Report, report_of
 from train.evaluation.run_scorer import RunScorer
-from train.learning.settings import (
-    MethodName,
-    NetworkName,
-    RefineName,
-    TrainSettings,
-    default_batch_size,
-    default_latent_dim,
-    default_schedule,
-)
+from train.learning.settings import TrainSettings, default_batch_size, default_latent_dim, default_schedule
+from train.networks.registry import NetworkName
 from train.runs.session import resume, train
+from train.schedule import MethodName, RefineName
 
 CONDITIONS = ("clean", "contaminated", "twins-out")
 TWINS = Path("docs/results/magnetic-tile-twins.txt")

@@ -27,9 +27,9 @@ from train.calibration.thresholds import calibrate_union
 from train.learning.scoring import raw_criteria
 from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer
-from train.refinement.itsr import REFINEMENTS
 from train.runs.run_folder import RunFolder, TrainedRun
 from train.runs.session import train
+from train.schedule import REFINEMENTS
 
 __all__ = ["METHODS", "Job", "Results", "identity_of", "job_of", "missing_method", "trained_and_scored", "work"]
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from benchmarks.paper.protocol import Setting
-from train.learning.settings import (
-    MethodName,
-    RefineName,
-    Schedule,
-    TrainSettings,
-    default_batch_size,
-    default_latent_dim,
-    default_schedule,
-)
+from train.learning.settings import TrainSettings, default_batch_size, default_latent_dim, default_schedule
 from train.learning.trainer import phases_of
 from train.networks.registry import MLP_HIDDEN
+from train.schedule import MethodName, RefineName, Schedule
 
 __all__ = ["PAPER_METHODS", "Cost", "cost_of", "paper_settings", "robust_settings"]
 

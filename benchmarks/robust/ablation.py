@@ -30,8 +30,10 @@ from benchmarks.paper.report import bacc_and_auroc
 from benchmarks.paper.schedule import robust_settings
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
-from train.learning.settings import MethodName, NetworkName, Schedule, TrainSettings, default_schedule
+from train.learning.settings import TrainSettings, default_schedule
+from train.networks.registry import NetworkName
 from train.refinement.settings import RobustSettings
+from train.schedule import MethodName, Schedule
 
 _PAIRS = (
     Pair(name="mnist-1-7", title="MNIST 1 vs 7", folder="mnist", normal=1, anomaly=7),

@@ -78,8 +78,9 @@ def _measure(folder: str, cache: str) -> dict:
 
     from train.data.loading import load_training_set
     from train.data.settings import DataSettings
-    from train.learning.settings import Schedule, TrainSettings
+    from train.learning.settings import TrainSettings
     from train.learning.trainer import Trainer
+    from train.schedule import Schedule
 
     torch.set_num_threads(1)
     started_s = time.perf_counter()

@@ -31,18 +31,11 @@ from export.bundling import Export, export_bundle
 from export.parity import require_passed
 from train.data.settings import DataSettings
 from train.learning.scoring import raw_criteria
-from train.learning.settings import (
-    MethodName,
-    NetworkName,
-    RefineName,
-    Schedule,
-    TrainSettings,
-    default_batch_size,
-    default_latent_dim,
-    default_schedule,
-)
+from train.learning.settings import TrainSettings, default_batch_size, default_latent_dim, default_schedule
+from train.networks.registry import NetworkName
 from train.runs.run_folder import RunFolder
 from train.runs.session import TrainingOutcome, train
+from train.schedule import MethodName, RefineName, Schedule
 
 __all__ = ["METHODS", "MethodRow", "Recipe", "n_contaminants", "run_demo", "train_and_evaluate"]
 

@@ -22,13 +22,14 @@ from train.distributed import ALONE, World, joined
 from train.learning.adversarial_step import Learner
 from train.learning.augmentation import AUGMENTATIONS
 from train.learning.robust_trainer import RobustTrainer
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot
 from train.learning.trainer import Trainer
 from train.networks.autoencoder import Discriminator
 from train.networks.registry import build_autoencoder
 from train.refinement.itsr import ItsrSettings, Refinement
 from train.refinement.settings import RobustSettings
+from train.schedule import Schedule
 
 CPU = torch.device("cpu")
 CHUNK = 16

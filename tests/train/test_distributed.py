@@ -21,9 +21,10 @@ from torch import nn
 
 from edge_runtime.errors import ConfigError
 from train.distributed import ALONE, World, joined
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer
 from train.networks.shared_norm import share_norms
+from train.schedule import Schedule
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("one_of_two.py")

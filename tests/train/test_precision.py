@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from edge_runtime.errors import ConfigError
 from train.learning.robust_trainer import RobustTrainer
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer
 from train.precision import uses_amp
 from train.refinement.settings import RobustSettings
+from train.schedule import Schedule
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 

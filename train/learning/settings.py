@@ -9,54 +9,19 @@ from typing import Any, Literal
 from edge_runtime.errors import ConfigError
 from train.learning.augmentation import AugmentSettings
 from train.networks.registry import NETWORKS, NetworkName
-from train.refinement.itsr import REFINEMENTS, ItsrSettings, RefineName
+from train.refinement.itsr import ItsrSettings
 from train.refinement.settings import RobustSettings
+from train.schedule import METHODS, REFINEMENTS, MethodName, RefineName, Schedule
 
 __all__ = [
-    "METHODS",
-    "MethodName",
-    "NetworkName",
-    "RefineName",
-    "Schedule",
     "TrainSettings",
     "default_batch_size",
     "default_latent_dim",
     "default_schedule",
 ]
 
-MethodName = Literal["aae", "ae"]
-METHODS: tuple[MethodName, ...] = ("aae", "ae")
-
 DecisionName = Literal["union", "fused"]
 DECISIONS: tuple[DecisionName, ...] = ("union", "fused")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Schedule:
-    """Epochs of each phase."""
-
-    train: int
-    """All epochs without refinement; pretraining, phase 1, with ITSR."""
-    refine: int = 0
-    """Epochs after each detection round of ITSR, phase 2."""
-    retrain: int = 0
-    """Epochs of re-training, phase 3 of ITSR."""
-
-    def __post_init__(self) -> None:
-        if self.train < 1 or self.refine < 0 or self.retrain < 0:
-            raise ConfigError(
-                f"epochs are {self.train} + {self.refine} a round + {self.retrain}, expected 1 or more, 0 or more twice"
-            )
-
-    def scaled(self, factor: float) -> Schedule:
-        """The schedule with every phase times factor, rounded, at least one epoch where there was one."""
-        if not (math.isfinite(factor) and factor > 0):
-            raise ConfigError(f"--epochs-scale is {factor}, expected a number above 0")
-
-        def scale(epochs: int) -> int:
-            return max(1, round(epochs * factor)) if epochs else 0
-
-        return Schedule(train=scale(self.train), refine=scale(self.refine), retrain=scale(self.retrain))
 
 
 def default_schedule(network: NetworkName, method: MethodName, refine: RefineName) -> Schedule:

@@ -218,15 +218,10 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
     from train.data.network_choice import choose_network
     from train.data.settings import DataSettings
     from train.learning.augmentation import AUGMENTATIONS
-    from train.learning.settings import (
-        NetworkName,
-        Schedule,
-        TrainSettings,
-        default_batch_size,
-        default_latent_dim,
-        default_schedule,
-    )
+    from train.learning.settings import TrainSettings, default_batch_size, default_latent_dim, default_schedule
+    from train.networks.registry import NetworkName
     from train.refinement.settings import RobustSettings
+    from train.schedule import Schedule
 
     network: NetworkName
     if options["network"] == "auto":

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from benchmarks.paper.side_by_side import Progress, SideBySide
 from edge_runtime.errors import ConfigError
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.learning.trainer import Phase, Trainer
 from train.refinement.itsr import ItsrSettings
+from train.schedule import Schedule
 
 Quick = Callable[..., TrainSettings]
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]

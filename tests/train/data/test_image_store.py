@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 import train.data.image_store
 from edge_runtime.errors import DataError
 from train.data.image_store import DiskStore, ImageStore, ImageWriter, MemoryStore, image_chunks, keep_only
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer
+from train.schedule import Schedule
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 16, 24, 3), dtype=np.uint8)
 

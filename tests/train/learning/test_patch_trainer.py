@@ -21,9 +21,10 @@ from train.data.settings import DataSettings
 from train.evaluation.run_scorer import RunScorer
 from train.learning.patch_fusion import as_terms, from_terms, fused_weights
 from train.learning.patch_trainer import PatchTrainer
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.refinement.settings import RobustSettings
 from train.runs.session import train
+from train.schedule import Schedule
 
 N_PHOTOGRAPHS = 24
 PREPROCESS = Preprocess(height=64, width=64, fit="tile", scale=0.5, overlap=16, self_reference="row_column")

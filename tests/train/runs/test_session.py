@@ -29,12 +29,13 @@ import train.runs.session
 from edge_runtime.errors import ConfigError, DataError
 from train.data.settings import DataSettings
 from train.learning.scoring import raw_criteria
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot
 from train.learning.trainer import Trainer
 from train.networks.registry import build_autoencoder
 from train.runs.run_folder import RunFolder, latest_run
 from train.runs.session import pick_device, resume
+from train.schedule import Schedule
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 Quick = Callable[..., TrainSettings]
@@ -477,7 +478,8 @@ def test_a_real_interrupt_leaves_a_folder_that_loads(small_set: DataSettings, tm
         import torch
         from train.data.settings import DataSettings
         from train.runs.session import train
-        from train.learning.settings import Schedule, TrainSettings
+        from train.learning.settings import TrainSettings
+        from train.schedule import Schedule
 
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         torch.set_num_threads(1)
