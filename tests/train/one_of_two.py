@@ -15,13 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import train.learning.robust_trainer
 import train.learning.scoring
+import train.strategies.robust_trainer
 from edge_runtime.errors import DataError
 from train.distributed import ALONE, World, joined
 from train.learning.adversarial_step import Learner
 from train.learning.augmentation import AUGMENTATIONS
-from train.learning.robust_trainer import RobustTrainer
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot
 from train.learning.trainer import Trainer
@@ -30,6 +29,7 @@ from train.networks.registry import build_autoencoder
 from train.refinement.itsr import ItsrSettings, Refinement
 from train.refinement.settings import RobustSettings
 from train.schedule import Schedule
+from train.strategies.robust_trainer import RobustTrainer
 
 CPU = torch.device("cpu")
 CHUNK = 16
@@ -150,7 +150,7 @@ def outcomes(world: World, folder: Path) -> dict[str, dict[str, NDArray[Any]]]:
     """Every scenario and step; and in several processes the interrupted run."""
     with (
         patch.object(train.learning.scoring, "CHUNK", CHUNK),
-        patch.object(train.learning.robust_trainer, "CHUNK", CHUNK),
+        patch.object(train.strategies.robust_trainer, "CHUNK", CHUNK),
         patch.object(Refinement, "detect", reject_farthest),
     ):
         results = {name: finished(name, world) for name in SCENARIOS}

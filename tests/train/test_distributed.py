@@ -22,8 +22,8 @@ from torch import nn
 from edge_runtime.errors import ConfigError
 from train.distributed import ALONE, World, joined
 from train.learning.settings import TrainSettings
+from train.learning.shared_norm import share_norms
 from train.learning.trainer import Trainer
-from train.networks.shared_norm import share_norms
 from train.schedule import Schedule
 
 ROOT = Path(__file__).parents[2]

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_runtime.errors import ConfigError
-from train.learning.robust_trainer import RobustTrainer
 from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer
 from train.precision import uses_amp
 from train.refinement.settings import RobustSettings
 from train.schedule import Schedule
+from train.strategies.robust_trainer import RobustTrainer
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 

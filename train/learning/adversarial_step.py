@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from train.distributed import ALONE, World
+from train.learning.shared_norm import share_norms
 from train.networks.autoencoder import Autoencoder, Discriminator
-from train.networks.shared_norm import share_norms
 
 __all__ = ["ADVERSARIAL_CAP", "Learner", "StepLosses", "weighted_mean", "named_optimizers"]
 

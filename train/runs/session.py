@@ -19,8 +19,6 @@ from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
 from train.distributed import ALONE, World
-from train.learning.patch_trainer import PatchTrainer
-from train.learning.robust_trainer import RobustTrainer
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot
 from train.learning.trainer import Trainer
@@ -28,6 +26,8 @@ from train.precision import uses_amp
 from train.runs.findings import write_findings
 from train.runs.progress import TrainingProgress
 from train.runs.run_folder import RunConfig, RunFolder, point_latest_at, write_csv
+from train.strategies.patch_trainer import PatchTrainer
+from train.strategies.robust_trainer import RobustTrainer
 
 __all__ = ["TrainingOutcome", "pick_device", "resume", "train", "trainer_for"]
 

@@ -37,6 +37,7 @@ ROOMS = (
     "train/synthesis",
     "train/refinement",
     "train/learning",
+    "train/strategies",
     "train/calibration",
     "train/runs",
     "train/evaluation",

@@ -9,9 +9,9 @@ import torch
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.prior import StandardNormal
 from edge_runtime.model.score import CRITERIA
-from train.learning.patch_learner import LossWeights, PatchLearner
 from train.networks.patch_network import PatchNetwork, SiteDiscriminator, pooled_tops, top_mean
 from train.networks.registry import build_autoencoder, check_input_size
+from train.strategies.patch_learner import LossWeights, PatchLearner
 from train.synthesis.defects import KINDS, SynthesisSettings
 from train.synthesis.patch_batches import Augmentation, Batch, crop, draw_batch
 

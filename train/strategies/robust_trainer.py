@@ -31,10 +31,10 @@ from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot
 from train.learning.trainer import EpochRow, Phase, Trainer
 from train.networks.autoencoder import EXPOSURE, Discriminator
-from train.networks.density import fit_density
-from train.networks.exposure import fit_exposure
 from train.networks.hog_network import HogNetwork
 from train.refinement.robust import RobustRefinement
+from train.strategies.density import fit_density
+from train.strategies.exposure import fit_exposure
 
 __all__ = ["RobustTrainer"]
 

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
 from train.data.guidance import KEEP, REJECT, UNGUIDED
-from train.learning import robust_trainer as robust
 from train.learning.augmentation import AugmentSettings
-from train.learning.robust_trainer import RobustTrainer
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot
 from train.networks.autoencoder import EXPOSURE
 from train.refinement.robust import RobustRefinement
 from train.refinement.settings import RobustSettings
 from train.schedule import Schedule
+from train.strategies import robust_trainer as robust
+from train.strategies.robust_trainer import RobustTrainer
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 Quick = Callable[..., TrainSettings]

@@ -19,12 +19,12 @@ from train.data.loading import load_training_set
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
 from train.evaluation.run_scorer import RunScorer
-from train.learning.patch_fusion import as_terms, from_terms, fused_weights
-from train.learning.patch_trainer import PatchTrainer
 from train.learning.settings import TrainSettings
 from train.refinement.settings import RobustSettings
 from train.runs.session import train
 from train.schedule import Schedule
+from train.strategies.patch_fusion import as_terms, from_terms, fused_weights
+from train.strategies.patch_trainer import PatchTrainer
 
 N_PHOTOGRAPHS = 24
 PREPROCESS = Preprocess(height=64, width=64, fit="tile", scale=0.5, overlap=16, self_reference="row_column")

@@ -25,16 +25,16 @@ from edge_runtime.model.score import Term
 from train.data.guidance import REJECT
 from train.data.photograph_store import PhotographStore
 from train.learning.adversarial_step import StepLosses
-from train.learning.patch_fusion import as_terms, from_terms, fused_weights
-from train.learning.patch_learner import LossWeights, PatchLearner
-from train.learning.patch_measure import codes_and_tops, measured
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot
 from train.learning.trainer import EpochRow, Phase, Trainer
-from train.networks.density import fit_density
 from train.networks.patch_network import CODE_STEP, PatchNetwork, SiteDiscriminator
 from train.refinement.patch import PatchRefinement
 from train.refinement.robust import RobustRefinement
+from train.strategies.density import fit_density
+from train.strategies.patch_fusion import as_terms, from_terms, fused_weights
+from train.strategies.patch_learner import LossWeights, PatchLearner
+from train.strategies.patch_measure import codes_and_tops, measured
 from train.synthesis.defects import KINDS, DefectKind, SynthesisSettings, draw_defect
 from train.synthesis.patch_batches import Augmentation, Batch, draw_batch
 
