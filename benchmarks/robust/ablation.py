@@ -30,7 +30,8 @@ from benchmarks.paper.report import bacc_and_auroc
 from benchmarks.paper.schedule import robust_settings
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
-from train.learning.settings import TrainSettings, default_schedule
+from train.learning.settings import TrainSettings
+from train.networks.hog_network import HOG
 from train.networks.registry import NetworkName
 from train.refinement.settings import RobustSettings
 from train.schedule import MethodName, Schedule
@@ -67,7 +68,7 @@ def _alone(network: NetworkName, method: MethodName) -> dict[str, Any]:
     return {"network": network, "method": method, "refine": "none", "schedule": Schedule(train=40), "decision": None}
 
 
-ROBUST = default_schedule("hog", "aae", "robust")
+ROBUST = HOG.schedule("aae", "robust")
 VARIANTS = {
     "robust": Variant(title="robust"),
     "no-trim": Variant(title="screening networks see all images", robust={"screen_keep": 1.0}),

@@ -84,7 +84,7 @@ def train(
         raise ConfigError(f"{out} exists and is not empty; name another --out, or go on with it through --resume")
     torch_device = world.device or pick_device(device)
     _check_shared(settings, world)
-    settings = replace(settings, amp=settings.network != "patch" and uses_amp(settings.amp, torch_device))
+    settings = replace(settings, amp=not settings.spec.chooses_precision and uses_amp(settings.amp, torch_device))
     images = load_training_set(data, settings.network, out)
     images_sha256 = images.sha256()
     world.check_same(images_sha256, f"the first one's images in {data.path}")
@@ -211,10 +211,10 @@ def _run(
 
 
 def _check_shared(settings: TrainSettings, world: World) -> None:
-    if settings.network == "patch" and world.size > 1:
+    if settings.spec.one_process and world.size > 1:
         raise ConfigError(
-            f"network patch trains in one process, not in {world.size}; start it without torchrun, or name another "
-            "--network"
+            f"network {settings.network} trains in one process, not in {world.size}; start it without torchrun, or "
+            "name another --network"
         )
 
 

@@ -218,8 +218,8 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
     from train.data.network_choice import choose_network
     from train.data.settings import DataSettings
     from train.learning.augmentation import AUGMENTATIONS
-    from train.learning.settings import TrainSettings, default_batch_size, default_latent_dim, default_schedule
-    from train.networks.registry import NetworkName
+    from train.learning.settings import TrainSettings
+    from train.networks.registry import NetworkName, network_spec
     from train.refinement.settings import RobustSettings
     from train.schedule import Schedule
 
@@ -231,7 +231,8 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
     else:
         network = options["network"]
     method, refine = options["method"], options["refine"]
-    standard = default_schedule(network, method, refine)
+    spec = network_spec(network)
+    standard = spec.schedule(method, refine)
     if refine == "none" and (options["refine_epochs"] is not None or options["retrain_epochs"] is not None):
         raise ConfigError("--refine-epochs and --retrain-epochs belong to --refine itsr")
     if refine == "robust" and options["retrain_epochs"] is not None:
@@ -264,11 +265,11 @@ def _settings(data: str, options: dict[str, Any]) -> tuple[Any, Any]:
         network=network,
         method=method,
         refine=refine,
-        latent_dim=_either(options["latent"], default_latent_dim(network, method)),
+        latent_dim=_either(options["latent"], spec.latent_dim(method)),
         schedule=schedule,
         robust=RobustSettings(components=options["mixture"]),
         width=options["width"],
-        batch_size=_either(options["batch"], default_batch_size(network)),
+        batch_size=_either(options["batch"], spec.batch_size),
         augment=AUGMENTATIONS[options["augment"]],
         amp=options["amp"],
         decision=options["decision"],

@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers of 40 units for the paper's 1000."""
-    monkeypatch.setattr("train.networks.registry.MLP_HIDDEN", 40)
+    monkeypatch.setattr("train.networks.mlp.MLP_HIDDEN", 40)
 
 
 @pytest.fixture

@@ -8,40 +8,11 @@ from typing import Any
 import pytest
 
 from edge_runtime.errors import ConfigError
-from train.learning.settings import TrainSettings, default_batch_size, default_latent_dim, default_schedule
-from train.networks.registry import NetworkName
+from train.learning.settings import TrainSettings
 from train.refinement.itsr import ItsrSettings
-from train.schedule import MethodName, RefineName, Schedule
+from train.schedule import Schedule
 
 Quick = Callable[..., TrainSettings]
-
-
-@pytest.mark.parametrize(
-    ("network", "method", "refine", "epochs"),
-    [
-        ("mlp", "ae", "none", (4000, 0, 0)),
-        ("mlp", "aae", "none", (1000, 0, 0)),
-        ("mlp", "aae", "itsr", (500, 100, 500)),
-        ("conv", "aae", "none", (100, 0, 0)),
-        ("conv", "ae", "none", (100, 0, 0)),
-        ("conv", "aae", "itsr", (50, 5, 50)),
-    ],
-)
-def test_the_default_schedule_is_the_paper_s_for_mlp_and_a_short_one_for_conv(
-    network: NetworkName, method: MethodName, refine: RefineName, epochs: tuple[int, int, int]
-) -> None:
-    schedule = default_schedule(network, method, refine)
-    assert (schedule.train, schedule.refine, schedule.retrain) == epochs
-
-
-def test_the_default_latent_is_the_paper_s_for_mlp() -> None:
-    assert default_latent_dim("mlp", "aae") == 2
-    assert default_latent_dim("mlp", "ae") == 32
-    assert default_latent_dim("conv", "aae") == 32
-
-
-def test_conv_s_default_batch_is_smaller() -> None:
-    assert (default_batch_size("mlp"), default_batch_size("conv")) == (128, 32)
 
 
 @pytest.mark.parametrize(
