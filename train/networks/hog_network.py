@@ -39,6 +39,8 @@ class HogNetwork(Autoencoder):
     """After the two that every network has: summed squared errors of both gradient blocks in units of BLOCK_VARIANCE
     over the training images, and the squared Mahalanobis distance of the coarse block's residual."""
 
+    standardises_inputs = True
+
     encoder: HogEncoder
     decoder: HogDecoder
 
@@ -74,10 +76,19 @@ class HogNetwork(Autoencoder):
         restored = self.decoder.restore(z if code_noise is None else z + code_noise)
         return z, (prepared - restored).square().sum(dim=1)
 
-    def fit_blocks(self, images: Tensor) -> None:
-        """Centre and scale of each block, from uint8 images (N, C, H, W): before training, and fixed from then on."""
+    def fit_inputs(self, images: Tensor) -> None:
+        """Centre and scale of each block, from uint8 images (N, C, H, W)."""
         self.encoder.blocks.fit(images)
-        self.decoder.blocks.load_state_dict(self.encoder.blocks.state_dict())
+        self.load_input_statistics(self.input_statistics())
+
+    def input_statistics(self) -> dict[str, Tensor]:
+        """Centre and scale of each block."""
+        return {name: value.clone() for name, value in self.encoder.blocks.state_dict().items()}
+
+    def load_input_statistics(self, statistics: dict[str, Tensor]) -> None:
+        """Encoder and decoder standardise alike."""
+        for blocks in (self.encoder.blocks, self.decoder.blocks):
+            blocks.load_state_dict(statistics)
 
     @torch.inference_mode()
     def fit_statistics(self, prepared: Tensor) -> None:

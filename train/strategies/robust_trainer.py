@@ -31,7 +31,6 @@ from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot
 from train.learning.trainer import EpochRow, Phase, Trainer
 from train.networks.autoencoder import EXPOSURE, Discriminator
-from train.networks.hog_network import HogNetwork
 from train.refinement.robust import RobustRefinement
 from train.strategies.density import fit_density
 from train.strategies.exposure import fit_exposure
@@ -71,8 +70,7 @@ class RobustTrainer(Trainer):
         """Whether a person named anomalies, to whose codes the networks are exposed"""
         n_criteria = len(self.autoencoder.own_criteria) + self.exposed
         self.refinement = RobustRefinement.fresh(settings.robust, self.guidance, n_criteria, settings.seed)
-        self._standardisation: dict[str, Tensor] | None = None
-        self._standardise_inputs()
+        self._input_statistics = self._fitted_inputs()
         self._prepared = self._prepare_once()
         self._seen = np.arange(len(images))
         """Images of the present phase"""
@@ -139,15 +137,12 @@ class RobustTrainer(Trainer):
     def _discriminator(self, latent_dim: int) -> Discriminator:
         return Discriminator(latent_dim, self.settings.robust.discriminator_units)
 
-    def _standardise_inputs(self) -> None:
-        """Fit what every network of the run reads its images through; it holds no learnt weights."""
-        autoencoder = self.autoencoder
-        if isinstance(autoencoder, HogNetwork):
+    def _fitted_inputs(self) -> dict[str, Tensor]:
+        """What every network of the run reads its images through; it holds no learnt weights."""
+        if self.autoencoder.standardises_inputs:
             step = -(-len(self.images) // MOST_FITTED)
-            autoencoder.fit_blocks(self.images.batch(torch.arange(0, len(self.images), step)))
-            self._standardisation = {
-                name: value.clone() for name, value in autoencoder.encoder.blocks.state_dict().items()
-            }
+            self.autoencoder.fit_inputs(self.images.batch(torch.arange(0, len(self.images), step)))
+        return self.autoencoder.input_statistics()
 
     def _prepare_once(self) -> Tensor | None:
         """What every network reads, (N, ...) float32; None where it is too large to keep, or changes in every batch."""
@@ -180,11 +175,7 @@ class RobustTrainer(Trainer):
         latent_dim = self.settings.robust.screen_latent if phase.name == "screen" else self.settings.latent_dim
         self.learner = self._fresh_learner(self.settings.seed * len(self.phases) + number, latent_dim)
         self.prior = StandardNormal(latent_dim)
-        if self._standardisation is not None:
-            autoencoder = self.autoencoder
-            assert isinstance(autoencoder, HogNetwork), "only it standardises"
-            for module in (autoencoder.encoder.blocks, autoencoder.decoder.blocks):
-                module.load_state_dict(self._standardisation)
+        self.autoencoder.load_input_statistics(self._input_statistics)
         of_others = np.ones(len(self.images), dtype=np.bool_)
         if phase.fold is not None:
             of_others = self.refinement.fold != phase.fold
