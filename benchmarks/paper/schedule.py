@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from benchmarks.paper.protocol import Setting
 from train.learning.settings import TrainSettings
-from train.learning.trainer import phases_of
 from train.networks.hog_network import HOG
 from train.networks.mlp import MLP, MLP_HIDDEN
 from train.schedule import MethodName, RefineName, Schedule
+from train.strategies.plain import phases_of
 
 __all__ = ["PAPER_METHODS", "Cost", "cost_of", "paper_settings", "robust_settings"]
 

@@ -128,7 +128,7 @@ class Autoencoder(nn.Module):
 class Exposure(nn.Module):
     """How much a code looks like those of images that a person rejected: a probability, so what it adds is bounded.
 
-    Logistic regression on the codes of a trained encoder; fitted by train/strategies/robust_trainer.py.
+    Logistic regression on the codes of a trained encoder; fitted by train/strategies/robust.py.
     """
 
     def __init__(self, latent_dim: int) -> None:

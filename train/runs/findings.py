@@ -12,6 +12,7 @@ from edge_runtime.model.score import Decision
 from train.calibration.thresholds import calibrate_fused, calibrate_union
 from train.data.training_set import TrainingSet
 from train.learning.scoring import map_peaks
+from train.learning.strategy import Verdicts
 from train.learning.trainer import Trainer
 from train.runs.pictures import contact_sheet, plot_losses, plot_scores
 from train.runs.review import group_codes, write_review
@@ -34,27 +35,28 @@ def write_findings(
 
     All processes of a run score their share of the images; the first one writes.
     """
-    criteria = trainer.calibration_criteria()
-    names = trainer.autoencoder.criteria
+    strategy, world = trainer.strategy, trainer.task.world
+    criteria = strategy.calibration_criteria()
+    names = strategy.autoencoder.criteria
     if config.train.rule == "fused":
         calibration, decision = calibrate_fused(
-            criteria, names, trainer.terms(), config.train.target_fpr, config.train.seed
+            criteria, names, strategy.terms(), config.train.target_fpr, config.train.seed
         )
     else:
         calibration, decision = calibrate_union(criteria, config.train.method, names)
-    peaks = map_peaks(trainer.autoencoder, trainer.prior, trainer.images, trainer.world)
+    peaks = map_peaks(strategy.autoencoder, strategy.prior, trainer.task.images, world)
     calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
-    codes = trainer.criteria_and_codes()[1] if review else None
-    if not trainer.world.is_first:
+    codes = strategy.criteria_and_codes()[1] if review else None
+    if not world.is_first:
         return calibration
-    folder.write_prior(trainer.prior)
+    folder.write_prior(strategy.prior)
     folder.write_calibration(calibration, decision)
     folder.write_training_log(trainer.rows)
     scores = decision.score(criteria)
     chosen = _sample_indices(scores, images.images)
     folder.write_samples(images.images[chosen], images.raw_frames)
-    _write_refinement(folder.path / "refinement.csv", trainer, images, criteria, decision)
-    rejected = trainer.refinement.candidates
+    _write_refinement(folder.path / "refinement.csv", strategy.refinement, images, criteria, decision)
+    rejected = strategy.refinement.candidates
     _write_sheet(folder.path / "rejected.png", images, scores, rejected)
     plot_losses(folder.path / "losses.png", trainer.rows)
     plot_scores(folder.path / "scores.png", criteria, decision, rejected)
@@ -65,7 +67,7 @@ def write_findings(
 
 
 def _write_refinement(
-    path: Path, trainer: Trainer, images: TrainingSet, criteria: NDArray[np.float32], decision: Decision
+    path: Path, verdicts: Verdicts, images: TrainingSet, criteria: NDArray[np.float32], decision: Decision
 ) -> None:
     scores = decision.score(criteria)
     flagged = decision.is_anomalous(scores)
@@ -83,7 +85,7 @@ def _write_refinement(
     ]
     rows = []
     for index, name in enumerate(images.names):
-        verdict = trainer.refinement.verdict(index)
+        verdict = verdicts.verdict(index)
         label = "" if images.labels is None else int(images.labels[index])
         rows.append(
             [

@@ -1,4 +1,4 @@
-"""What a network of `patch` says of whole photographs, tile by tile. Called by patch_trainer.py."""
+"""What a network of `patch` says of whole photographs, tile by tile. Called by patch.py."""
 
 from __future__ import annotations
 
