@@ -25,7 +25,7 @@ from edge_aae.commands.device.sink_options import (
     sink_options,
     sinks_of,
 )
-from edge_aae.commands.options import PERCENT, engine_options, model_option, resolve_model, view_of, view_options
+from edge_aae.commands.options import PERCENT, EngineOptions, ViewOptions, model_option, resolve_model
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 )
 @click.option("--streams", type=click.Path(path_type=Path), help="Text file with one source a line.")
 @model_option
-@engine_options
+@EngineOptions.options
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
 @click.option("--target-fpr", type=PERCENT, help="Threshold for so many false alarms, such as 1%.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
@@ -60,7 +60,7 @@ logger = logging.getLogger(__name__)
 )
 @click.option("--systemd", is_flag=True, help="Tell systemd readiness, watchdog and status (Type=notify).")
 @click.option("--metrics", help="Serve /healthz and /metrics at PORT (loopback) or HOST:PORT.")
-@view_options
+@ViewOptions.options
 @capture_options
 @feed_options
 @alarm_options
@@ -73,8 +73,6 @@ def run(
     sources: tuple[str, ...],
     streams: Path | None,
     model: Path | None,
-    precision: str,
-    backend: str,
     threshold: float | None,
     target_fpr: float | None,
     threads: int,
@@ -120,28 +118,29 @@ def run(
     from edge_runtime.stream.pipeline import Pipeline, RunSummary
 
     opened = sources_of(cameras, sources, streams, options)
+    engine = EngineOptions.of(options)
     path = resolve_model(model)
     load = partial(
         Detector.load,
-        precision=precision,
-        backend=backend,
+        precision=engine.precision,
+        backend=engine.backend,
         threads=threads,
         threshold=threshold,
         target_fpr=target_fpr,
-        view=view_of(options),
+        view=ViewOptions.of(options).view(),
     )
     kept = None
     if last_good is not None:
         from edge_runtime.gate.last_good import LastGood
 
-        kept = LastGood(last_good, path, load, precision)
+        kept = LastGood(last_good, path, load, engine.precision)
     detector = kept.open() if kept else load(Bundle.open(path))
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info(
         "%s on %s %s, model %s sha256:%s, threshold %g",
         names,
         detector.backend.name,
-        precision,
+        engine.precision,
         detector.bundle.path,
         detector.bundle.digest[:12],
         detector.decision.threshold,
@@ -170,7 +169,7 @@ def run(
                     detector.bundle.digest,
                     load,
                     pipeline.report,
-                    precision=precision,
+                    precision=engine.precision,
                     accepted=kept.keep if kept else lambda bundle: None,
                 )
             with upkeep.watch or nullcontext(), _observed(pipeline, metrics), delivered(pipeline, outbox, publishers):
