@@ -31,7 +31,6 @@ __all__ = [
     "SIZE",
     "ViewOptions",
     "WIDTH_HEIGHT_CHANNELS",
-    "chained_options",
     "model_option",
     "resolve_model",
 ]
@@ -44,17 +43,6 @@ DEMO_MODEL = Path("demo-out/model.aae")
 LATEST_CONFIG = Path("runs/latest/config.json")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def chained_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """A decorator that adds these options to a command, in this order."""
-
-    def decorate(command: Command) -> Command:
-        for add in reversed(options):
-            command = add(command)
-        return command
-
-    return decorate
 
 
 def model_option(command: Command) -> Command:

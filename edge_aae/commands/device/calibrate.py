@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edge_aae.commands.device.run_options import capture_options, sources_of
+from edge_aae.commands.device.source_options import CaptureOptions, NamedSources, sources_of
 from edge_aae.commands.options import PERCENT, EngineOptions, ViewOptions, resolve_model
 from edge_runtime.errors import DataError
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @EngineOptions.options
 @ViewOptions.options
-@capture_options
+@CaptureOptions.options
 def calibrate(
     bundle: Path | None,
     cameras: tuple[str, ...],
@@ -70,7 +70,8 @@ def calibrate(
     from edge_runtime.stream.pipeline import Pipeline, RunSettings
 
     # The sources are opened once: who calibrates stands beside the camera, and should see that it is not there.
-    opened = sources_of(cameras, sources, None, {**options, "reconnect": 0})
+    named = NamedSources(cameras=cameras, others=sources)
+    opened = sources_of(named, CaptureOptions.of(options), must_exist=True)
     engine, view = EngineOptions.of(options), ViewOptions.of(options).view() or WHOLE_FRAME
     detector = Detector.load(path, precision=engine.precision, backend=engine.backend, threads=threads, view=view)
     scores: list[float] = []
