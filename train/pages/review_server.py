@@ -21,9 +21,9 @@ from edge_runtime.live.access import LARGEST_BODY, Access, Refusal
 from edge_runtime.live.guarded import GuardedPage
 from train.data.loading import load_training_set
 from train.data.training_set import TrainingSet
-from train.pages.report_page import codes_of, verdicts_of
-from train.runs.review import group_codes
+from train.runs.review import codes_of, group_codes
 from train.runs.run_folder import RunFolder
+from train.runs.verdicts import read_verdicts
 
 __all__ = ["ReviewPage", "serve_review"]
 
@@ -48,7 +48,7 @@ class ReviewPage(GuardedPage):
         super().__init__(access, FILES)
         self.path = path
         run = RunFolder(path).load()
-        table = verdicts_of(path / "refinement.csv", run.decision)
+        table = read_verdicts(path / "refinement.csv", run.decision)
         self.images: TrainingSet = load_training_set(run.config.data, run.config.train.network)
         if self.images.sha256() != run.config.images_sha256:
             raise DataError(f"{run.config.data.path} holds other images than {path} was trained on")
