@@ -22,6 +22,7 @@ from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.heatmap import overlay
 from train.evaluation.plots import figures_of
 from train.evaluation.report import Report
+from train.evaluation.report_forms import lines_of
 from train.pages.figures import STYLE as STYLE_OF_FIGURES
 from train.pages.figures import svg_of
 from train.runs.pictures import tile
@@ -83,7 +84,7 @@ def labelled_images(report: Report) -> str:
     with matplotlib.rc_context(STYLE_OF_FIGURES):
         drawn = [(name.removesuffix(".png").replace("_", " "), figure) for name, figure in figures_of(report)]
     figures = "".join(drawing(figure, name) for name, figure in drawn)
-    lines = as_text("\n".join(report.lines()))
+    lines = as_text("\n".join(lines_of(report)))
     return section("On labelled images", f'<pre>{lines}</pre><div class="two">{figures}</div>')
 
 
