@@ -136,11 +136,7 @@ class Evaluation:
         Observed and unobserved are the test sets of arXiv 1901.06355 section 5. A group with the name of another
         subset is called `name/`. Empty without labels.
         """
-        normal = self.normal_rows()
-        return {
-            name: Metrics.of(*labelled_arrays(rows if name == ALL else [*normal, *rows]))
-            for name, rows in self.rows_of_subsets().items()
-        }
+        return {name: Metrics.of(*labelled_arrays(rows)) for name, rows in self.rows_against_normal().items()}
 
     def lines(self, top: int) -> list[str]:
         """The report for a terminal: a table where labels are known, the highest scores where not."""
@@ -177,6 +173,11 @@ class Evaluation:
             if members:
                 found[name] = members
         return found
+
+    def rows_against_normal(self) -> dict[str, list[Row]]:
+        """What the metrics of each subset are of: its rows and all normal ones; every row under `all`."""
+        normal = self.normal_rows()
+        return {name: rows if name == ALL else [*normal, *rows] for name, rows in self.rows_of_subsets().items()}
 
 
 def labelled_arrays(rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:

@@ -176,18 +176,17 @@ def _groups(report: Report) -> Figure:
 def _curves(report: Report) -> list[tuple[str, Sequence[Row], dict[str, Any]]]:
     """Name, rows and line style of the whole set and of its subsets; of many groups those with most images."""
     evaluation = report.evaluation
-    normal = evaluation.normal_rows()
-    rows_of = evaluation.rows_of_subsets()
+    rows_of, judged = evaluation.rows_of_subsets(), evaluation.rows_against_normal()
     groups = sorted((name for name in rows_of if name not in SUBSETS), key=lambda name: -len(rows_of[name]))
     drawn = [name for name in rows_of if name in groups[:MAX_CURVES]]
     curves: list[tuple[str, Sequence[Row], dict[str, Any]]] = [
-        (ALL, rows_of[ALL], {"linewidth": 2.0, "color": ALL_COLOUR})
+        (ALL, judged[ALL], {"linewidth": 2.0, "color": ALL_COLOUR})
     ]
     for place, name in enumerate(drawn):
-        curves.append((name, [*normal, *rows_of[name]], {"linewidth": 1.0, "color": f"C{place}"}))
+        curves.append((name, judged[name], {"linewidth": 1.0, "color": f"C{place}"}))
     for name, dashes in ((OBSERVED, "--"), (UNOBSERVED, ":")):
         if name in rows_of:
-            curves.append((name, [*normal, *rows_of[name]], {"linewidth": 1.6, "color": "0.35", "linestyle": dashes}))
+            curves.append((name, judged[name], {"linewidth": 1.6, "color": "0.35", "linestyle": dashes}))
     return curves
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from edge_runtime.errors import DataError
 from edge_runtime.metrics import Metrics, best_f1, bootstrap, fpr_at_tpr, wilson_interval
 from edge_runtime.model.score import Decision
-from edge_runtime.scoring.evaluation import ALL, Evaluation, Row, labelled_arrays
+from edge_runtime.scoring.evaluation import Evaluation, Row, labelled_arrays
 from train.evaluation.pixel_metrics import Masks, PixelMetrics, PixelTally
 
 __all__ = ["Circumstances", "Report", "Subset", "report_of"]
@@ -85,10 +85,7 @@ def report_of(evaluation: Evaluation, circumstances: Circumstances, tally: Pixel
     if not any(row.item.anomalous is not None for row in evaluation.rows):
         raise DataError("no image that could be scored has a label; `edge-aae score` scores images without")
     normal = evaluation.normal_rows()
-    subsets = {
-        name: _subset(rows if name == ALL else [*normal, *rows], circumstances, tally)
-        for name, rows in evaluation.rows_of_subsets().items()
-    }
+    subsets = {name: _subset(rows, circumstances, tally) for name, rows in evaluation.rows_against_normal().items()}
     groups = {row.item.group for row in normal if row.item.group is not None}
     return Report(
         evaluation=evaluation,
