@@ -103,7 +103,8 @@ def train(
 
 def _write_report(path: Path, images: Any) -> None:
     """The page about the run; what keeps it from being written costs no training."""
-    from train.pages.report_page import run_page, write_page
+    from train.pages.page import write_page
+    from train.pages.run_page import run_page
 
     try:
         write_page(path / "report.html", f"{path.resolve().name}: training", run_page(path, images))
