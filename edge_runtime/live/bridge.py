@@ -136,9 +136,8 @@ class LivePage(SinkBase):
             return
         if not is_event:
             self._sent_s[source] = now_s
-        detector = self._pipeline().detector
-        heat = detector.heatmap(emission.result, emission.image.shape)
-        picture, small = _shrunk(emission.image), _small_map(heat, detector.map_peak)
+        heat = emission.result.heatmap(emission.image.shape)
+        picture, small = _shrunk(emission.image), _small_map(heat, self._pipeline().detector.map_peak)
         header = {
             "kind": "picture",
             "source_id": source,

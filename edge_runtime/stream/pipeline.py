@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.scoring.detector import Detector, Result
+from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.regions import regions_of
+from edge_runtime.scoring.result import Result
 from edge_runtime.sinks.contract import Emission, Sink
 from edge_runtime.sinks.records import event_record, frame_record, status_record
 from edge_runtime.sinks.runner import Sinks
@@ -93,10 +94,11 @@ class Pipeline:
 
     def current(self) -> dict[str, Any]:
         """{ok, model, threshold, sources}: the run's state without what changes with every frame. From any thread."""
+        detector = self.detector
         return {
             "ok": self.health()["ok"],
-            "model": f"sha256:{self.detector.bundle.digest}",
-            "threshold": self.detector.decision.threshold,
+            "model": f"sha256:{detector.bundle.digest}",
+            "threshold": detector.decision.threshold,
             "sources": [state.current() for state in self._streams],
         }
 
@@ -106,11 +108,14 @@ class Pipeline:
         usual = detector.usual_scores if self._settings.drift else None
         for state in self._streams:
             state.drift = None if usual is None else DriftWatch(usual, self._settings.drift)
-        self.set_threshold(detector.decision.threshold)
+        self._move_alarms(detector.decision.threshold)
 
     def set_threshold(self, threshold: float) -> None:
         """Move the threshold, and the alarms with it. In the pipeline's thread, such as from `pulse`."""
-        self.detector.set_threshold(threshold)
+        self.detector = self.detector.with_threshold(threshold)
+        self._move_alarms(threshold)
+
+    def _move_alarms(self, threshold: float) -> None:
         for state in self._streams:
             if state.alarm is not None:
                 state.alarm.move(threshold)
@@ -246,7 +251,7 @@ class Pipeline:
     def _boxes(self, frame: CapturedFrame, result: Result) -> list[dict[str, float]]:
         if not result.is_anomaly:
             return []
-        heat = self.detector.heatmap(result, frame.image.shape)
+        heat = result.heatmap(frame.image.shape)
         return [region.to_json() for region in regions_of(heat, self.detector.map_peak)]
 
     def _tell(self, stream: SourceState, alarm: Alarm, change: EventChange | None) -> None:

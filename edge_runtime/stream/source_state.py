@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.redact import redact
-from edge_runtime.scoring.detector import Result
+from edge_runtime.scoring.result import Result
 from edge_runtime.sources.contract import FrameSource
 from edge_runtime.sources.files import ImageSource
 from edge_runtime.stream.feed import Feed, FeedSettings
