@@ -19,7 +19,8 @@ from edge_runtime.sinks.contract import Emission, Sink
 from edge_runtime.sinks.records import event_record, frame_record, status_record
 from edge_runtime.sinks.runner import Sinks
 from edge_runtime.sources.contract import CapturedFrame, FrameSource
-from edge_runtime.stream.feed import Feed, Taken
+from edge_runtime.stream.feed import Feed
+from edge_runtime.stream.handover import Taken
 from edge_runtime.stream.source_state import RunSettings, SourceState, Write
 from edge_runtime.stream.summary import RunSummary
 from edge_runtime.watching.alarm import Alarm, EventChange

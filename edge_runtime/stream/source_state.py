@@ -78,10 +78,7 @@ class SourceState:
     @property
     def up(self) -> bool:
         """Whether the source gives what is asked of it: a live one good frames, a file no error."""
-        feed = self.feed
-        if not feed.source.live:
-            return feed.error is None
-        return feed.connected and not feed.stalled
+        return self.feed.health.up
 
     @property
     def in_event(self) -> bool:
@@ -116,10 +113,10 @@ class SourceState:
         return {
             "source_id": redact(self.source_id),
             "up": self.up,
-            "stalled": self.feed.stalled,
+            "stalled": self.feed.health.stalled,
             "state": self.state,
             "event_id": self.alarm.event_id if self.alarm else None,
-            "last_error": self.feed.last_error,
+            "last_error": self.feed.health.last_error,
         }
 
     def health(self) -> dict[str, Any]:
@@ -127,9 +124,9 @@ class SourceState:
         return {
             "source_id": redact(self.source_id),
             "up": self.up,
-            "stalled": self.feed.stalled,
+            "stalled": self.feed.health.stalled,
             "last_good_frame_age_s": round(self.feed.last_good_age_s, 3),
-            "last_error": self.feed.last_error,
+            "last_error": self.feed.health.last_error,
         }
 
 
