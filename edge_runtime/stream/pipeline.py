@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.model.preprocess import Frame
@@ -16,6 +16,7 @@ from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.regions import regions_of
 from edge_runtime.scoring.result import Result
 from edge_runtime.sinks.contract import Emission, Sink
+from edge_runtime.sinks.destination import Destination
 from edge_runtime.sinks.records import event_record, frame_record, status_record
 from edge_runtime.sinks.runner import Sinks
 from edge_runtime.sources.contract import CapturedFrame, FrameSource
@@ -25,9 +26,6 @@ from edge_runtime.stream.source_state import RunSettings, SourceState, Write
 from edge_runtime.stream.summary import RunSummary
 from edge_runtime.watching.alarm import Alarm, EventChange
 from edge_runtime.watching.drift import DriftWatch
-
-if TYPE_CHECKING:
-    from edge_runtime.delivery.courier import Courier
 
 __all__ = ["Pipeline", "RunSettings", "RunSummary", "SourceState", "run"]
 
@@ -78,8 +76,8 @@ class Pipeline:
         self._stopped: Callable[[], bool] = lambda: False
         self.sinks = Sinks(sinks, self.report, lossless=lossless, stopped=lambda: self._stopped())
         self.summary.sinks = [runner.counts for runner in self.sinks.runners]
-        self.couriers: Sequence[Courier] = ()
-        """Who delivers the events; for the metrics."""
+        self.destinations: Sequence[Destination] = ()
+        """Where events are delivered to; for the metrics."""
         self._turn = 0
         self._moved_s = time.perf_counter()
 
