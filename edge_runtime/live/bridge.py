@@ -199,7 +199,7 @@ class LivePage(SinkBase):
         detector, usual = pipeline.detector, pipeline.detector.usual_scores
         state = pipeline.current()
         for source, kept in zip(state["sources"], pipeline.states(), strict=True):
-            source["clear_threshold"] = kept.alarm.settings.clear if kept.alarm else None
+            source["clear_threshold"] = kept.watch.alarm.settings.clear if kept.watch.alarm else None
         return {
             **state,
             "usual_scores": None if usual is None else [float(score) for score in usual],
