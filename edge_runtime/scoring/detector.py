@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -172,8 +171,7 @@ class Detector:
         start = time.perf_counter()
         tiles, tiling, scored = self.inputs(frame)
         elapsed_ms = 1000.0 * (time.perf_counter() - start)
-        result = self._score_tiles(tiles, tiling, self._terms.geometry, scored)
-        return replace(result, latency_ms={"preprocess": elapsed_ms, **result.latency_ms})
+        return self._score_tiles(tiles, tiling, self._terms.geometry, scored, preprocess=elapsed_ms)
 
     def inputs(self, frame: Frame) -> tuple[Frame, Tiling, NDArray[np.intp] | None]:
         """The network inputs (S, height, width, channels) that a frame is scored by, the T tiles' places, and which of
@@ -187,9 +185,15 @@ class Detector:
         return self._score_tiles(network_input[None], tiling, Geometry.of_input(height, width))
 
     def _score_tiles(
-        self, tiles: Frame, tiling: Tiling, geometry: Geometry, scored: NDArray[np.intp] | None = None
+        self,
+        tiles: Frame,
+        tiling: Tiling,
+        geometry: Geometry,
+        scored: NDArray[np.intp] | None = None,
+        **before_ms: float,
     ) -> Result:
-        """scored: the indices of these tiles among the tiling's, where they are not all of them."""
+        """scored: the indices of these tiles among the tiling's, where they are not all of them. before_ms: what stages
+        took that came before."""
         decision = self._terms.decision
         start = time.perf_counter()
         # One by one: the graph's batch is 1, and a frame of many tiles needs no more memory than one of few.
@@ -208,6 +212,7 @@ class Detector:
             tiling=tiling,
             geometry=geometry,
             latency_ms={
+                **before_ms,
                 "infer": 1000.0 * (inferred - start),
                 "post": 1000.0 * (time.perf_counter() - inferred),
             },
