@@ -18,7 +18,8 @@ import numpy as np
 from benchmarks.command_line import keep
 from benchmarks.machine import cpu_name, footprint
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.scoring.detector import Detector, Result
+from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.result import Result
 from edge_runtime.sources import source_from
 from edge_runtime.stream.feed import FeedSettings
 from edge_runtime.stream.pipeline import Pipeline, RunSettings

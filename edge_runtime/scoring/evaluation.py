@@ -19,9 +19,10 @@ from edge_runtime.metrics import Metrics
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
-from edge_runtime.scoring.detector import Detector, Result
+from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.heatmap import enlarged_overlay
 from edge_runtime.scoring.image_items import Item
+from edge_runtime.scoring.result import Result
 
 __all__ = [
     "ALL",
@@ -105,7 +106,7 @@ class BundleScorer:
     def score(self, frame: Frame) -> ScoredImage:
         """Score one frame."""
         result = self.detector.score(frame)
-        heatmap = partial(self.detector.heatmap, result, frame.shape)
+        heatmap = partial(result.heatmap, frame.shape)
         return ScoredImage(result.score, result.is_anomaly, result.criteria, heatmap)
 
 
@@ -226,7 +227,7 @@ def score_items(
 
 def heatmap_of(detector: Detector, frame: Frame, result: Result) -> Frame:
     """The frame under its anomaly map, (H, W, 3) BGR uint8, enlarged where it is tiny."""
-    return enlarged_overlay(frame, detector.heatmap(result, frame.shape), detector.map_peak)
+    return enlarged_overlay(frame, result.heatmap(frame.shape), detector.map_peak)
 
 
 def write_csv(path: Path, evaluation: Evaluation) -> None:

@@ -211,7 +211,7 @@ def test_heatmaps_share_the_colour_scale_of_the_calibration(
     frame = np.random.default_rng(1).integers(0, 256, (256, 256), dtype=np.uint8)
     frame[:32, :32] = 255
     result = detector.score(frame)
-    expected = overlay(frame, detector.heatmap(result, frame.shape), peak)
+    expected = overlay(frame, result.heatmap(frame.shape), peak)
     np.testing.assert_array_equal(heatmap_of(detector, frame, result), expected)
 
 
