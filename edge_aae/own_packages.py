@@ -20,12 +20,16 @@ NAMES = ("edge_runtime", "train", "export")
 
 
 def claim() -> None:
-    """Import our packages by where they lie, so that their names are ours from here on.
+    """Import those of our packages that are installed by where they lie, so that their names are ours from here on.
+
+    A device may have edge_runtime alone.
 
     Raises ConfigError where another module has one of the names already.
     """
     for name in NAMES:
         file = ROOT / name / "__init__.py"
+        if not file.exists():
+            continue
         loaded = sys.modules.get(name)
         if loaded is not None:
             found = Path(getattr(loaded, "__file__", None) or "a module without a file")

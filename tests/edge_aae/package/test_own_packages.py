@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,13 @@ def test_a_users_modules_are_left_alone_where_only_a_detector_is_used(tmp_path: 
     (tmp_path / "train.py").write_text("answer = 42\n")
     (tmp_path / "mine.py").write_text("from edge_aae import Detector\nimport train\n\nprint(train.answer)\n")
     assert python("mine.py", cwd=tmp_path).stdout == "42\n"
+
+
+def test_a_device_without_the_training_packages_runs(tmp_path: Path) -> None:
+    for name in ("edge_aae", "edge_runtime"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_aae", "run", "--help"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "--camera" in done.stdout) == (0, True), done.stderr
