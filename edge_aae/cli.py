@@ -22,6 +22,7 @@ from edge_aae.commands.training.evaluate import evaluate
 from edge_aae.commands.training.report import report
 from edge_aae.commands.training.review import review
 from edge_aae.commands.training.train import train
+from edge_aae.own_packages import claim
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
 
@@ -81,6 +82,7 @@ def main() -> None:
         # As a shell leaves it that starts us in the background; Ctrl-C, or `kill -INT`, is to end us all the same.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        claim()
         sys.exit(cli.main(standalone_mode=False) or 0)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)

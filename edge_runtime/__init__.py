@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle as Bundle
     from edge_runtime.scoring.detector import Detector as Detector
-    from edge_runtime.scoring.detector import Result as Result
+    from edge_runtime.scoring.result import Result as Result
 
 __version__ = "0.1.0"
 
@@ -20,8 +20,12 @@ def __getattr__(name: str) -> Any:
         from edge_runtime.bundle.bundle import Bundle
 
         return Bundle
-    if name in ("Detector", "Result"):
-        from edge_runtime.scoring import detector
+    if name == "Detector":
+        from edge_runtime.scoring.detector import Detector
 
-        return getattr(detector, name)
+        return Detector
+    if name == "Result":
+        from edge_runtime.scoring.result import Result
+
+        return Result
     raise AttributeError(f"module 'edge_runtime' has no attribute {name!r}")

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.files import finite_or_none
+
 __all__ = [
     "Counts",
+    "Metrics",
     "auroc",
     "auroc_of_counts",
     "average_precision",
@@ -69,6 +72,33 @@ def balanced_accuracy(flagged: NDArray[np.bool_], anomalous: NDArray[np.bool_]) 
     if anomalous.all() or not anomalous.any():
         return float("nan")
     return float((flagged[anomalous].mean() + (~flagged[~anomalous]).mean()) / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Detection metrics of a labelled set; NaN where they are not defined."""
+
+    n_normal: int
+    n_anomalous: int
+    auroc: float
+    average_precision: float
+    balanced_accuracy: float
+    """At the detector's threshold"""
+
+    @classmethod
+    def of(cls, scores: NDArray[Any], flagged: NDArray[np.bool_], anomalous: NDArray[np.bool_]) -> Metrics:
+        """Metrics of (N,) scores, higher = more anomalous, their verdicts and their labels."""
+        return cls(
+            n_normal=int((~anomalous).sum()),
+            n_anomalous=int(anomalous.sum()),
+            auroc=auroc(scores, anomalous),
+            average_precision=average_precision(scores, anomalous),
+            balanced_accuracy=balanced_accuracy(flagged, anomalous),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The metrics as JSON values, null where not defined."""
+        return {name: finite_or_none(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.archive import sha256
 from edge_runtime.errors import DataError
-from edge_runtime.gate.report import UNKNOWN
+from edge_runtime.gate.decisions import UNKNOWN
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.self_reference import MASK
 from edge_runtime.scoring.image_items import Item

@@ -17,13 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from edge_runtime.archive import sha256
-from edge_runtime.backends import open_backend
-from edge_runtime.bundle.budgets import Budget, budget_of, detector_file
+from edge_runtime.bundle.budgets import Budget
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.comparison import Outputs
 from edge_runtime.errors import BundleError, GateError
 from edge_runtime.gate.report import Check, GateReport, compare_outputs
-from edge_runtime.gate.verification import DEFAULT_BACKEND, detector_outputs, run_graphs
+from edge_runtime.gate.verification import DEFAULT_BACKEND, run_precision, runs_every_graph
 from edge_runtime.model.score import Decision
 from export.frames import GateFrames
 from export.graphs import OPSET, DetectorGraph, graph_facts
@@ -62,13 +61,12 @@ class Reference:
         Raises BackendError where the backend cannot run the graph here.
         """
         frames = self.frames
-        if precision == "fp32" and backend == DEFAULT_BACKEND:
-            actual = run_graphs(files, frames.inputs, self.float32.latent, threads=threads)
-            references = {"PyTorch float32": self.float32, "PyTorch float64": self.float64()}
-        else:
-            graph = files[detector_file(precision)]
-            actual = detector_outputs(open_backend(backend, graph, threads=threads, precision=precision), frames.inputs)
-            references = {"PyTorch float32": self.float32}
+        actual = run_precision(
+            files, frames.inputs, self.float32.latent, precision=precision, backend=backend, threads=threads
+        )
+        references = {"PyTorch float32": self.float32}
+        if runs_every_graph(precision, backend):
+            references["PyTorch float64"] = self.float64()
         for against, reference in references.items():
             report = compare_outputs(
                 reference,
@@ -78,12 +76,11 @@ class Reference:
                 backend=backend,
                 against=against,
                 precision=precision,
-                graph=detector_file(precision),
-                budget=budget or budget_of(precision, backend),
+                budget=budget,
                 labels=frames.labels,
                 groups=frames.groups,
             )
-            yield Check(report, frames.inputs, reference, actual)
+            yield Check(report=report, inputs=frames.inputs, reference=reference, actual=actual)
 
 
 @torch.inference_mode()

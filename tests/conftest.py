@@ -80,10 +80,14 @@ def no_process_left() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
-    """made_once(name, make): a folder that make(folder) fills in the first test process that asks; others wait."""
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, Callable[[Path], None]], Path]]:
+    """made_once(name, make): a folder that make(folder) fills in the first test process that asks; others wait.
+
+    Fails at the end where a test changed one, for others read it.
+    """
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared_folders: set[Path] = set()
 
     def made(name: str, make: Callable[[Path], None]) -> Path:
         folder, done = shared / name, shared / f"{name}.done"
@@ -92,10 +96,24 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callab
             if not done.exists():
                 folder.mkdir()
                 make(folder)
-                done.touch()
+                done.write_text(_listing(folder))
+        shared_folders.add(folder)
         return folder
 
-    return made
+    yield made
+    for folder in shared_folders:
+        assert _listing(folder) == folder.with_name(f"{folder.name}.done").read_text(), f"a test changed {folder}"
+
+
+def _listing(folder: Path) -> str:
+    """Every file and link below the folder, with its size or target and when it was written."""
+    lines = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            lines.append(f"{path} -> {path.readlink()}\n")
+        elif path.is_file():
+            lines.append(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}\n")
+    return "".join(lines)
 
 
 @pytest.fixture(scope="session")

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.choices import chosen
+from benchmarks.command_line import chosen, status_of
 from benchmarks.industrial.report import markdown
 from edge_runtime.bundle.site_calibration import threshold_at
-from edge_runtime.errors import DataError, EdgeAaeError
+from edge_runtime.errors import DataError
 from edge_runtime.metrics import auroc
 from edge_runtime.model.images import list_images
 from edge_runtime.scoring.evaluation import Evaluation, score_items
@@ -78,30 +78,7 @@ class Job:
 
 def main() -> int:
     """Run what is missing, then write the table."""
-    arguments = _parser().parse_args()
-    try:
-        jobs = [
-            Job(
-                condition=condition,
-                seed=seed,
-                share=arguments.share,
-                method=method,
-                epochs_scale=arguments.epochs_scale,
-            )
-            for method in chosen(arguments.methods, tuple(METHODS))
-            for seed in range(arguments.seeds)
-            for condition in chosen(arguments.conditions, CONDITIONS)
-        ]
-        for job in jobs:
-            result = arguments.work / f"{job.name}.json"
-            if not result.exists() and not arguments.report_only:
-                found = _done(job, arguments)
-                result.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
-                print(f"{job.name}: AUROC {found['auroc']['all']:.3f}, {found['minutes']:.1f} min", flush=True)
-        return _write(arguments)
-    except EdgeAaeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return status_of(lambda: _run(_parser().parse_args()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,6 +99,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--report-only", action="store_true", help="write the table from what is finished")
     return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    jobs = [
+        Job(
+            condition=condition,
+            seed=seed,
+            share=arguments.share,
+            method=method,
+            epochs_scale=arguments.epochs_scale,
+        )
+        for method in chosen(arguments.methods, tuple(METHODS))
+        for seed in range(arguments.seeds)
+        for condition in chosen(arguments.conditions, CONDITIONS)
+    ]
+    for job in jobs:
+        result = arguments.work / f"{job.name}.json"
+        if not result.exists() and not arguments.report_only:
+            found = _done(job, arguments)
+            result.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n")
+            print(f"{job.name}: AUROC {found['auroc']['all']:.3f}, {found['minutes']:.1f} min", flush=True)
+    return _write(arguments)
 
 
 def _done(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.command_line import status_of
 from benchmarks.paper.plots import (
     ErrorEpoch,
     RefinementStage,
@@ -29,7 +30,7 @@ from benchmarks.paper.plots import (
 )
 from benchmarks.paper.protocol import PAIRS, Setting, default_data
 from benchmarks.paper.schedule import paper_settings
-from edge_runtime.errors import ConfigError, EdgeAaeError
+from edge_runtime.errors import ConfigError
 from edge_runtime.metrics import balanced_accuracy
 from train.calibration.thresholds import calibrate_union
 from train.data.loading import load_training_set
@@ -57,11 +58,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("docs/results"), help="paper.json; the page goes there")
     parser.add_argument("--epochs-scale", type=float, default=1.0, help="times the published epochs; 1 is the paper's")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    try:
-        return _run(parser.parse_args())
-    except EdgeAaeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return status_of(lambda: _run(parser.parse_args()))
 
 
 def _run(arguments: argparse.Namespace) -> int:

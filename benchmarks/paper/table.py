@@ -19,12 +19,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.choices import chosen
+from benchmarks.command_line import chosen, status_of
 from benchmarks.paper.jobs import METHODS, Job, Results, job_of, missing_method, work
 from benchmarks.paper.protocol import default_data, settings_named
 from benchmarks.paper.report import TITLES, write_results
 from benchmarks.paper.schedule import PAPER_METHODS, cost_of
-from edge_runtime.errors import ConfigError, EdgeAaeError
+from edge_runtime.errors import ConfigError
 from train.runs.session import pick_device
 
 TOGETHER_CUDA, TOGETHER_CPU = 9, 1
@@ -33,11 +33,7 @@ TOGETHER_CUDA, TOGETHER_CPU = 9, 1
 
 def main() -> int:
     """Run what is missing, then write the table."""
-    try:
-        return _run(_parser().parse_args())
-    except EdgeAaeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return status_of(lambda: _run(_parser().parse_args()))
 
 
 def _parser() -> argparse.ArgumentParser:

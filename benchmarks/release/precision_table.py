@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.command_line import status_of
 from benchmarks.machine import cpu_name
 from edge_runtime.backends import open_backend
 from edge_runtime.bundle.budgets import detector_file
 from edge_runtime.bundle.bundle import Bundle
-from edge_runtime.errors import BackendError, EdgeAaeError
+from edge_runtime.errors import BackendError
 from edge_runtime.scoring.image_items import load_items
 from export.bundling import export_bundle
 from export.frames import frames_of_items
@@ -47,12 +48,11 @@ def main() -> int:
     parser.add_argument("--run", nargs=2, action="append", required=True, metavar=("RUN", "DATA"), type=Path)
     parser.add_argument("--most", type=int, default=2000, help="frames of each DATA, evenly drawn")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
-    arguments = parser.parse_args()
-    try:
-        rows = [_measured(run, data, arguments.most) for run, data in arguments.run]
-    except EdgeAaeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return status_of(lambda: _run(parser.parse_args()))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    rows = [_measured(run, data, arguments.most) for run, data in arguments.run]
     command = shlex.join(["python", "benchmarks/release/precision_table.py", *_without_paths(sys.argv[1:])])
     content = {"command": command, "machine": platform.machine(), "cpu": cpu_name(), "threads": THREADS, "runs": rows}
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -113,19 +113,20 @@ def _measured(run_path: Path, data: Path, most: int) -> dict[str, Any]:
             except BackendError as error:
                 print(f"{run_path.name}: {precision} through {engine} left out: {error}", file=sys.stderr)
                 continue
-            report = check.report
-            score = next(item for item in report.comparisons if item.where.endswith(": score"))
+            report, decisions = check.report, check.report.decisions
+            score = decisions.score
+            assert score is not None, "a precision that ships gives criteria of the right shape"
             rows.append(
                 {
                     "precision": precision,
                     "engine": engine,
                     "megabytes": len(bundle.detector(precision)) / 1e6,
-                    "flips": report.decision_flips,
-                    "beyond": report.flips_beyond_band,
+                    "flips": decisions.flips,
+                    "beyond": decisions.flips_beyond_band,
                     "max_error": score.max_error,
                     "mean_error": score.mean_error,
-                    "rank": report.score_rank_correlation,
-                    "auroc": report.auroc,
+                    "rank": decisions.rank_correlation,
+                    "auroc": decisions.auroc,
                     "passed": report.passed,
                     "failures": report.failures(),
                 }

@@ -22,14 +22,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.choices import chosen
+from benchmarks.command_line import chosen, status_of
 from benchmarks.paper.baselines import BASELINES
 from benchmarks.paper.jobs import trained_and_scored
 from benchmarks.paper.protocol import Pair, Setting, default_data, evaluate
 from benchmarks.paper.report import bacc_and_auroc
 from benchmarks.paper.schedule import robust_settings
 from edge_runtime import __version__
-from edge_runtime.errors import EdgeAaeError
 from train.learning.settings import TrainSettings
 from train.networks.hog_network import HOG
 from train.networks.registry import NetworkName
@@ -91,12 +90,7 @@ VARIANTS = {
 
 def main() -> int:
     """Run what is not finished; both files are written anew after every run."""
-    try:
-        _run(_parser().parse_args())
-    except EdgeAaeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return status_of(lambda: _run(_parser().parse_args()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> None:
+def _run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.ERROR)
     pairs = [PAIRS[name] for name in chosen(arguments.pairs, tuple(PAIRS))]
     alphas = [float(alpha) for alpha in arguments.alphas.split(",")]
@@ -125,6 +119,7 @@ def _run(arguments: argparse.Namespace) -> None:
         content = {"command": command, "edge_aae": __version__, "torch": torch.__version__, "rows": results}
         (arguments.out / "robust-ablation.json").write_text(json.dumps(content, indent=1) + "\n")
         (arguments.out / "robust-ablation.md").write_text("\n".join(markdown(results, command)) + "\n")
+    return 0
 
 
 def markdown(results: Iterable[dict[str, Any]], command: str) -> list[str]:

@@ -23,11 +23,10 @@ from typing import Any
 import torch
 from scipy import stats
 
-from benchmarks.choices import chosen
+from benchmarks.command_line import chosen, status_of
 from benchmarks.paper.jobs import Results, identity_of, job_of, work
 from benchmarks.paper.protocol import PAIRS, Setting, default_data
 from benchmarks.paper.report import TITLES, bacc_and_auroc
-from edge_runtime.errors import EdgeAaeError
 
 LEVELS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 METHODS = ("ae", "aae", "itsr", "robust")
@@ -39,11 +38,7 @@ TOGETHER = 4
 
 def main() -> int:
     """Run what is missing, then write both files."""
-    try:
-        return _run(_parser().parse_args())
-    except EdgeAaeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return status_of(lambda: _run(_parser().parse_args()))
 
 
 def _parser() -> argparse.ArgumentParser:

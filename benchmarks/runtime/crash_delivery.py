@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import keep
 from benchmarks.machine import cpu_name
 from benchmarks.runtime.broker import Broker
 from benchmarks.runtime.soak import normal_pictures
@@ -217,8 +218,7 @@ def main() -> None:
         normal_pictures(model, pictures)
         account = trial(model, pictures, arguments.kills, Path(work), seed=arguments.seed, say=print)
     result = {"command": "python benchmarks/runtime/crash_delivery.py", "machine": cpu_name(), **account}
-    print(json.dumps(result, indent=2))
-    (arguments.out / "crash_delivery.json").write_text(json.dumps(result, indent=2) + "\n")
+    keep(result, arguments.out / "crash_delivery.json")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command_line import keep
 from benchmarks.machine import cpu_name, footprint
 from benchmarks.runtime.broker import Broker
 from benchmarks.runtime.crash_delivery import events_of, threshold_for
@@ -260,8 +261,7 @@ def main() -> None:
             arguments.model.resolve(), arguments.devices, arguments.processes, arguments.seconds, Path(work), print
         )
     result = {"command": "python benchmarks/runtime/fleet_load.py", "machine": cpu_name(), **facts}
-    print(json.dumps(result, indent=2))
-    (arguments.out / "fleet.json").write_text(json.dumps(result, indent=2) + "\n")
+    keep(result, arguments.out / "fleet.json")
 
 
 if __name__ == "__main__":

@@ -9,16 +9,17 @@ uses, with its defaults. Prints the figures and writes slow_consumer.json.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.command_line import keep
 from benchmarks.machine import cpu_name, footprint
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.scoring.detector import Detector, Result
+from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.result import Result
 from edge_runtime.sources import source_from
 from edge_runtime.stream.feed import FeedSettings
 from edge_runtime.stream.pipeline import Pipeline, RunSettings
@@ -76,8 +77,7 @@ def main() -> None:
         "age_when_taken_ms_max": round(max(waits_ms), 1),
         "resident_mib": [footprints[0]["resident_mib"], footprints[-1]["resident_mib"]],
     }
-    print(json.dumps(result, indent=2))
-    (arguments.out / "slow_consumer.json").write_text(json.dumps(result, indent=2) + "\n")
+    keep(result, arguments.out / "slow_consumer.json")
 
 
 if __name__ == "__main__":

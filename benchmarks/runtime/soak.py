@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.command_line import keep
 from benchmarks.machine import cpu_name, footprint
 from edge_aae import Detector
 
@@ -117,8 +118,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         figures = soaked(arguments.model.resolve(), arguments.seconds, arguments.more, Path(work))
     result = {"seconds": arguments.seconds, "with": arguments.more, "machine": cpu_name(), **figures}
-    print(json.dumps(result, indent=2))
-    (arguments.out / "soak.json").write_text(json.dumps(result, indent=2) + "\n")
+    keep(result, arguments.out / "soak.json")
 
 
 if __name__ == "__main__":

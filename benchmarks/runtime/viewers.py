@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command_line import keep
 from benchmarks.machine import cpu_name
 
 SETTLE_S = 1.5
@@ -109,8 +110,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         found = trial(arguments.model.resolve(), arguments.viewers, arguments.rounds, arguments.seconds, Path(work))
     result = {"command": "python benchmarks/runtime/viewers.py", "machine": cpu_name(), **found}
-    print(json.dumps(result, indent=2))
-    (arguments.out / "viewers.json").write_text(json.dumps(result, indent=2) + "\n")
+    keep(result, arguments.out / "viewers.json")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import click
 
-from edge_aae.commands.options import chained_options
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact
 
@@ -28,17 +27,17 @@ OWN = ("config", "print_config", "help")
 
 def config_options(command: Command) -> Command:
     """Adds --config and --print-config. The command's other options may stand in the file."""
-    return chained_options(
-        click.option(
-            "--config",
-            type=click.Path(path_type=Path),
-            is_eager=True,
-            expose_value=False,
-            callback=_load,
-            help="TOML file with any of these options; flags win.",
-        ),
-        click.option("--print-config", is_flag=True, help="Print the options as such a file, without passwords."),
-    )(command)  # fmt: skip
+    command = click.option("--print-config", is_flag=True, help="Print the options as such a file, without passwords.")(
+        command
+    )
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_load,
+        help="TOML file with any of these options; flags win.",
+    )(command)
 
 
 def read_config(path: Path, options: Mapping[str, click.Parameter]) -> dict[str, Any]:

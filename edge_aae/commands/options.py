@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edge_aae.commands.option_groups import OptionGroup, option
 from edge_runtime.errors import BundleError
 
 if TYPE_CHECKING:
@@ -20,19 +22,17 @@ __all__ = [
     "CLASSES",
     "CONTAMINATE",
     "COUNT_OR_INF",
+    "EngineOptions",
     "N_OF_M",
     "PERCENT",
     "PRECISION_NAMES",
     "ROI",
     "SECONDS_RANGE",
     "SIZE",
+    "ViewOptions",
     "WIDTH_HEIGHT_CHANNELS",
-    "chained_options",
-    "engine_options",
     "model_option",
     "resolve_model",
-    "view_of",
-    "view_options",
 ]
 
 logger = logging.getLogger(__name__)
@@ -45,17 +45,6 @@ LATEST_CONFIG = Path("runs/latest/config.json")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-def chained_options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """A decorator that adds these options to a command, in this order."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
 def model_option(command: Command) -> Command:
     """--model: the bundle; see resolve_model for what stands in for it."""
     return click.option(
@@ -65,18 +54,20 @@ def model_option(command: Command) -> Command:
     )(command)
 
 
-def engine_options(command: Command) -> Command:
-    """--precision and --backend: which of the bundle's detectors runs, and through what."""
-    return chained_options(
-        click.option("--precision", default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them."),
-        click.option(
-            "--backend",
-            default="onnxruntime-cpu",
-            show_default=True,
-            help="Or auto, openvino, openvino-bf16; experimental, never run on a GPU so far: onnxruntime-cuda, "
-            "tensorrt, tensorrt_rtx.",
-        ),
-    )(command)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineOptions(OptionGroup):
+    """Which of the bundle's detectors runs, and through what."""
+
+    precision: str = option(
+        "--precision", default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them."
+    )
+    backend: str = option(
+        "--backend",
+        default="onnxruntime-cpu",
+        show_default=True,
+        help="Or auto, openvino, openvino-bf16; experimental, never run on a GPU so far: onnxruntime-cuda, "
+        "tensorrt, tensorrt_rtx.",
+    )
 
 
 def resolve_model(named: Path | None) -> Path:
@@ -194,19 +185,22 @@ WIDTH_HEIGHT_CHANNELS = _Parsed(
 PERCENT = _Parsed("percent", "a share such as 1% or 0.01", _percent)
 ROI = _Parsed("x,y,w,h", "X,Y,WIDTH,HEIGHT in frame pixels", _roi, _joined(","))
 
-view_options = chained_options(
-    click.option("--roi", type=ROI, help="Region of interest in frame pixels.  [default: as calibrated, or trained]"),
-    click.option(
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewOptions(OptionGroup):
+    """What of each frame counts."""
+
+    roi: tuple[int, int, int, int] | None = option(
+        "--roi", type=ROI, help="Region of interest in frame pixels.  [default: as calibrated, or trained]"
+    )
+    mask: Path | None = option(
         "--mask", type=click.Path(path_type=Path), help="Image of the frame's size; what is black does not count."
-    ),
-)
+    )
 
+    def view(self) -> View | None:
+        """The view, whose mask is read; None where neither was given. Raises ConfigError, DataError."""
+        from edge_runtime.bundle.frame_view import View, read_seen_mask
 
-def view_of(options: Mapping[str, Any]) -> View | None:
-    """What --roi and --mask ask for; None where neither does. Raises ConfigError, DataError."""
-    from edge_runtime.bundle.frame_view import View, read_seen_mask
-
-    roi, mask = options["roi"], options["mask"]
-    if roi is None and mask is None:
-        return None
-    return View(roi=roi, mask=None if mask is None else read_seen_mask(mask))
+        if self.roi is None and self.mask is None:
+            return None
+        return View(roi=self.roi, mask=None if self.mask is None else read_seen_mask(self.mask))

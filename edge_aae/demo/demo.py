@@ -277,13 +277,13 @@ def _facts(exported: Export, summary: RunSummary) -> list[str]:
         for report in exported.reports
         if report.backend == DEFAULT_BACKEND and report.reference == "PyTorch float32"
     ]
-    flips = ", ".join(f"{report.precision} {report.decision_flips}" for report in reports)
+    flips = ", ".join(f"{report.precision} {report.decisions.flips}" for report in reports)
     left_out = "".join(f"; {name} left out: {reason}" for name, reason in exported.refused.items())
     percentiles = summary.percentiles_ms()
     assert percentiles is not None, "the video has frames"
     return [
-        f"exported {METHODS[-1].name}: decisions that flip against PyTorch float32 on {reports[0].n_frames} frames: "
-        f"{flips}{left_out}",
+        f"exported {METHODS[-1].name}: decisions that flip against PyTorch float32 on "
+        f"{reports[0].decisions.n_frames} frames: {flips}{left_out}",
         "run: {} frames, {:.2f} ms a frame (p50; p95 {:.2f}, p99 {:.2f}) on this machine".format(
             summary.frames, *percentiles
         ),

@@ -29,7 +29,8 @@ class RawOutputs:
 
 
 class Backend(Protocol):
-    """Runs a detector graph."""
+    """Runs a detector graph. One call at a time: engines keep buffers from call to call, so those who share a backend
+    score in one thread."""
 
     name: str
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from edge_runtime.backoff import Backoff
 from edge_runtime.delivery.outbox import Message, Outbox
+from edge_runtime.sinks.destination import Destination
 from edge_runtime.sinks.records import status_record
 
 __all__ = ["Courier", "DeliveryError", "Publisher", "delivering"]
@@ -99,6 +100,11 @@ class Courier:
         return not self._thread.is_alive()
 
     @property
+    def name(self) -> str:
+        """The destination's name."""
+        return self.publisher.name
+
+    @property
     def n_pending(self) -> int:
         """Messages that wait."""
         return self._outbox.n_pending(self.publisher.name)
@@ -174,8 +180,8 @@ class Courier:
 class Run(Protocol):
     """What couriers need of a run: who hears of their troubles, and what they tell of its state."""
 
-    couriers: Sequence[Courier]
-    """Who delivers; for the metrics."""
+    destinations: Sequence[Destination]
+    """Where events go; for the metrics."""
 
     def report(self, record: dict[str, Any]) -> None:
         """Take a status record. From any thread."""
@@ -188,7 +194,7 @@ class Run(Protocol):
 def delivering(run: Run, publishers: Sequence[Publisher], outbox: Outbox) -> Iterator[None]:
     """Couriers for all publishers at work within the block, shown in the run's metrics."""
     couriers = [Courier(publisher, outbox, run.report, run.current) for publisher in publishers]
-    run.couriers = couriers
+    run.destinations = couriers
     for courier in couriers:
         courier.start()
     try:
@@ -199,4 +205,4 @@ def delivering(run: Run, publishers: Sequence[Publisher], outbox: Outbox) -> Ite
         deadline = time.monotonic() + 2.0 * LAST_TRIES_S
         for courier in couriers:
             if not courier.join(max(0.0, deadline - time.monotonic())):
-                logger.warning("%s hangs; what it has not acknowledged stays in the outbox", courier.publisher.name)
+                logger.warning("%s hangs; what it has not acknowledged stays in the outbox", courier.name)

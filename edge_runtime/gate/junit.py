@@ -19,12 +19,12 @@ def junit_bytes(reports: Sequence[GateReport], failures: Sequence[str] = ()) -> 
     """
     root = ElementTree.Element("testsuites", name="parity")
     for report in reports:
-        cases = [(item.where, [] if item.passed else [_line(report, item.where)]) for item in report.comparisons]
-        outputs = {line for _, lines in cases for line in lines}
-        rest = [line for line in report.failures() if line not in outputs]
-        altered = [line for line in rest if any(line.startswith(f"{name} is not") for name in report.altered)]
-        decisions = [line for line in rest if line not in altered]
-        _suite(root, report.title, [*cases, ("decisions, ranks, separation", decisions), ("files", altered)])
+        cases = [(item.where, report.failures_of(item)) for item in report.comparisons]
+        cases += [
+            ("decisions, ranks, separation", report.failures_of_decisions()),
+            ("files", report.failures_of_files()),
+        ]
+        _suite(root, report.title, cases)
     if failures:
         _suite(root, "bundle against run", [(line.split(" ")[0], [line]) for line in failures])
     ElementTree.indent(root)
@@ -35,10 +35,6 @@ def junit_bytes(reports: Sequence[GateReport], failures: Sequence[str] = ()) -> 
 def write_junit(path: Path, reports: Sequence[GateReport], failures: Sequence[str] = ()) -> None:
     """Write the file, whole or not at all."""
     write_atomically(path, junit_bytes(reports, failures))
-
-
-def _line(report: GateReport, where: str) -> str:
-    return next(line for line in report.failures() if line.startswith(f"{where} differs"))
 
 
 def _suite(root: ElementTree.Element, title: str, cases: Sequence[tuple[str, Sequence[str]]]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.backends import DETECTOR_OUTPUTS, Backend, onnx_session, open_backend, run_session
-from edge_runtime.bundle.budgets import Budget, Tolerance, budget_of, detector_file
+from edge_runtime.bundle.budgets import Budget, Tolerance, detector_file
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.comparison import Comparison, Outputs, compare
 from edge_runtime.bundle.golden import Golden, hashes_of
@@ -25,6 +25,8 @@ __all__ = [
     "compare_preprocessing",
     "detector_outputs",
     "run_graphs",
+    "run_precision",
+    "runs_every_graph",
     "verify_bundle",
 ]
 
@@ -78,6 +80,30 @@ def run_graphs(
     return Outputs(by_name["criteria"], by_name["latent"], by_name["anomaly_map"], encoded, decoded)
 
 
+def runs_every_graph(precision: str, backend: str) -> bool:
+    """Whether a check of the pair runs encoder and decoder too; others run the detector alone."""
+    return precision == "fp32" and backend == DEFAULT_BACKEND
+
+
+def run_precision(
+    files: Mapping[str, bytes],
+    inputs: NDArray[np.uint8],
+    latent: NDArray[np.floating[Any]],
+    *,
+    precision: str = "fp32",
+    backend: str = DEFAULT_BACKEND,
+    threads: int = 0,
+) -> Outputs:
+    """All outputs of a precision's graphs through a backend; inputs, latent: as of run_graphs.
+
+    Raises BackendError where the backend cannot run the graph here.
+    """
+    if runs_every_graph(precision, backend):
+        return run_graphs(files, inputs, latent, threads=threads)
+    graph = files[detector_file(precision)]
+    return detector_outputs(open_backend(backend, graph, threads=threads, precision=precision), inputs)
+
+
 def verify_bundle(
     bundle: Bundle,
     *,
@@ -109,11 +135,10 @@ def check_bundle(
             f"golden inputs are {golden.inputs.shape[1:]}, the network takes {bundle.preprocess.input_shape}; "
             "export the bundle again"
         )
-    if precision == "fp32" and backend == DEFAULT_BACKEND:
-        actual = run_graphs(bundle.files, golden.inputs, golden.outputs.latent, threads=threads)
-    else:
-        graph = bundle.detector(precision)
-        actual = detector_outputs(open_backend(backend, graph, threads=threads, precision=precision), golden.inputs)
+    bundle.detector(precision)  # one that the bundle lacks is said, with those that it has
+    actual = run_precision(
+        bundle.files, golden.inputs, golden.outputs.latent, precision=precision, backend=backend, threads=threads
+    )
     report = compare_outputs(
         golden.outputs,
         actual,
@@ -122,20 +147,19 @@ def check_bundle(
         backend=backend,
         against="golden samples",
         precision=precision,
-        graph=detector_file(precision),
-        budget=budget or budget_of(precision, backend),
+        budget=budget,
+        preprocessing=compare_preprocessing(golden, bundle.preprocess),
+        altered=_altered(bundle, golden),
     )
+    return Check(report=report, inputs=golden.inputs, reference=golden.outputs, actual=actual)
+
+
+def _altered(bundle: Bundle, golden: Golden) -> list[str]:
+    """Files and parts of the manifest that the golden samples do not vouch for."""
     now = hashes_of(bundle.manifest, bundle.files)
-    altered = {
-        *bundle.altered_graphs,
-        *(name for name, digest in golden.hashes.items() if now.get(name) != digest),
-    }
-    report = replace(
-        report,
-        comparisons=(*report.comparisons, *compare_preprocessing(golden, bundle.preprocess)),
-        altered=tuple(sorted(altered)),
+    return sorted(
+        {*bundle.altered_graphs, *(name for name, digest in golden.hashes.items() if now.get(name) != digest)}
     )
-    return Check(report, golden.inputs, golden.outputs, actual)
 
 
 def compare_preprocessing(golden: Golden, preprocess: Preprocess) -> list[Comparison]:

@@ -136,9 +136,8 @@ class LivePage(SinkBase):
             return
         if not is_event:
             self._sent_s[source] = now_s
-        detector = self._pipeline().detector
-        heat = detector.heatmap(emission.result, emission.image.shape)
-        picture, small = _shrunk(emission.image), _small_map(heat, detector.map_peak)
+        heat = emission.result.heatmap(emission.image.shape)
+        picture, small = _shrunk(emission.image), _small_map(heat, self._pipeline().detector.map_peak)
         header = {
             "kind": "picture",
             "source_id": source,
@@ -200,7 +199,7 @@ class LivePage(SinkBase):
         detector, usual = pipeline.detector, pipeline.detector.usual_scores
         state = pipeline.current()
         for source, kept in zip(state["sources"], pipeline.states(), strict=True):
-            source["clear_threshold"] = kept.alarm.settings.clear if kept.alarm else None
+            source["clear_threshold"] = kept.watch.alarm.settings.clear if kept.watch.alarm else None
         return {
             **state,
             "usual_scores": None if usual is None else [float(score) for score in usual],

@@ -1,16 +1,24 @@
-"""What every page of ours has in common: who may ask, headers on every answer, errors as JSON, bounded bodies."""
+"""What every page of ours has in common: who may ask, headers, errors as JSON, bounded bodies, socket and address."""
 
 from __future__ import annotations
 
 import json
+import socket
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import EdgeAaeError
-from edge_runtime.live.access import COOKIE, HEADERS, LARGEST_BODY, Access, Refusal
+from edge_runtime.live.access import COOKIE, HEADERS, LARGEST_BODY, Access, Refusal, is_loopback
 
-__all__ = ["GuardedPage"]
+__all__ = ["ASSETS", "SHARED_FILES", "GuardedPage", "address_of", "bound"]
+
+ASSETS = Path(__file__).parent / "assets"
+SHARED_FILES = {
+    "/live.css": (ASSETS / "live.css", "text/css; charset=utf-8"),
+    "/page.js": (ASSETS / "page.js", "text/javascript; charset=utf-8"),
+}
+"""Of every page: path -> file and content type."""
 
 A_MONTH_S = 30 * 86400
 
@@ -71,3 +79,22 @@ class GuardedPage(ABC):
         if not isinstance(asked, dict):
             raise Refusal(400, "expected a JSON object")
         return asked
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens; raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(128)  # who is told the address may connect at once
+    return listener
+
+
+def address_of(host: str, listener: socket.socket, token: str) -> str:
+    """Where a browser finds it, token included."""
+    port = listener.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    if not is_loopback(host) and host in ("0.0.0.0", "::"):  # every interface: some name has to stand for it
+        shown = socket.gethostname()
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")

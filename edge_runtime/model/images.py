@@ -1,4 +1,4 @@
-"""Image files on disk: finding them, reading them, as the frames that a camera would give."""
+"""Images as the frames that a camera would give: decoded ones, and files found, read and written."""
 
 from __future__ import annotations
 
@@ -12,11 +12,34 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.extras import require
 from edge_runtime.files import write_file
-from edge_runtime.model.preprocess import Frame, as_frame
+from edge_runtime.model.preprocess import Frame
 
-__all__ = ["IMAGE_SUFFIXES", "is_image", "list_images", "natural_order", "read_image", "write_image"]
+__all__ = ["IMAGE_SUFFIXES", "as_frame", "is_image", "list_images", "natural_order", "read_image", "write_image"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
+
+UINT16_TO_UINT8 = 257
+"""65535 / 255: the whole range of a 16-bit image maps to the whole range of an 8-bit one, whatever it holds."""
+
+
+def as_frame(image: NDArray[Any]) -> Frame:
+    """A decoded image as a frame: (H, W) grey or (H, W, 3) BGR, uint8.
+
+    image: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA, uint8 or uint16, as cv2.imdecode gives it with
+    IMREAD_UNCHANGED. Range follows dtype: 16 bit are scaled by 1/257 even where only 12 bits are used. Alpha is
+    dropped. Raises FrameError for other shapes and dtypes.
+    """
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[:, :, 0]
+    if image.ndim == 3 and image.shape[2] == 4:
+        image = image[:, :, :3]
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
+        raise FrameError(f"image is {image.shape}, expected (H, W), (H, W, 3) BGR or (H, W, 4) BGRA")
+    if image.dtype == np.uint16:
+        return (image // UINT16_TO_UINT8).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise FrameError(f"image is {image.dtype}, expected uint8 or uint16; convert it before use")
+    return np.ascontiguousarray(image)
 
 
 def is_image(path: Path) -> bool:

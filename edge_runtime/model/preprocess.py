@@ -18,7 +18,7 @@ from edge_runtime.extras import require
 from edge_runtime.model.self_reference import BARS, MASK, N_CHANNELS, self_referenced
 from edge_runtime.model.tiling import Tiling
 
-__all__ = ["LETTERBOX_GREY", "Preprocess", "as_frame"]
+__all__ = ["LETTERBOX_GREY", "Frame", "Preprocess"]
 
 LETTERBOX_GREY = 114
 """Grey level of letterbox bars: mid-grey, so that a bar is neither the darkest nor the brightest thing in view."""
@@ -26,30 +26,7 @@ LETTERBOX_GREY = 114
 ADDED_FIELDS = {"scale": 1.0, "overlap": 0, "self_reference": "none"}
 """Settings that manifests from before tiling lack, and what they stand for there."""
 
-UINT16_TO_UINT8 = 257
-"""65535 / 255: the whole range of a 16-bit image maps to the whole range of an 8-bit one, whatever it holds."""
-
 Frame = NDArray[np.uint8]
-
-
-def as_frame(image: NDArray[Any]) -> Frame:
-    """A decoded image as a frame: (H, W) grey or (H, W, 3) BGR, uint8.
-
-    image: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA, uint8 or uint16, as cv2.imdecode gives it with
-    IMREAD_UNCHANGED. Range follows dtype: 16 bit are scaled by 1/257 even where only 12 bits are used. Alpha is
-    dropped. Raises FrameError for other shapes and dtypes.
-    """
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[:, :, 0]
-    if image.ndim == 3 and image.shape[2] == 4:
-        image = image[:, :, :3]
-    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
-        raise FrameError(f"image is {image.shape}, expected (H, W), (H, W, 3) BGR or (H, W, 4) BGRA")
-    if image.dtype == np.uint16:
-        return (image // UINT16_TO_UINT8).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise FrameError(f"image is {image.dtype}, expected uint8 or uint16; convert it before use")
-    return np.ascontiguousarray(image)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from edge_runtime.extras import require
 from edge_runtime.redact import redact
+from edge_runtime.sinks.destination import Destination
+from edge_runtime.sinks.runner import Sinks
 from edge_runtime.stream.pipeline import Pipeline, SourceState
 
 __all__ = ["metrics_of"]
@@ -23,7 +25,8 @@ def metrics_of(pipeline: Pipeline) -> Callable[[], bytes]:
     class Collector:
         def collect(self) -> Iterator[Any]:
             yield from _of_sources(core, pipeline.states())
-            yield from _of_outputs(core, pipeline)
+            yield from _of_sinks(core, pipeline.sinks)
+            yield from _of_destinations(core, pipeline.destinations)
             yield core.InfoMetricFamily(
                 "edge_aae_model", "The bundle in use.", value={"digest": pipeline.detector.bundle.digest}
             )
@@ -78,30 +81,25 @@ def _of_sources(core: Any, states: list[SourceState]) -> Iterator[Any]:
     yield latency
 
 
-def _of_outputs(core: Any, pipeline: Pipeline) -> Iterator[Any]:
-    counts = [(runner.sink.name, runner.counts) for runner in pipeline.sinks.runners]
+def _of_sinks(core: Any, sinks: Sinks) -> Iterator[Any]:
+    counts = [(runner.sink.name, runner.counts) for runner in sinks.runners]
     for name, help_text, value in (
         ("written", "Records a sink wrote.", [(sink, float(count.written)) for sink, count in counts]),
         ("dropped", "Records that did not fit into a sink's queue.", [(sink, float(c.dropped)) for sink, c in counts]),
         ("failed", "Records a sink could not write.", [(sink, float(count.failed)) for sink, count in counts]),
     ):
         yield _family(core.CounterMetricFamily, f"sink_records_{name}", help_text, "sink", value)
-    couriers = [(courier.publisher.name, courier) for courier in pipeline.couriers]
+
+
+def _of_destinations(core: Any, destinations: Sequence[Destination]) -> Iterator[Any]:
+    def each(value: Callable[[Destination], float]) -> Values:
+        return [(destination.name, float(value(destination))) for destination in destinations]
+
     for kind, name, help_text, value in (
-        (
-            core.CounterMetricFamily,
-            "delivered",
-            "Messages acknowledged.",
-            [(n, float(c.delivered)) for n, c in couriers],
-        ),
-        (
-            core.CounterMetricFamily,
-            "refused",
-            "Messages refused for good.",
-            [(n, float(c.refused)) for n, c in couriers],
-        ),
-        (core.CounterMetricFamily, "failures", "Tries that failed.", [(n, float(c.failures)) for n, c in couriers]),
-        (core.GaugeMetricFamily, "pending", "Messages that wait.", [(n, float(c.n_pending)) for n, c in couriers]),
-        (core.GaugeMetricFamily, "up", "1 while the destination answers.", [(n, float(c.up)) for n, c in couriers]),
+        (core.CounterMetricFamily, "delivered", "Messages acknowledged.", each(lambda to: to.delivered)),
+        (core.CounterMetricFamily, "refused", "Messages refused for good.", each(lambda to: to.refused)),
+        (core.CounterMetricFamily, "failures", "Tries that failed.", each(lambda to: to.failures)),
+        (core.GaugeMetricFamily, "pending", "Messages that wait.", each(lambda to: to.n_pending)),
+        (core.GaugeMetricFamily, "up", "1 while the destination answers.", each(lambda to: to.up)),
     ):
         yield _family(kind, f"delivery_{name}", help_text, "destination", value)

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -14,78 +14,46 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends import Backend, choose_backend, open_backend
 from edge_runtime.bundle.bundle import Bundle
-from edge_runtime.bundle.frame_view import WHOLE_FRAME, Masking, View
-from edge_runtime.bundle.golden import Golden
-from edge_runtime.bundle.site_calibration import SiteCalibration, threshold_at
-from edge_runtime.errors import BackendError, ConfigError, EdgeAaeError, FrameError
+from edge_runtime.bundle.frame_view import View
+from edge_runtime.bundle.site_calibration import SiteCalibration
+from edge_runtime.errors import BackendError
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.score import Decision
 from edge_runtime.model.tiling import Tiling
+from edge_runtime.scoring.geometry import Geometry
 from edge_runtime.scoring.heatmap import peak_of
+from edge_runtime.scoring.result import Result
+from edge_runtime.scoring.terms import Asked, Terms
 
-__all__ = ["Detector", "Result"]
+__all__ = ["Detector"]
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
-    """What one frame was found to be."""
-
-    score: float
-    """Fused anomaly score, higher = more anomalous; 0 is the median training image, 1 the calibrated limit."""
-    threshold: float
-    """The score above which a frame is anomalous."""
-    is_anomaly: bool
-    criteria: dict[str, float]
-    """Raw criteria by name, as the bundle's manifest lists them: of each, the largest over the frame's tiles."""
-    latents: NDArray[np.float32]
-    """(T, D) codes of the tiles, or (T, D, h, w) where the network has one at every site; 0 of tiles not scored."""
-    anomaly_maps: NDArray[np.float32]
-    """(T, h, w), of each tile, >= 0, higher = more anomalous; Detector.heatmap stitches them over the frame."""
-    tiling: Tiling
-    """Where the T tiles lie; one tile unless the bundle's preprocessing cuts frames into several."""
-    latency_ms: dict[str, float]
-    """Milliseconds for preprocess, infer and post, all tiles together."""
-
-    @property
-    def latent(self) -> NDArray[np.float32]:
-        """(D,) or (D, h, w): the code of the one tile. Raises FrameError where there are several; see latents."""
-        code: NDArray[np.float32] = self.latents[self._only_tile("latents")]
-        return code
-
-    @property
-    def anomaly_map(self) -> NDArray[np.float32]:
-        """(h, w) over the one network input. Raises FrameError where there are several; see anomaly_maps."""
-        only: NDArray[np.float32] = self.anomaly_maps[self._only_tile("anomaly_maps")]
-        return only
-
-    def _only_tile(self, all_of_them: str) -> int:
-        if len(self.tiling) != 1:
-            raise FrameError(
-                f"the frame was scored in {len(self.tiling)} tiles, expected one; use {all_of_them} with tiling, or "
-                "Detector.heatmap for one map over the frame"
-            )
-        return 0
-
-
 class Detector:
-    """Scores frames with a bundle. Not thread-safe: one detector a thread."""
+    """Scores frames with a bundle. It never changes: with_threshold and recalibrated give another one.
 
-    _view: View
-    _decision: Decision
-    _preprocess: Preprocess
-    _masking: Masking | None
+    That one shares bundle and backend. Backends take one call at a time, so only one thread may score with a detector
+    and all that were made of it, such as a pipeline's; what else a detector says may be asked from any thread.
+    """
 
     def __init__(
-        self, bundle: Bundle, backend: Backend, *, threshold: float | None = None, view: View | None = None
+        self,
+        bundle: Bundle,
+        backend: Backend,
+        *,
+        threshold: float | None = None,
+        target_fpr: float | None = None,
+        view: View | None = None,
+        site: SiteCalibration | None = None,
     ) -> None:
-        """threshold: replaces the bundle's threshold on the fused score. view: what of each frame counts."""
-        self.bundle = bundle
-        self.backend = backend
-        self._asked = _Asked(threshold=threshold, view=view)
-        self._site: SiteCalibration | None = None
-        self._settle()
+        """threshold, target_fpr and view: as for load; site: a calibration of this bundle where the camera stands.
+
+        Raises ConfigError.
+        """
+        self._bundle, self._backend = bundle, backend
+        self._asked = Asked(threshold=threshold, target_fpr=target_fpr, view=view)
+        self._terms = Terms.of(bundle, self._asked, site)
 
     @classmethod
     def load(
@@ -133,88 +101,65 @@ class Detector:
             engine = open_backend(backend, graph, threads=threads, precision=precision)
         for failure in bundle.failed_gate(precision, engine.name):
             logger.warning("%s: %s failed the parity gate when it was exported: %s", path, precision, failure)
-        detector = cls(bundle, engine)
-        detector._asked = _Asked(threshold=threshold, target_fpr=target_fpr, view=view)
-        detector.calibrate_again()
+        site = SiteCalibration.of_bundle(bundle)
+        detector = cls(bundle, engine, threshold=threshold, target_fpr=target_fpr, view=view, site=site)
         detector.score_input(np.zeros(bundle.preprocess.input_shape, dtype=np.uint8))
         return detector
+
+    def with_threshold(self, threshold: float) -> Detector:
+        """A detector that decides by another threshold on the fused score; `recalibrated` of it goes back to what load
+        was given. Raises ConfigError where the threshold is not finite."""
+        return self._on(self._terms.with_threshold(threshold))
+
+    def recalibrated(self) -> Detector:
+        """A detector by the calibration that lies beside the bundle now, or by none; what load was given still wins.
+
+        Raises BundleError and ConfigError.
+        """
+        return self._on(Terms.of(self._bundle, self._asked, SiteCalibration.of_bundle(self._bundle)))
+
+    def _on(self, terms: Terms) -> Detector:
+        other = copy(self)
+        other._terms = terms
+        return other
+
+    @property
+    def bundle(self) -> Bundle:
+        """What it scores with."""
+        return self._bundle
+
+    @property
+    def backend(self) -> Backend:
+        """The engine that runs the bundle's network; shared, see above."""
+        return self._backend
 
     @property
     def preprocess(self) -> Preprocess:
         """How frames become the network's input."""
-        return self._preprocess
+        return self._terms.geometry.preprocess
 
     @property
     def decision(self) -> Decision:
         """The rule and threshold in force."""
-        return self._decision
+        return self._terms.decision
+
+    @property
+    def view(self) -> View:
+        """What of each frame counts: as asked for, else as calibrated on site."""
+        return self._terms.view
 
     @property
     def usual_scores(self) -> Sequence[float] | None:
         """Normal scores at SCORE_QUANTILES: of the site, else of training; None where the bundle keeps none."""
-        if self._site is not None:
-            return self._site.score_quantiles
-        kept: Sequence[float] | None = self.bundle.manifest["calibration"].get("score_quantiles")
+        if self._terms.site is not None:
+            return self._terms.site.score_quantiles
+        kept: Sequence[float] | None = self._bundle.manifest["calibration"].get("score_quantiles")
         return kept
 
     @property
     def map_peak(self) -> float:
         """The brightest map pixel that a normal image may have; see edge_runtime.scoring.heatmap.peak_of."""
-        return peak_of(self.bundle.manifest["calibration"])
-
-    def set_threshold(self, threshold: float) -> None:
-        """Decide by another threshold on the fused score from the next frame on. Raises ConfigError."""
-        self._decision = replace(self._decision, threshold=threshold)
-
-    @property
-    def view(self) -> View:
-        """What of each frame counts: as asked for, else as calibrated on site."""
-        return self._view
-
-    def calibrate_again(self) -> None:
-        """Take up the calibration that lies beside the bundle now, or that none does; what load was given still wins.
-
-        Raises BundleError and ConfigError; everything then stays as it was.
-        """
-        site, self._site = self._site, SiteCalibration.of_bundle(self.bundle)
-        try:
-            self._settle()
-        except EdgeAaeError:
-            self._site = site
-            raise
-        if self._site is not None:
-            logger.info("calibrated on site: %s", self._site)
-
-    def _settle(self) -> None:
-        """Threshold, view and what follows from them, from what was asked for, the site and the bundle."""
-        asked, site = self._asked, self._site
-        view = asked.view if asked.view is not None else site.view if site else WHOLE_FRAME
-        if site is not None and site.view != view:
-            logger.warning(
-                "the calibration on site was made with %s, this is with %s, so it is not used; calibrate again",
-                site.view,
-                view,
-            )
-            site = None
-        decision = self.bundle.decision
-        if asked.threshold is not None:
-            if asked.target_fpr is not None:
-                raise ConfigError("a threshold and a false-alarm rate were both given, expected one of them")
-            decision = replace(decision, threshold=asked.threshold)
-        elif asked.target_fpr is not None:
-            kept = {"score_quantiles": site.score_quantiles} if site else self.bundle.manifest["calibration"]
-            decision = replace(decision, threshold=threshold_at(kept, asked.target_fpr))
-        elif site is not None:
-            decision = replace(decision, threshold=site.threshold)
-        preprocess = self.bundle.preprocess
-        if view.roi is not None:
-            preprocess = replace(preprocess, roi=view.roi)
-        masking = None
-        if view.mask is not None:
-            golden = Golden.from_npz(self.bundle.files["golden.npz"])
-            masking = Masking(preprocess, view.mask, np.median(golden.inputs, axis=0).astype(np.uint8))
-        self._view, self._site, self._decision = view, site, decision
-        self._preprocess, self._masking = preprocess, masking
+        return peak_of(self._bundle.manifest["calibration"])
 
     def score(self, frame: Frame) -> Result:
         """Score one frame: (H, W, 3) uint8 BGR as OpenCV gives it, or (H, W) grey.
@@ -226,39 +171,48 @@ class Detector:
         start = time.perf_counter()
         tiles, tiling, scored = self.inputs(frame)
         elapsed_ms = 1000.0 * (time.perf_counter() - start)
-        result = self._score_tiles(tiles, tiling, scored)
-        return replace(result, latency_ms={"preprocess": elapsed_ms, **result.latency_ms})
+        return self._score_tiles(tiles, tiling, self._terms.geometry, scored, preprocess=elapsed_ms)
 
     def inputs(self, frame: Frame) -> tuple[Frame, Tiling, NDArray[np.intp] | None]:
         """The network inputs (S, height, width, channels) that a frame is scored by, the T tiles' places, and which of
         them the S are, None for all. Errors as for score."""
-        if self._masking is None:
-            return *self._preprocess.tiles(frame), None
-        return *self._masking.tiles(frame), self._masking.scored
+        return self._terms.geometry.inputs(frame)
 
     def score_input(self, network_input: Frame) -> Result:
         """Score one preprocessed input, (height, width, channels) uint8, as a frame of which it is all."""
         height, width = network_input.shape[:2]
-        return self._score_tiles(network_input[None], Tiling.covering((height, width), (height, width), 0))
+        tiling = Tiling.covering((height, width), (height, width), 0)
+        return self._score_tiles(network_input[None], tiling, Geometry.of_input(height, width))
 
-    def _score_tiles(self, tiles: Frame, tiling: Tiling, scored: NDArray[np.intp] | None = None) -> Result:
-        """scored: the indices of these tiles among the tiling's, where they are not all of them."""
+    def _score_tiles(
+        self,
+        tiles: Frame,
+        tiling: Tiling,
+        geometry: Geometry,
+        scored: NDArray[np.intp] | None = None,
+        **before_ms: float,
+    ) -> Result:
+        """scored: the indices of these tiles among the tiling's, where they are not all of them. before_ms: what stages
+        took that came before."""
+        decision = self._terms.decision
         start = time.perf_counter()
         # One by one: the graph's batch is 1, and a frame of many tiles needs no more memory than one of few.
-        raw = [self.backend.run(tile[None]) for tile in tiles]
+        raw = [self._backend.run(tile[None]) for tile in tiles]
         inferred = time.perf_counter()
         criteria = self._worst([outputs.criteria for outputs in raw])
-        score = self._decision.score(criteria)
-        anomalous = self._decision.is_anomalous(score)
+        score = decision.score(criteria)
+        anomalous = decision.is_anomalous(score)
         return Result(
             score=float(score[0]),
-            threshold=self._decision.threshold,
+            threshold=decision.threshold,
             is_anomaly=bool(anomalous[0]),
-            criteria=dict(zip(self.bundle.criteria, map(float, criteria[0]), strict=True)),
+            criteria=dict(zip(self._bundle.criteria, map(float, criteria[0]), strict=True)),
             latents=_spread(np.concatenate([outputs.latent for outputs in raw]), scored, len(tiling)),
             anomaly_maps=_spread(np.concatenate([outputs.anomaly_map for outputs in raw]), scored, len(tiling)),
             tiling=tiling,
+            geometry=geometry,
             latency_ms={
+                **before_ms,
                 "infer": 1000.0 * (inferred - start),
                 "post": 1000.0 * (time.perf_counter() - inferred),
             },
@@ -267,35 +221,18 @@ class Detector:
     def _worst(self, criteria: list[NDArray[np.float32]]) -> NDArray[np.float32]:
         """The frame's criteria, (1, K), from each tile's, checked."""
         for row in criteria:
-            if row.shape != (1, len(self.bundle.criteria)):
+            if row.shape != (1, len(self._bundle.criteria)):
                 raise BackendError(
-                    f"{self.backend.name} gave criteria of shape {row.shape}, the manifest names "
-                    f"{list(self.bundle.criteria)}; export the bundle again"
+                    f"{self._backend.name} gave criteria of shape {row.shape}, the manifest names "
+                    f"{list(self._bundle.criteria)}; export the bundle again"
                 )
             if not np.isfinite(row).all():
                 raise BackendError(
-                    f"{self.backend.name} gave criteria {row[0].tolist()}, expected finite numbers; "
+                    f"{self._backend.name} gave criteria {row[0].tolist()}, expected finite numbers; "
                     "run `edge-aae verify` on this bundle"
                 )
         worst: NDArray[np.float32] = np.concatenate(criteria).max(axis=0, keepdims=True)
         return worst
-
-    def heatmap(self, result: Result, frame_shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The result's anomaly maps, stitched, in the frame's coordinates: (H, W) float32, zero where masked."""
-        heat = self._preprocess.map_to_frame(result.anomaly_maps, frame_shape)
-        masking = self._masking
-        if masking is not None and masking.mask.shape == heat.shape:
-            heat[~masking.mask] = 0.0
-        return heat
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Asked:
-    """What the caller decided; it wins over any calibration."""
-
-    threshold: float | None = None
-    target_fpr: float | None = None
-    view: View | None = None
 
 
 def _spread(values: NDArray[np.float32], scored: NDArray[np.intp] | None, n_tiles: int) -> NDArray[np.float32]:

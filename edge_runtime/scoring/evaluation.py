@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError, FrameError
-from edge_runtime.extras import require
-from edge_runtime.files import csv_bytes, finite_or_none, json_bytes, write_file
-from edge_runtime.metrics import auroc, average_precision, balanced_accuracy
+from edge_runtime.files import csv_bytes, json_bytes, write_file
+from edge_runtime.metrics import Metrics
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
-from edge_runtime.scoring.detector import Detector, Result
-from edge_runtime.scoring.heatmap import overlay
+from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.heatmap import enlarged_overlay
 from edge_runtime.scoring.image_items import Item
+from edge_runtime.scoring.result import Result
 
 __all__ = [
     "ALL",
@@ -33,11 +33,11 @@ __all__ = [
     "BundleScorer",
     "Evaluation",
     "ImageScorer",
-    "Metrics",
     "Row",
     "ScoredImage",
     "evaluate",
     "heatmap_of",
+    "labelled_arrays",
     "score_items",
     "write_csv",
     "write_json",
@@ -48,9 +48,6 @@ logger = logging.getLogger(__name__)
 ALL, NORMAL, OBSERVED, UNOBSERVED = "all", "normal", "observed", "unobserved"
 SUBSETS = frozenset({ALL, NORMAL, OBSERVED, UNOBSERVED})
 """Names in the table that are no group's."""
-
-HEATMAP_SIDE = 256
-"""Pixels: smaller images are enlarged to it, so that a person sees their heatmap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +106,7 @@ class BundleScorer:
     def score(self, frame: Frame) -> ScoredImage:
         """Score one frame."""
         result = self.detector.score(frame)
-        heatmap = partial(self.detector.heatmap, result, frame.shape)
+        heatmap = partial(result.heatmap, frame.shape)
         return ScoredImage(result.score, result.is_anomaly, result.criteria, heatmap)
 
 
@@ -121,36 +118,6 @@ class Row:
     score: float
     is_anomaly: bool
     criteria: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Metrics:
-    """Detection metrics of a labelled set; NaN where they are not defined."""
-
-    n_normal: int
-    n_anomalous: int
-    auroc: float
-    average_precision: float
-    balanced_accuracy: float
-
-    @classmethod
-    def of(cls, rows: Sequence[Row]) -> Metrics:
-        """Metrics of the labelled rows among these; BAcc at the detector's threshold."""
-        labelled = [row for row in rows if row.item.anomalous is not None]
-        anomalous = np.array([row.item.anomalous for row in labelled], dtype=bool)
-        scores = np.array([row.score for row in labelled], dtype=np.float64)
-        flagged = np.array([row.is_anomaly for row in labelled], dtype=bool)
-        return cls(
-            n_normal=int((~anomalous).sum()),
-            n_anomalous=int(anomalous.sum()),
-            auroc=auroc(scores, anomalous),
-            average_precision=average_precision(scores, anomalous),
-            balanced_accuracy=balanced_accuracy(flagged, anomalous) if labelled else math.nan,
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """The metrics as JSON values, null where not defined."""
-        return {name: finite_or_none(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
 @dataclass(slots=True)
@@ -170,10 +137,7 @@ class Evaluation:
         Observed and unobserved are the test sets of arXiv 1901.06355 section 5. A group with the name of another
         subset is called `name/`. Empty without labels.
         """
-        normal = self.normal_rows()
-        return {
-            name: Metrics.of(rows if name == ALL else [*normal, *rows]) for name, rows in self.rows_of_subsets().items()
-        }
+        return {name: Metrics.of(*labelled_arrays(rows)) for name, rows in self.rows_against_normal().items()}
 
     def lines(self, top: int) -> list[str]:
         """The report for a terminal: a table where labels are known, the highest scores where not."""
@@ -211,6 +175,21 @@ class Evaluation:
                 found[name] = members
         return found
 
+    def rows_against_normal(self) -> dict[str, list[Row]]:
+        """What the metrics of each subset are of: its rows and all normal ones; every row under `all`."""
+        normal = self.normal_rows()
+        return {name: rows if name == ALL else [*normal, *rows] for name, rows in self.rows_of_subsets().items()}
+
+
+def labelled_arrays(rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Scores, whether flagged, and whether anomalous, (N,) each, of the rows that have a label."""
+    labelled = [row for row in rows if row.item.anomalous is not None]
+    return (
+        np.array([row.score for row in labelled], dtype=np.float64),
+        np.array([row.is_anomaly for row in labelled], dtype=bool),
+        np.array([row.item.anomalous for row in labelled], dtype=bool),
+    )
+
 
 def evaluate(detector: Detector, items: Iterable[Item], heatmaps: Path | None = None) -> Evaluation:
     """Score every item with a bundle's detector; see score_items."""
@@ -240,7 +219,7 @@ def score_items(
         row = Row(item, scored.score, scored.is_anomaly, scored.criteria)
         evaluation.rows.append(row)
         if heatmaps is not None:
-            write_image(_heatmap_path(heatmaps, item.name), _colours(frame, scored.heatmap(), scorer.map_peak))
+            write_image(_heatmap_path(heatmaps, item.name), enlarged_overlay(frame, scored.heatmap(), scorer.map_peak))
         if on_scored is not None:
             on_scored(row, scored)
     return evaluation
@@ -248,7 +227,7 @@ def score_items(
 
 def heatmap_of(detector: Detector, frame: Frame, result: Result) -> Frame:
     """The frame under its anomaly map, (H, W, 3) BGR uint8, enlarged where it is tiny."""
-    return _colours(frame, detector.heatmap(result, frame.shape), detector.map_peak)
+    return enlarged_overlay(frame, result.heatmap(frame.shape), detector.map_peak)
 
 
 def write_csv(path: Path, evaluation: Evaluation) -> None:
@@ -292,17 +271,6 @@ def _table_line(name: str, rows: Sequence[Row], metrics: Metrics | None) -> str:
         values = (metrics.auroc, metrics.average_precision, metrics.balanced_accuracy)
         line += "".join(f" {'-' if math.isnan(value) else f'{value:.3f}':>7}" for value in values)
     return line
-
-
-def _colours(frame: Frame, heat: NDArray[np.float32], peak: float) -> Frame:
-    """The frame under its anomaly map in frame coordinates, enlarged where it is tiny."""
-    cv2 = require("cv2", extra="camera", purpose="heatmaps")
-    factor = max(1, HEATMAP_SIDE // max(frame.shape[:2]))
-    if factor > 1:
-        size = (frame.shape[1] * factor, frame.shape[0] * factor)
-        frame = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
-        heat = cv2.resize(heat, size, interpolation=cv2.INTER_NEAREST)
-    return overlay(frame, heat, peak)
 
 
 def _heatmap_path(folder: Path, name: str) -> Path:

@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from edge_runtime.extras import require
 from edge_runtime.model.preprocess import Frame
 
-__all__ = ["overlay", "peak_of"]
+__all__ = ["enlarged_overlay", "overlay", "peak_of"]
 
 OVERLAY_ALPHA = 0.6
 """Weight of the colour where the map is at its brightest: the image stays readable below."""
+
+SEEN_SIDE = 256
+"""Pixels: smaller images are enlarged to it, so that a person sees their heatmap."""
 
 
 def overlay(frame: Frame, heat: NDArray[np.float32], brightest: float) -> Frame:
@@ -31,6 +34,17 @@ def overlay(frame: Frame, heat: NDArray[np.float32], brightest: float) -> Frame:
     alpha = (OVERLAY_ALPHA * level)[:, :, None]
     blended: Frame = ((1.0 - alpha) * base + alpha * colours).astype(np.uint8)
     return blended
+
+
+def enlarged_overlay(frame: Frame, heat: NDArray[np.float32], brightest: float) -> Frame:
+    """overlay, of an image that is enlarged by whole factors where it is tiny."""
+    cv2 = require("cv2", extra="camera", purpose="heatmaps")
+    factor = max(1, SEEN_SIDE // max(frame.shape[:2]))
+    if factor > 1:
+        size = (frame.shape[1] * factor, frame.shape[0] * factor)
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
+        heat = cv2.resize(heat, size, interpolation=cv2.INTER_NEAREST)
+    return overlay(frame, heat, brightest)
 
 
 def peak_of(calibration: Mapping[str, Any]) -> float:

@@ -6,9 +6,10 @@ from typing import Any
 
 from edge_runtime.extras import require
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.scoring.detector import Detector, Result
+from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.heatmap import overlay
 from edge_runtime.scoring.regions import regions_of
+from edge_runtime.scoring.result import Result
 
 __all__ = ["Annotator"]
 
@@ -28,14 +29,14 @@ class Annotator:
         self._detector = detector
 
     def use(self, detector: Detector) -> None:
-        """Draw what another detector finds from now on; pictures of the old one that still wait may fail, and count."""
+        """Draw what another detector finds from now on; pictures that still wait get the colours of its scale."""
         self._detector = detector
 
     def picture(self, frame: Frame, result: Result, record: dict[str, Any]) -> Frame:
         """(H, W, 3) BGR uint8: the frame, of an anomalous one its map and regions, and a line of text below."""
         cv2 = require("cv2", extra="camera", purpose="pictures")
         image = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame.copy()
-        heat, peak = self._detector.heatmap(result, frame.shape), self._detector.map_peak
+        heat, peak = result.heatmap(frame.shape), self._detector.map_peak
         factor = max(1, -(-LEAST_SIDE // min(image.shape[:2])))
         if factor > 1:
             size = (image.shape[1] * factor, image.shape[0] * factor)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.scoring.detector import Result
+from edge_runtime.scoring.result import Result
 
 __all__ = ["Emission", "Sink", "SinkBase"]
 

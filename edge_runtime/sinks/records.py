@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 
 from edge_runtime.redact import redact
-from edge_runtime.scoring.detector import Result
+from edge_runtime.scoring.result import Result
 from edge_runtime.sources.contract import CapturedFrame
 from edge_runtime.watching.alarm import EventChange
 

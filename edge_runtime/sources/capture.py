@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_runtime.errors import DataError, SourceError
 from edge_runtime.extras import require
-from edge_runtime.model.preprocess import as_frame
+from edge_runtime.model.images import as_frame
 from edge_runtime.redact import redact
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped
 from edge_runtime.sources.probe import why_unreachable

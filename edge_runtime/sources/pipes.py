@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge_runtime.errors import DataError, SourceError
-from edge_runtime.model.preprocess import Frame, as_frame
+from edge_runtime.model.images import as_frame
+from edge_runtime.model.preprocess import Frame
 from edge_runtime.redact import redact
 from edge_runtime.sources.capture import quiet_cv2
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped

@@ -1,31 +1,31 @@
-"""The loop from sources to records: take a frame, score it, smooth, watch for events, write."""
+"""The loop from sources to records: take a frame, score it, ask what that means, write what follows.
+
+A frame passes stages that know nothing of each other: scored_frame.py, source_watch.py, emissions.py, outlet.py; plain
+data goes between them. `Pipeline._pass_on` is their order.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from edge_runtime.errors import ConfigError, DataError, FrameError
-from edge_runtime.model.preprocess import Frame
-from edge_runtime.scoring.detector import Detector, Result
-from edge_runtime.scoring.regions import regions_of
+from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.contract import Emission, Sink
-from edge_runtime.sinks.records import event_record, frame_record, status_record
+from edge_runtime.sinks.destination import Destination
 from edge_runtime.sinks.runner import Sinks
-from edge_runtime.sources.contract import CapturedFrame, FrameSource
-from edge_runtime.stream.feed import Feed, Taken
-from edge_runtime.stream.source_state import RunSettings, SourceState, Write
+from edge_runtime.sources.contract import FrameSource
+from edge_runtime.stream.emissions import drift_emission, event_emission, frame_emission, unscored_emission
+from edge_runtime.stream.feed import Feed
+from edge_runtime.stream.handover import Taken
+from edge_runtime.stream.outlet import Outlet, Write
+from edge_runtime.stream.scored_frame import ScoredFrame, scored
+from edge_runtime.stream.source_state import RunSettings, SourceState
+from edge_runtime.stream.source_watch import EventNews, Meaning
 from edge_runtime.stream.summary import RunSummary
-from edge_runtime.watching.alarm import Alarm, EventChange
-from edge_runtime.watching.drift import DriftWatch
-
-if TYPE_CHECKING:
-    from edge_runtime.delivery.courier import Courier
 
 __all__ = ["Pipeline", "RunSettings", "RunSummary", "SourceState", "run"]
 
@@ -61,25 +61,31 @@ class Pipeline:
         self._pulse = pulse
         self.detector = detector
         self.summary = RunSummary() if summary is None else summary
-        self._write = write
+        self.destinations: Sequence[Destination] = ()
+        """Where events are delivered to; for the metrics."""
         self._settings = settings or RunSettings()
         self._ready = threading.Condition()
-        self._statuses: deque[dict[str, Any]] = deque()
-        usual = detector.usual_scores if self._settings.drift else None
+        self._stopped: Callable[[], bool] = lambda: False
+        lossless = not any(source.live for source in sources)
+        self._outlet = Outlet(write, sinks, lossless=lossless, stopped=lambda: self._stopped())
+        usual = self._usual_scores()
         if self._settings.drift and usual is None:
             raise ConfigError("the bundle keeps no distribution of scores to watch drift by; run `edge-aae calibrate`")
-        self._streams = [
-            SourceState(source, self._settings, self._statuses.append, self._ready, self.summary, usual)
-            for source in sources
-        ]
-        lossless = not any(source.live for source in sources)
-        self._stopped: Callable[[], bool] = lambda: False
-        self.sinks = Sinks(sinks, self.report, lossless=lossless, stopped=lambda: self._stopped())
+        self._streams = [SourceState(source, self._settings, self.report, self._ready, usual) for source in sources]
+        self.summary.sources.extend(stream.feed.counts for stream in self._streams)
         self.summary.sinks = [runner.counts for runner in self.sinks.runners]
-        self.couriers: Sequence[Courier] = ()
-        """Who delivers the events; for the metrics."""
         self._turn = 0
         self._moved_s = time.perf_counter()
+
+    @property
+    def sinks(self) -> Sinks:
+        """The sinks at work, with what each came to."""
+        return self._outlet.sinks
+
+    @property
+    def feeds(self) -> list[Feed]:
+        """The sources' feeds, as the sources were given."""
+        return [stream.feed for stream in self._streams]
 
     def states(self) -> list[SourceState]:
         """The sources' states, as the sources were given; to be read from any thread."""
@@ -93,36 +99,30 @@ class Pipeline:
 
     def current(self) -> dict[str, Any]:
         """{ok, model, threshold, sources}: the run's state without what changes with every frame. From any thread."""
+        detector = self.detector
         return {
             "ok": self.health()["ok"],
-            "model": f"sha256:{self.detector.bundle.digest}",
-            "threshold": self.detector.decision.threshold,
+            "model": f"sha256:{detector.bundle.digest}",
+            "threshold": detector.decision.threshold,
             "sources": [state.current() for state in self._streams],
         }
 
     def set_detector(self, detector: Detector) -> None:
         """Score with another detector from the next frame on. In the pipeline's thread, such as from `pulse`."""
         self.detector = detector
-        usual = detector.usual_scores if self._settings.drift else None
-        for state in self._streams:
-            state.drift = None if usual is None else DriftWatch(usual, self._settings.drift)
-        self.set_threshold(detector.decision.threshold)
+        usual = self._usual_scores()
+        for stream in self._streams:
+            stream.watch.expect(usual)
+        self._move_alarms()
 
     def set_threshold(self, threshold: float) -> None:
         """Move the threshold, and the alarms with it. In the pipeline's thread, such as from `pulse`."""
-        self.detector.set_threshold(threshold)
-        for state in self._streams:
-            if state.alarm is not None:
-                state.alarm.move(threshold)
+        self.detector = self.detector.with_threshold(threshold)
+        self._move_alarms()
 
     def report(self, record: dict[str, Any]) -> None:
         """Have a status record written in its turn. From any thread."""
-        self._statuses.append(record)
-
-    @property
-    def feeds(self) -> list[Feed]:
-        """The sources' feeds, as the sources were given."""
-        return [stream.feed for stream in self._streams]
+        self._outlet.report(record)
 
     def run(self, *, stopped: Callable[[], bool] = lambda: False, max_frames: int | None = None) -> RunSummary:
         """Score until every source has ended, `stopped` says so, or max_frames were taken.
@@ -159,9 +159,9 @@ class Pipeline:
                 for feed in self.feeds:
                     feed.watch()
                 taken = self._next()
-                self._write_statuses()
+                self._outlet.emit_reported()
                 if taken:
-                    self._score(*taken)
+                    self._pass_on(*taken)
                 elif all(feed.ended for feed in self.feeds):
                     reason = "ended"
                     break
@@ -169,7 +169,7 @@ class Pipeline:
             for feed in self.feeds:
                 feed.stop()
         self._end_events(reason)
-        self._write_statuses()
+        self._outlet.emit_reported()
         return reason
 
     def _next(self) -> tuple[SourceState, Taken] | None:
@@ -186,98 +186,54 @@ class Pipeline:
                     self._ready.wait(WAIT_S)
         return None
 
-    def _score(self, stream: SourceState, item: Taken) -> None:
-        if isinstance(item, dict):
-            self._emit(item)
+    def _pass_on(self, stream: SourceState, taken: Taken) -> None:
+        """One thing that a source gave, through all stages."""
+        if isinstance(taken, dict):
+            self._outlet.emit(Emission(taken))
             return
         try:
-            if isinstance(item, DataError):
-                raise item
-            result = self.detector.score(item.image)
+            frame = scored(taken, self.detector)
         except (DataError, FrameError) as error:
-            self.summary.unscored += 1
-            stream.unscored += 1
-            logger.warning("frame not scored: %s", error)
-            self._emit(status_record("warning", "FRAME_NOT_SCORED", stream.source_id, {"reason": str(error)}))
+            self._leave_out(stream, error)
             return
-        smoothed = stream.smooth(result.score)
-        if stream.alarm:
-            change = stream.alarm.step(item.t_capture, smoothed)
-            if change is None or change.phase != "end":
-                stream.keep_best(item.image, result)
-            self._tell(stream, stream.alarm, change)
-        self._emit(
-            frame_record(
-                stream.source_id,
-                item,
-                result,
-                t_emit=time.time(),
-                age_ms=1000.0 * (time.perf_counter() - item.grabbed_s),
-                model=self.detector.bundle.digest,
-                score_smoothed=smoothed,
-                state=stream.alarm.state if stream.alarm else None,
-                event_id=stream.alarm.event_id if stream.alarm else None,
-                boxes=self._boxes(item, result) if self._settings.boxes else None,
-            ),
-            item.image,
-            result,
-        )
+        meaning = stream.watch.take(frame)
+        if meaning.event is not None:
+            self._tell(stream, meaning.event)
+        self._outlet.emit(frame_emission(stream.source_id, frame, meaning, boxes=self._settings.boxes))
+        self._count(stream, frame, meaning)
+        if meaning.drift is not None:
+            self._outlet.emit(drift_emission(stream.source_id, meaning.drift))
+
+    def _leave_out(self, stream: SourceState, error: DataError | FrameError) -> None:
+        self.summary.unscored += 1
+        stream.unscored += 1
+        logger.warning("frame not scored: %s", error)
+        self._outlet.emit(unscored_emission(stream.source_id, error))
+
+    def _tell(self, stream: SourceState, news: EventNews) -> None:
+        self.summary.events += news.change.phase == "new"
+        stream.events += news.change.phase == "new"
+        self._outlet.emit(event_emission(stream.source_id, news, self.detector.bundle.digest))
+
+    def _count(self, stream: SourceState, frame: ScoredFrame, meaning: Meaning) -> None:
         self.summary.frames += 1
-        self.summary.anomalies += result.is_anomaly
-        self.summary.add_latency(sum(result.latency_ms.values()))
-        if stream.drift is not None:
-            self._watch_drift(stream, stream.drift, result.score)
-        stream.frames += 1
-        stream.anomalies += result.is_anomaly
-        stream.last_score, stream.last_is_anomaly = smoothed, result.is_anomaly
-        for stage, latency_ms in {"capture": item.capture_ms, **result.latency_ms}.items():
-            stream.latencies[stage].add(latency_ms / 1000.0)
-
-    def _watch_drift(self, stream: SourceState, drift: DriftWatch, score: float) -> None:
-        before, window = drift.last, drift.add(score)
-        if window is None or window.drifted == (before is not None and before.drifted):
-            return
-        found = {key: round(value, 4) for key, value in asdict(window).items() if key != "drifted"}
-        severity: Literal["warning", "info"] = "warning" if window.drifted else "info"
-        self._emit(
-            status_record(severity, "SCORES_DRIFT" if window.drifted else "SCORES_USUAL", stream.source_id, found)
-        )
-
-    def _boxes(self, frame: CapturedFrame, result: Result) -> list[dict[str, float]]:
-        if not result.is_anomaly:
-            return []
-        heat = self.detector.heatmap(result, frame.image.shape)
-        return [region.to_json() for region in regions_of(heat, self.detector.map_peak)]
-
-    def _tell(self, stream: SourceState, alarm: Alarm, change: EventChange | None) -> None:
-        if change is None:
-            return
-        self.summary.events += change.phase == "new"
-        stream.events += change.phase == "new"
-        stream.n_changes = 0 if change.phase == "new" else stream.n_changes + 1
-        record = event_record(
-            stream.source_id,
-            change,
-            number=stream.n_changes,
-            threshold=alarm.settings.enter,
-            model=self.detector.bundle.digest,
-        )
-        for runner in self.sinks.runners:
-            record.update(runner.sink.fields(record))
-        self._emit(record, *stream.take_best())
-
-    def _emit(self, record: dict[str, Any], image: Frame | None = None, result: Result | None = None) -> None:
-        self._write(record)
-        self.sinks.emit(Emission(record, image, result))
+        self.summary.anomalies += frame.result.is_anomaly
+        self.summary.add_latency(sum(frame.result.latency_ms.values()))
+        stream.count(frame, meaning)
 
     def _end_events(self, reason: str) -> None:
         for stream in self._streams:
-            if stream.alarm:
-                self._tell(stream, stream.alarm, stream.alarm.stop(reason))
+            news = stream.watch.stop(reason)
+            if news is not None:
+                self._tell(stream, news)
 
-    def _write_statuses(self) -> None:
-        while self._statuses:
-            self._emit(self._statuses.popleft())
+    def _usual_scores(self) -> Sequence[float] | None:
+        """The scores by which drift is watched, where it is."""
+        return self.detector.usual_scores if self._settings.drift else None
+
+    def _move_alarms(self) -> None:
+        for stream in self._streams:
+            stream.watch.move(self.detector.decision.threshold)
 
 
 def run(

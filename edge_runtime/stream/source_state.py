@@ -1,31 +1,26 @@
-"""What a run asks of its sources, and what it remembers of each."""
+"""What a run asks of its sources, and what it knows of each."""
 
 from __future__ import annotations
 
 import math
-import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_runtime.model.preprocess import Frame
 from edge_runtime.redact import redact
-from edge_runtime.scoring.detector import Result
 from edge_runtime.sources.contract import FrameSource
 from edge_runtime.sources.files import ImageSource
 from edge_runtime.stream.feed import Feed, FeedSettings
 from edge_runtime.stream.latency import LatencyHistogram
-from edge_runtime.stream.summary import RunSummary
-from edge_runtime.watching.alarm import Alarm, AlarmSettings
-from edge_runtime.watching.drift import DriftWatch
-from edge_runtime.watching.smoothing import Smoothing, smoothing_from
+from edge_runtime.stream.outlet import Write
+from edge_runtime.stream.scored_frame import ScoredFrame
+from edge_runtime.stream.source_watch import Meaning, SourceWatch
+from edge_runtime.watching.alarm import AlarmSettings
 
-__all__ = ["RunSettings", "SourceState", "Write", "new_event_id"]
+__all__ = ["RunSettings", "SourceState"]
 
 STAGES = ("capture", "preprocess", "infer", "post")
-
-Write = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +39,7 @@ class RunSettings:
 
 
 class SourceState:
-    """One source with what it remembers and what it came to."""
+    """One source: its feed, the watch over its scores, and what they came to. To be read from any thread."""
 
     def __init__(
         self,
@@ -52,23 +47,30 @@ class SourceState:
         settings: RunSettings,
         report: Write,
         ready: threading.Condition,
-        summary: RunSummary,
         usual: Sequence[float] | None,
     ) -> None:
+        """report, ready: as for Feed. usual: the scores by which drift is watched; None watches none."""
         self.feed = Feed(source, settings.feed, report, ready)
-        self.smooth: Smoothing = smoothing_from(settings.smoothing)
-        in_time = settings.alarm is not None and not isinstance(source, ImageSource)
-        self.alarm = Alarm(settings.alarm, new_event_id) if settings.alarm and in_time else None
-        self.drift = DriftWatch(usual, settings.drift) if usual is not None else None
+        self.watch = SourceWatch(
+            smoothing=settings.smoothing,
+            alarm=None if isinstance(source, ImageSource) else settings.alarm,
+            drift_frames=settings.drift,
+            usual=usual,
+        )
         self.frames = self.anomalies = self.unscored = self.events = 0
-        self.n_changes = 0
-        """Records of the event that goes on, or was last."""
-        self._best: tuple[Frame, Result] | None = None
-        self._best_is_new = False
         self.last_score = math.nan
         self.last_is_anomaly = False
         self.latencies = {stage: LatencyHistogram() for stage in STAGES}
-        summary.sources.append(self.feed.counts)
+
+    def count(self, scored: ScoredFrame, meaning: Meaning) -> None:
+        """Add a frame, once its record is out."""
+        result = scored.result
+        self.frames += 1
+        self.anomalies += result.is_anomaly
+        self.last_score, self.last_is_anomaly = meaning.smoothed, result.is_anomaly
+        self.latencies["capture"].add(scored.frame.capture_ms / 1000.0)
+        for stage, latency_ms in result.latency_ms.items():
+            self.latencies[stage].add(latency_ms / 1000.0)
 
     @property
     def source_id(self) -> str:
@@ -78,48 +80,29 @@ class SourceState:
     @property
     def up(self) -> bool:
         """Whether the source gives what is asked of it: a live one good frames, a file no error."""
-        feed = self.feed
-        if not feed.source.live:
-            return feed.error is None
-        return feed.connected and not feed.stalled
+        return self.feed.health.up
 
     @property
     def in_event(self) -> bool:
         """Whether an event goes on."""
-        return self.alarm is not None and self.alarm.event_id is not None
+        return self._event_id is not None
 
     @property
     def state(self) -> str:
         """The alarm's state; of a source without alarm, or before the first frame, whether its last frame was above."""
-        if self.alarm is not None:
-            return self.alarm.state
+        if self.watch.alarm is not None:
+            return self.watch.alarm.state
         return "anomaly" if self.last_is_anomaly else "normal"
-
-    def keep_best(self, image: Frame, result: Result) -> None:
-        """Remember the frame with the highest score while an event goes on or may begin: its picture is the event's."""
-        if self.alarm is None:
-            return
-        if self.alarm.state in ("normal", "cooldown"):
-            self._best, self._best_is_new = None, False
-        elif self._best is None or result.score > self._best[1].score:
-            self._best, self._best_is_new = (image, result), True
-
-    def take_best(self) -> tuple[Frame | None, Result | None]:
-        """The event's picture, where it is another than the one given last."""
-        if self._best is None or not self._best_is_new:
-            return None, None
-        self._best_is_new = False
-        return self._best
 
     def current(self) -> dict[str, Any]:
         """How it stands, without what changes with every frame."""
         return {
             "source_id": redact(self.source_id),
             "up": self.up,
-            "stalled": self.feed.stalled,
+            "stalled": self.feed.health.stalled,
             "state": self.state,
-            "event_id": self.alarm.event_id if self.alarm else None,
-            "last_error": self.feed.last_error,
+            "event_id": self._event_id,
+            "last_error": self.feed.health.last_error,
         }
 
     def health(self) -> dict[str, Any]:
@@ -127,12 +110,11 @@ class SourceState:
         return {
             "source_id": redact(self.source_id),
             "up": self.up,
-            "stalled": self.feed.stalled,
+            "stalled": self.feed.health.stalled,
             "last_good_frame_age_s": round(self.feed.last_good_age_s, 3),
-            "last_error": self.feed.last_error,
+            "last_error": self.feed.health.last_error,
         }
 
-
-def new_event_id(start_s: float) -> str:
-    """An id that no other event has: its start in milliseconds since the epoch, and 32 random bits."""
-    return f"{int(1000 * start_s)}-{secrets.token_hex(4)}"
+    @property
+    def _event_id(self) -> str | None:
+        return self.watch.alarm.event_id if self.watch.alarm else None

@@ -7,12 +7,25 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_runtime.sinks.runner import SinkCounts
-from edge_runtime.stream.feed import FeedCounts
 
-__all__ = ["RunSummary"]
+__all__ = ["FeedCounts", "RunSummary"]
 
 LATENCY_WINDOW = 100_000
 """Latencies kept for the percentiles: the newest; a run that lasts for years must not grow."""
+
+
+@dataclass(slots=True)
+class FeedCounts:
+    """What a source came to so far. Each figure is written by one thread, or with the feed's lock held."""
+
+    grabbed: int = 0
+    skipped: int = 0
+    """Not wanted: a newer frame came first, or every / max_fps left it out."""
+    too_old: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    """By the guard, by fault."""
+    reconnects: int = 0
+    stalls: int = 0
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 IMPORTED = (
     "edge_aae.cli", "edge_runtime.scoring.detector", "cv2", "onnxruntime", "train.runs.session",
-    "train.pages.report_page", "export.bundling", "scipy.stats", "sklearn.svm", "sklearn.mixture",
-    "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "torch._dynamo", "onnxruntime.quantization",
-    "openvino",
+    "train.pages.run_page", "train.pages.bundle_page", "export.bundling", "scipy.stats", "sklearn.svm",
+    "sklearn.mixture", "matplotlib.backends.backend_svg", "matplotlib.backends.backend_agg", "torch._dynamo",
+    "onnxruntime.quantization", "openvino",
 )  # fmt: skip
 
 

@@ -33,8 +33,8 @@ def test_exported_graphs_pass_against_float32_and_float64(
     assert [report.reference for report in reports] == ["PyTorch float32", "PyTorch float64"]
     for report in reports:
         assert report.failures() == []
-        assert report.decision_flips == 0
-        assert report.n_frames == len(run.sample_inputs) + 8
+        assert report.decisions.flips == 0
+        assert report.decisions.n_frames == len(run.sample_inputs) + 8
         assert len(report.comparisons) == 5 + len(runs[name].autoencoder.criteria)
 
 
@@ -77,7 +77,7 @@ def test_a_decision_flip_fails_the_gate_even_within_tolerance(runs: dict[str, Tr
         reference, replace(reference, criteria=nudged), CRITERIA, decision, backend="test", against="PyTorch"
     )
     assert all(item.passed for item in report.comparisons)
-    assert report.decision_flips == 1
+    assert report.decisions.flips == 1
     assert report.failures() == [f"1 of {len(error)} decisions flip; expected none"]
 
 

@@ -102,6 +102,6 @@ def test_a_run_of_textures_becomes_a_bundle_that_scores_frames_of_any_size(expor
     frame = np.random.default_rng(0).integers(0, 256, (310, 200)).astype(np.uint8)
     result = detector.score(frame)
     assert len(result.tiling) > 4
-    assert detector.heatmap(result, frame.shape).shape == frame.shape
+    assert result.heatmap(frame.shape).shape == frame.shape
     expected = RunScorer(bundle.path.with_name("run")).score(frame)
     assert result.score == pytest.approx(expected.score, rel=1e-3)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.files import write_file
 from edge_runtime.metrics import counts_at_thresholds
-from edge_runtime.scoring.evaluation import ALL, NORMAL, OBSERVED, SUBSETS, UNOBSERVED, Evaluation, Row
+from edge_runtime.scoring.evaluation import ALL, NORMAL, OBSERVED, SUBSETS, UNOBSERVED, Evaluation, Row, labelled_arrays
 from train.evaluation.report import Report
 
 __all__ = ["PLOTS", "plot_report"]
@@ -62,7 +62,7 @@ def _roc(report: Report) -> Figure:
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle=":")
     for name, rows, style in _curves(report):
-        scores, anomalous = _labelled(rows)
+        scores, _, anomalous = labelled_arrays(rows)
         counts = counts_at_thresholds(scores, anomalous)
         axes.plot(
             np.concatenate(([0.0], counts.false_positives / (~anomalous).sum())),
@@ -83,7 +83,7 @@ def _precision_recall(report: Report) -> Figure:
     figure = Figure(figsize=(6, 5.5), layout="constrained")
     axes = figure.subplots()
     for name, rows, style in _curves(report):
-        scores, anomalous = _labelled(rows)
+        scores, _, anomalous = labelled_arrays(rows)
         counts = counts_at_thresholds(scores, anomalous)
         area = report.subsets[name].metrics.average_precision
         precision = counts.true_positives / (counts.true_positives + counts.false_positives)
@@ -107,8 +107,7 @@ def _precision_recall(report: Report) -> Figure:
 def _scores(evaluation: Evaluation) -> Figure:
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    rows = [row for row in evaluation.rows if row.item.anomalous is not None]
-    scores, anomalous = _labelled(rows)
+    scores, _, anomalous = labelled_arrays(evaluation.rows)
     right = _right_edge(scores, evaluation.threshold)
     left = min(float(scores.min()), evaluation.threshold)
     edges = np.linspace(left, right, N_BINS + 1)
@@ -177,18 +176,17 @@ def _groups(report: Report) -> Figure:
 def _curves(report: Report) -> list[tuple[str, Sequence[Row], dict[str, Any]]]:
     """Name, rows and line style of the whole set and of its subsets; of many groups those with most images."""
     evaluation = report.evaluation
-    normal = evaluation.normal_rows()
-    rows_of = evaluation.rows_of_subsets()
+    rows_of, judged = evaluation.rows_of_subsets(), evaluation.rows_against_normal()
     groups = sorted((name for name in rows_of if name not in SUBSETS), key=lambda name: -len(rows_of[name]))
     drawn = [name for name in rows_of if name in groups[:MAX_CURVES]]
     curves: list[tuple[str, Sequence[Row], dict[str, Any]]] = [
-        (ALL, rows_of[ALL], {"linewidth": 2.0, "color": ALL_COLOUR})
+        (ALL, judged[ALL], {"linewidth": 2.0, "color": ALL_COLOUR})
     ]
     for place, name in enumerate(drawn):
-        curves.append((name, [*normal, *rows_of[name]], {"linewidth": 1.0, "color": f"C{place}"}))
+        curves.append((name, judged[name], {"linewidth": 1.0, "color": f"C{place}"}))
     for name, dashes in ((OBSERVED, "--"), (UNOBSERVED, ":")):
         if name in rows_of:
-            curves.append((name, [*normal, *rows_of[name]], {"linewidth": 1.6, "color": "0.35", "linestyle": dashes}))
+            curves.append((name, judged[name], {"linewidth": 1.6, "color": "0.35", "linestyle": dashes}))
     return curves
 
 
@@ -201,15 +199,6 @@ def _named_groups(report: Report) -> list[tuple[str, list[Row]]]:
     if not anomalous:
         anomalous = [("anomalous", [row for row in evaluation.rows if row.item.anomalous])]
     return [(name, rows) for name, rows in [*(of_normal or [(NORMAL, normal)]), *anomalous] if rows]
-
-
-def _labelled(rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores and labels, (N,) each, of the rows that have a label."""
-    labelled = [row for row in rows if row.item.anomalous is not None]
-    return (
-        np.array([row.score for row in labelled], dtype=np.float64),
-        np.array([row.item.anomalous for row in labelled], dtype=bool),
-    )
 
 
 def _right_edge(scores: NDArray[np.float64], threshold: float) -> float:

@@ -14,8 +14,8 @@ To add a network:
    never for the name.
 3. PlainTraining and RobustTraining train any network with one code an image. One that is trained in a way of its own
    gets a Strategy: see train/strategies/choice.py.
-4. Name it in the options `--network`, `--latent` and `--batch` of edge_aae/commands/training/train.py (a test compares
-   the choices) and in docs/training.md; in train/data/network_choice.py, if `auto` is to take it.
+4. Name it in the options `--network`, `--latent` and `--batch` of edge_aae/commands/training/train_options.py (a test
+   compares the choices) and in docs/training.md; in train/data/network_choice.py, if `auto` is to take it.
 5. tests/train/networks/test_registry.py holds what every network must do; a test module of its own holds the rest.
    tests/export builds each network's graphs: add it there, with its budget in the parity gate where it needs one.
 """

@@ -13,17 +13,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-import edge_runtime.live.server as live
 from edge_runtime.errors import DataError
 from edge_runtime.extras import require
 from edge_runtime.files import csv_bytes, write_atomically
 from edge_runtime.live.access import LARGEST_BODY, Access, Refusal
-from edge_runtime.live.guarded import GuardedPage
+from edge_runtime.live.guarded import SHARED_FILES, GuardedPage, address_of, bound
 from train.data.loading import load_training_set
 from train.data.training_set import TrainingSet
-from train.pages.report_page import codes_of, verdicts_of
-from train.runs.review import group_codes
+from train.runs.review import codes_of, group_codes
 from train.runs.run_folder import RunFolder
+from train.runs.verdicts import read_verdicts
 
 __all__ = ["ReviewPage", "serve_review"]
 
@@ -32,8 +31,7 @@ FILES = {
     "/": (ASSETS / "index.html", "text/html; charset=utf-8"),
     "/review.css": (ASSETS / "review.css", "text/css; charset=utf-8"),
     "/review.js": (ASSETS / "review.js", "text/javascript; charset=utf-8"),
-    "/live.css": live.FILES["/live.css"],
-    "/page.js": live.FILES["/page.js"],
+    **SHARED_FILES,
 }
 VERDICTS = ("keep", "reject", "")
 MOST_AT_ONCE = 400
@@ -48,7 +46,7 @@ class ReviewPage(GuardedPage):
         super().__init__(access, FILES)
         self.path = path
         run = RunFolder(path).load()
-        table = verdicts_of(path / "refinement.csv", run.decision)
+        table = read_verdicts(path / "refinement.csv", run.decision)
         self.images: TrainingSet = load_training_set(run.config.data, run.config.train.network)
         if self.images.sha256() != run.config.images_sha256:
             raise DataError(f"{run.config.data.path} holds other images than {path} was trained on")
@@ -158,7 +156,7 @@ def serve_review(page: ReviewPage, host: str, port: int, token: str, say: Any) -
     uvicorn = require("uvicorn", extra="dashboard", purpose="review pages")
     require("starlette", extra="dashboard", purpose="review pages")
     try:
-        listener = live.bound(host, port)
+        listener = bound(host, port)
     except OSError as error:
         raise DataError(f"cannot serve at {host}:{port}: {error.strerror or error}; choose another port") from error
     config = uvicorn.Config(
@@ -167,7 +165,7 @@ def serve_review(page: ReviewPage, host: str, port: int, token: str, say: Any) -
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with suppress(KeyboardInterrupt):  # uvicorn passes signals on once it has closed its connections
-            say(live.address_of(host, listener, token))
+            say(address_of(host, listener, token))
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, before)

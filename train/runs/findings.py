@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.model.score import Decision
 from train.calibration.thresholds import calibrate_fused, calibrate_union
 from train.data.training_set import TrainingSet
 from train.learning.scoring import map_peaks
-from train.learning.strategy import Verdicts
 from train.learning.trainer import Trainer
 from train.runs.pictures import contact_sheet, plot_losses, plot_scores
 from train.runs.review import group_codes, write_review
-from train.runs.run_folder import RunConfig, RunFolder, write_csv
+from train.runs.run_folder import RunConfig, RunFolder
+from train.runs.verdicts import write_verdicts
 
 __all__ = ["write_findings"]
 
@@ -55,7 +54,7 @@ def write_findings(
     scores = decision.score(criteria)
     chosen = _sample_indices(scores, images.images)
     folder.write_samples(images.images[chosen], images.raw_frames)
-    _write_refinement(folder.path / "refinement.csv", strategy.refinement, images, criteria, decision)
+    write_verdicts(folder.path / "refinement.csv", images, criteria, decision, strategy.refinement.verdict)
     rejected = strategy.refinement.candidates
     _write_sheet(folder.path / "rejected.png", images, scores, rejected)
     plot_losses(folder.path / "losses.png", trainer.rows)
@@ -64,44 +63,6 @@ def write_findings(
         groups = group_codes(codes, rejected, scores, config.train.seed)
         write_review(folder.path / "review", groups, images.images, images.names, scores)
     return calibration
-
-
-def _write_refinement(
-    path: Path, verdicts: Verdicts, images: TrainingSet, criteria: NDArray[np.float32], decision: Decision
-) -> None:
-    scores = decision.score(criteria)
-    flagged = decision.is_anomalous(scores)
-    header = [
-        "index",
-        "name",
-        "label",
-        *decision.criteria,
-        "score",
-        "above_threshold",
-        "kept",
-        "weight",
-        "round",
-        "reason",
-    ]
-    rows = []
-    for index, name in enumerate(images.names):
-        verdict = verdicts.verdict(index)
-        label = "" if images.labels is None else int(images.labels[index])
-        rows.append(
-            [
-                index,
-                name,
-                label,
-                *(f"{value:.6g}" for value in criteria[index]),
-                f"{scores[index]:.6g}",
-                int(flagged[index]),
-                int(verdict.kept),
-                f"{verdict.weight:g}",
-                verdict.round if not verdict.kept else "",
-                verdict.reason,
-            ]
-        )
-    write_csv(path, header, rows)
 
 
 def _write_sheet(path: Path, images: TrainingSet, scores: NDArray[np.float64], rejected: NDArray[np.bool_]) -> None:

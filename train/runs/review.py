@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from edge_runtime.extras import require
 from edge_runtime.model.preprocess import Frame
+from train.data.photograph_store import PhotographStore
+from train.data.training_set import TrainingSet
+from train.learning.scoring import raw_criteria
 from train.runs.pictures import contact_sheet
-from train.runs.run_folder import write_csv
+from train.runs.run_folder import TrainedRun, write_csv
 
-__all__ = ["Group", "group_codes", "write_review"]
+__all__ = ["Group", "codes_of", "group_codes", "write_review"]
 
 IMAGES_A_GROUP = 25
 """Fewer images make no group worth a question."""
@@ -37,6 +41,18 @@ class Group:
     spread: float
     """Mean squared distance of the codes to their centre over that of all rejected ones: below 1, the smaller the more
     alike; what contaminates in one way is a tight group, the tails of the normal images are not."""
+
+
+def codes_of(run: TrainedRun, images: TrainingSet) -> NDArray[Any]:
+    """(N, D): the code of each training image, of a photograph the mean over its sites."""
+    if isinstance(images.store, PhotographStore):
+        from train.strategies.patch_measure import measured
+
+        device = torch.device("cpu")
+        found = measured(run.autoencoder, run.prior, images.store, images.store.photographs, device)  # type: ignore[arg-type]
+        codes: NDArray[Any] = found[1]
+        return codes
+    return raw_criteria(run.autoencoder, run.prior, images.store)[1]
 
 
 def group_codes(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.options import engine_options, model_option, resolve_model
+from edge_aae.commands.options import EngineOptions, model_option, resolve_model
 from edge_runtime.errors import GateError
 from edge_runtime.files import json_bytes
 
@@ -27,7 +27,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
     help="Whose frames are scored.",
 )
 @model_option
-@engine_options
+@EngineOptions.options
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--frames", type=click.IntRange(min=50), default=500, show_default=True, help="How many are measured.")
 @click.option("--min-fps", type=POSITIVE, help="Exit 3 below it.")
@@ -40,8 +40,6 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 def bench(
     source: str,
     model: Path | None,
-    precision: str,
-    backend: str,
     threads: int,
     frames: int,
     min_fps: float | None,
@@ -49,6 +47,7 @@ def bench(
     max_overhead: float | None,
     no_cold: bool,
     json_file: Path | None,
+    **options: Any,
 ) -> None:
     """Measure a bundle on this machine: every stage of a frame, the network alone, memory, start.
 
@@ -64,15 +63,16 @@ def bench(
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sources import CaptureSettings, source_from
 
+    engine = EngineOptions.of(options)
     path = resolve_model(model)
-    detector = Detector.load(path, precision=precision, backend=backend, threads=threads)
-    cold = ["--model", str(path), "--precision", precision, "--backend", detector.backend.name]
+    detector = Detector.load(path, precision=engine.precision, backend=engine.backend, threads=threads)
+    cold = ["--model", str(path), "--precision", engine.precision, "--backend", detector.backend.name]
     cold += ["--threads", str(threads), "--reject", "none"]
     report = measure(
         detector,
         source_from(None, source, CaptureSettings()),
         n_frames=frames,
-        precision=precision,
+        precision=engine.precision,
         threads=threads,
         cold_arguments=None if no_cold else cold,
     )

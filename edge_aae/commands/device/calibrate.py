@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from edge_aae.commands.device.run_options import capture_options, sources_of
-from edge_aae.commands.options import PERCENT, chained_options, engine_options, resolve_model, view_of, view_options
+from edge_aae.commands.device.source_options import CaptureOptions, NamedSources, sources_of
+from edge_aae.commands.options import PERCENT, EngineOptions, ViewOptions, resolve_model
 from edge_runtime.errors import DataError
 
 __all__ = ["calibrate"]
@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 @click.option("--target-fpr", type=PERCENT, default="1%", show_default=True, help="False alarms asked for.")
 @click.option("--undo", is_flag=True, help="Go back to the bundle's own threshold.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
-@chained_options(engine_options, view_options, capture_options)
+@EngineOptions.options
+@ViewOptions.options
+@CaptureOptions.options
 def calibrate(
     bundle: Path | None,
     cameras: tuple[str, ...],
@@ -36,8 +38,6 @@ def calibrate(
     target_fpr: float,
     undo: bool,
     threads: int,
-    precision: str,
-    backend: str,
     **options: Any,
 ) -> None:
     """Make BUNDLE's threshold (default: as for run) from frames of the place where it will work.
@@ -70,9 +70,10 @@ def calibrate(
     from edge_runtime.stream.pipeline import Pipeline, RunSettings
 
     # The sources are opened once: who calibrates stands beside the camera, and should see that it is not there.
-    opened = sources_of(cameras, sources, None, {**options, "reconnect": 0})
-    view = view_of(options) or WHOLE_FRAME
-    detector = Detector.load(path, precision=precision, backend=backend, threads=threads, view=view)
+    named = NamedSources(cameras=cameras, others=sources)
+    opened = sources_of(named, CaptureOptions.of(options), must_exist=True)
+    engine, view = EngineOptions.of(options), ViewOptions.of(options).view() or WHOLE_FRAME
+    detector = Detector.load(path, precision=engine.precision, backend=engine.backend, threads=threads, view=view)
     scores: list[float] = []
 
     def keep(record: dict[str, Any]) -> None:
@@ -93,7 +94,7 @@ def calibrate(
         target_fpr,
         model=detector.bundle.digest,
         source=names,
-        precision=precision,
+        precision=engine.precision,
         backend=detector.backend.name,
         view=view,
     )

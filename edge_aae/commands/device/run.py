@@ -8,28 +8,22 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_aae.commands.config_file import config_of, config_options
-from edge_aae.commands.device.run_options import alarm_options, capture_options, feed_options, run_settings, sources_of
-from edge_aae.commands.device.sink_options import (
-    delivered,
-    delivery_options,
-    outbox_of,
-    page_of,
-    page_options,
-    sink_options,
-    sinks_of,
-)
-from edge_aae.commands.options import PERCENT, engine_options, model_option, resolve_model, view_of, view_options
+from edge_aae.commands.device.delivery_options import DeliveryOptions, delivered, outbox_of
+from edge_aae.commands.device.run_plan import AlarmOptions, DetectorOptions, RunPlan, UpkeepOptions
+from edge_aae.commands.device.sink_options import PageOptions, SinkOptions, page_of, sinks_of
+from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, SourceOptions, sources_of
+from edge_aae.commands.options import ViewOptions, model_option, resolve_model
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from edge_runtime.stream.pipeline import Pipeline
+    from edge_runtime.operations.model_watch import ModelWatch
+    from edge_runtime.scoring.detector import Detector
+    from edge_runtime.stream.pipeline import Pipeline, RunSummary
 
 __all__ = ["run"]
 
@@ -37,56 +31,19 @@ logger = logging.getLogger(__name__)
 
 
 @click.command(short_help="Score cameras, streams, videos or images, one JSON record a frame.")
-@click.option("--camera", "cameras", multiple=True, help="V4L2 camera: 0 is /dev/video0; or /dev/v4l/by-id/NAME.")
-@click.option(
-    "--source",
-    "sources",
-    multiple=True,
-    help="rtsp:// or http:// URL, csi://0, GStreamer pipeline, video, image, folder, glob, - or test://FAULT.",
-)
-@click.option("--streams", type=click.Path(path_type=Path), help="Text file with one source a line.")
+@SourceOptions.options
 @model_option
-@engine_options
-@click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
-@click.option("--target-fpr", type=PERCENT, help="Threshold for so many false alarms, such as 1%.")
-@click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
-@click.option("--max-frames", type=click.IntRange(min=1), help="End after so many frames.")
-@click.option("--power", type=click.FloatRange(min=1), help="Report power mode, watts, temperatures every so many s.")
-@click.option("--watch-model", is_flag=True, help="Take up a bundle that replaces this one, once it is verified.")
-@click.option(
-    "--last-good",
-    type=click.Path(path_type=Path),
-    help="Verify; keep a copy of what passed, for when --model does not.",
-)
-@click.option("--systemd", is_flag=True, help="Tell systemd readiness, watchdog and status (Type=notify).")
-@click.option("--metrics", help="Serve /healthz and /metrics at PORT (loopback) or HOST:PORT.")
-@view_options
-@capture_options
-@feed_options
-@alarm_options
-@sink_options
-@delivery_options
-@page_options
+@DetectorOptions.options
+@UpkeepOptions.options
+@ViewOptions.options
+@CaptureOptions.options
+@FeedOptions.options
+@AlarmOptions.options
+@SinkOptions.options
+@DeliveryOptions.options
+@PageOptions.options
 @config_options
-def run(
-    cameras: tuple[str, ...],
-    sources: tuple[str, ...],
-    streams: Path | None,
-    model: Path | None,
-    precision: str,
-    backend: str,
-    threshold: float | None,
-    target_fpr: float | None,
-    threads: int,
-    max_frames: int | None,
-    metrics: str | None,
-    power: float | None,
-    watch_model: bool,
-    last_good: Path | None,
-    systemd: bool,
-    print_config: bool,
-    **options: Any,
-) -> None:
+def run(print_config: bool, **options: Any) -> None:
     """Score cameras, streams, videos or images: one JSON record a frame.
 
     --camera and --source may be repeated: the sources take turns. A live source gives its newest frame; while it is
@@ -109,92 +66,131 @@ def run(
     if print_config:
         click.echo(config_of(click.get_current_context()), nl=False)
         return
+    _carry_out(RunPlan.of(options))
+
+
+def _carry_out(plan: RunPlan) -> None:
+    """Open what the plan names and score until the run ends."""
     from edge_aae.commands.device.upkeep import Upkeep
-    from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.operations.stopping import reload_requests, stop_requests
     from edge_runtime.operations.systemd import Systemd
     from edge_runtime.redact import redact
-    from edge_runtime.scoring.detector import Detector
     from edge_runtime.sinks import Annotator
-    from edge_runtime.sinks.records import status_record
     from edge_runtime.stream.pipeline import Pipeline, RunSummary
 
-    opened = sources_of(cameras, sources, streams, options)
-    path = resolve_model(model)
-    load = partial(
-        Detector.load,
-        precision=precision,
-        backend=backend,
-        threads=threads,
-        threshold=threshold,
-        target_fpr=target_fpr,
-        view=view_of(options),
-    )
-    kept = None
-    if last_good is not None:
-        from edge_runtime.gate.last_good import LastGood
-
-        kept = LastGood(last_good, path, load, precision)
-    detector = kept.open() if kept else load(Bundle.open(path))
+    opened = sources_of(plan.sources, plan.capture, must_exist=not plan.feed.patient)
+    model = _Model(plan)
+    detector = model.detector()
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info(
         "%s on %s %s, model %s sha256:%s, threshold %g",
         names,
         detector.backend.name,
-        precision,
+        plan.detector.precision,
         detector.bundle.path,
         detector.bundle.digest[:12],
         detector.decision.threshold,
     )
     summary = RunSummary()
-    settings = run_settings(options, detector.decision.threshold)
-    try:
-        with stop_requests() as stopped, reload_requests() as reload_asked, outbox_of(options) as (outbox, publishers):
-            annotator = Annotator(detector)
-            sinks = sinks_of(options, detector, annotator, outbox)
-            manager = Systemd() if systemd else None
-            page = page_of(options, lambda: upkeep.pipeline, path)
-            if page:
-                sinks.append(page)
-            upkeep = Upkeep(annotator, reload_asked, manager, power_s=math.inf if power is None else power)
-            pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse)
-            upkeep.pipeline, upkeep.page = pipeline, page
-            if kept and kept.refused:
-                payload = {"reason": kept.refused, "model": f"sha256:{detector.bundle.digest}"}
-                pipeline.report(status_record("error", "MODEL_REFUSED", str(path), payload))
-            if watch_model:
-                from edge_runtime.operations.model_watch import ModelWatch
-
-                upkeep.watch = ModelWatch(
-                    path,
-                    detector.bundle.digest,
-                    load,
-                    pipeline.report,
-                    precision=precision,
-                    accepted=kept.keep if kept else lambda bundle: None,
-                )
-            with upkeep.watch or nullcontext(), _observed(pipeline, metrics), delivered(pipeline, outbox, publishers):
-                pipeline.run(stopped=stopped, max_frames=max_frames)
-            upkeep.stopping()
-    except BrokenPipeError:
-        # The reader of our standard output went away, which is a way to end a run; Python's own flush at exit must
-        # not stumble over it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    finally:
-        if sys.exc_info()[0] is None or summary.frames or summary.unscored:
-            click.echo(str(summary), err=True)
+    settings = plan.settings(detector.decision.threshold)
+    with (
+        _summed_up(summary),
+        stop_requests() as stopped,
+        reload_requests() as reload_asked,
+        outbox_of(plan.delivery) as (outbox, publishers),
+    ):
+        annotator = Annotator(detector)
+        sinks = sinks_of(plan.sinks, detector, annotator, outbox)
+        page = page_of(plan.page, lambda: upkeep.pipeline, model.path)
+        if page:
+            sinks.append(page)
+        manager = Systemd() if plan.upkeep.systemd else None
+        power_s = math.inf if plan.upkeep.power is None else plan.upkeep.power
+        upkeep = Upkeep(annotator, reload_asked, manager, power_s=power_s)
+        pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse)
+        upkeep.pipeline, upkeep.page = pipeline, page
+        model.report_refusal(detector, pipeline)
+        upkeep.watch = model.watch(detector, pipeline)
+        with (
+            upkeep.watch or nullcontext(),
+            _observed(pipeline, plan.upkeep.address()),
+            delivered(pipeline, outbox, publishers),
+        ):
+            pipeline.run(stopped=stopped, max_frames=plan.upkeep.max_frames)
+        upkeep.stopping()
     if summary.frames == 0 and summary.unscored:
         raise DataError(f"none of {summary.unscored} frames of {names} could be scored; see above")
 
 
+class _Model:
+    """The bundle of a run: where it lies, the detector of what lies there, and what becomes of the next one."""
+
+    def __init__(self, plan: RunPlan) -> None:
+        """Reads the view's mask; opens no bundle. Raises BundleError where none is there to be used."""
+        self.path = resolve_model(plan.model)
+        self._load = plan.detector.loader(plan.view.view())
+        self._precision = plan.detector.precision
+        self._watched = plan.upkeep.watch_model
+        self._kept = None
+        if plan.upkeep.last_good is not None:
+            from edge_runtime.gate.last_good import LastGood
+
+            self._kept = LastGood(plan.upkeep.last_good, self.path, self._load, self._precision)
+
+    def detector(self) -> Detector:
+        """Of the bundle at the path; of the last good one where such is kept and the bundle cannot be used."""
+        from edge_runtime.bundle.bundle import Bundle
+
+        return self._kept.open() if self._kept else self._load(Bundle.open(self.path))
+
+    def report_refusal(self, detector: Detector, pipeline: Pipeline) -> None:
+        """A status record of why the detector is the last good bundle's, where it is."""
+        from edge_runtime.sinks.records import status_record
+
+        if self._kept and self._kept.refused:
+            payload = {"reason": self._kept.refused, "model": f"sha256:{detector.bundle.digest}"}
+            pipeline.report(status_record("error", "MODEL_REFUSED", str(self.path), payload))
+
+    def watch(self, detector: Detector, pipeline: Pipeline) -> ModelWatch | None:
+        """Looks at the path for another bundle than the detector's, not yet begun; None where it is not asked for."""
+        if not self._watched:
+            return None
+        from edge_runtime.operations.model_watch import ModelWatch
+
+        return ModelWatch(
+            self.path,
+            detector.bundle.digest,
+            self._load,
+            pipeline.report,
+            precision=self._precision,
+            accepted=self._kept.keep if self._kept else lambda bundle: None,
+        )
+
+
 @contextmanager
-def _observed(pipeline: Pipeline, address: str | None) -> Iterator[None]:
+def _summed_up(summary: RunSummary) -> Iterator[None]:
+    """Say at the end of the block what the run came to; of one that failed only where it had frames."""
+    failed = True
+    try:
+        yield
+        failed = False
+    except BrokenPipeError:
+        # The reader of our standard output went away, which is a way to end a run; Python's own flush at exit must
+        # not stumble over it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        failed = False
+    finally:
+        if not failed or summary.frames or summary.unscored:
+            click.echo(str(summary), err=True)
+
+
+@contextmanager
+def _observed(pipeline: Pipeline, address: tuple[str, int] | None) -> Iterator[None]:
     if address is None:
         yield
         return
-    from edge_runtime.operations.health_server import address_from, observed
+    from edge_runtime.operations.health_server import observed
 
-    host, port = address_from(address)
-    with observed(pipeline, (host, port)) as bound:
-        logger.info("health and metrics at http://%s:%d/healthz and /metrics", host, bound)
+    with observed(pipeline, address) as bound:
+        logger.info("health and metrics at http://%s:%d/healthz and /metrics", address[0], bound)
         yield

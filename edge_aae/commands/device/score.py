@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.options import CLASSES, engine_options, model_option, resolve_model, view_of, view_options
+from edge_aae.commands.options import CLASSES, EngineOptions, ViewOptions, model_option, resolve_model
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 @click.command(short_help="Score images; AUROC, AP and BAcc where labels are known.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 @model_option
-@engine_options
+@EngineOptions.options
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
@@ -36,14 +36,12 @@ logger = logging.getLogger(__name__)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write images and metrics.")
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
-@view_options
+@ViewOptions.options
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Highest scores shown.")
 def score(
     paths: tuple[Path, ...],
     model: Path | None,
-    precision: str,
-    backend: str,
     labels: Path | None,
     classes: tuple[int, ...],
     csv_file: Path | None,
@@ -63,13 +61,14 @@ def score(
     from edge_runtime.scoring.evaluation import BundleScorer, write_csv, write_json
     from edge_runtime.scoring.image_items import load_items
 
+    engine = EngineOptions.of(options)
     detector = Detector.load(
         resolve_model(model),
-        precision=precision,
-        backend=backend,
+        precision=engine.precision,
+        backend=engine.backend,
         threads=threads,
         threshold=threshold,
-        view=view_of(options),
+        view=ViewOptions.of(options).view(),
     )
     items = load_items(paths, detector.bundle, labels, classes)
     evaluation = score_with_progress(BundleScorer(detector), items, heatmaps)

@@ -10,11 +10,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
-from edge_aae.commands.options import chained_options, model_option, resolve_model
+from edge_aae.commands.device.run import run
+from edge_aae.commands.device.run_plan import AlarmOptions
+from edge_aae.commands.device.source_options import (
+    CaptureOptions,
+    FeedOptions,
+    NamedSources,
+    SourceOptions,
+    sources_of,
+)
+from edge_aae.commands.options import EngineOptions, model_option, resolve_model
 from edge_runtime.errors import BundleError, ConfigError, DataError, EdgeAaeError, GateError
 
 __all__ = ["service"]
@@ -35,14 +43,12 @@ HOMES = ("/home", "/root")
 
 SHOWN = ("ActiveState", "SubState", "UnitFileState", "StatusText", "NRestarts", "ActiveEnterTimestamp")
 
-root_option = chained_options(
-    click.option(
-        "--root",
-        type=click.Path(path_type=Path),
-        default=Path("/"),
-        show_default=True,
-        help="Another system's root folder, such as an image's; nothing is started there.",
-    )
+root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    default=Path("/"),
+    show_default=True,
+    help="Another system's root folder, such as an image's; nothing is started there.",
 )
 
 
@@ -78,19 +84,18 @@ def install(name: str, config: Path, model: Path | None, root: Path, python: str
     from edge_runtime.operations.service_unit import CONFIG_FOLDER, Sandbox, unit_name, unit_text
 
     unit = unit_name(name)
-    options = _run_options(config)
+    named, engine = _asked(config)
     path = resolve_model(model)
     if path.is_dir():
         raise BundleError(f"{path} is a folder, a service takes an .aae file; export it again with --out NAME.aae")
-    report = verify_bundle(Bundle.open(path), precision=options["precision"])
+    report = verify_bundle(Bundle.open(path), precision=engine.precision)
     if not report.passed:
         raise GateError(f"{path} fails the parity gate here: {report.failures()[0]}; see `edge-aae verify {path}`")
     is_ours = root == Path("/")
     if is_ours:
         _check_python(python)
         _check_systemd()
-    named = [*options["cameras"], *options["sources"]]
-    sandbox = Sandbox.of(options["backend"], named)
+    sandbox = Sandbox.of(engine.backend, [*named.cameras, *named.others])
     text = unit_text(name, python, groups=_groups(root), sandbox=sandbox)
     folder = root / str(CONFIG_FOLDER / name).lstrip("/")
     _put(folder / "run.toml", config.read_bytes())
@@ -158,22 +163,21 @@ def uninstall(name: str, root: Path) -> None:
     click.echo(f"{unit} is gone; kept: {', '.join(str(folder) for folder in kept if folder.exists())}")
 
 
-def _run_options(config: Path) -> dict[str, Any]:
-    """The options of `edge-aae run` that a configuration gives, each checked as `run` would."""
-    from edge_aae.commands.device.run import run
-    from edge_aae.commands.device.run_options import run_settings, sources_of
-
-    options = run.make_context("run", ["--config", str(config)]).params
+def _asked(config: Path) -> tuple[NamedSources, EngineOptions]:
+    """Sources and engine that a configuration gives; what it asks of sources and alarm is checked as `run` would."""
+    parsed = run.make_context("run", ["--config", str(config)]).params
     for key, instead in (
         ("streams", "name its lines under source"),
         ("mask", "calibrate with it, the calibration is installed with the bundle"),
     ):
-        if options[key] is not None:
+        if parsed[key] is not None:
             raise ConfigError(f"{config} sets {key}, a file that the service may not see; {instead}")
-    # Raises what `run` would raise of its sources and its alarm; nothing is opened.
-    sources_of(options["cameras"], options["sources"], None, {**options, "reconnect": 1.0})
-    run_settings(options, threshold=1.0)
-    return options
+    # What it asks of delivery is not: passwords and certificates are where the service runs.
+    named = SourceOptions.of(parsed).named()
+    sources_of(named, CaptureOptions.of(parsed), must_exist=False)
+    AlarmOptions.of(parsed).settings(threshold=1.0)
+    FeedOptions.of(parsed)
+    return named, EngineOptions.of(parsed)
 
 
 def _check_python(python: str) -> None:

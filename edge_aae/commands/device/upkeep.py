@@ -142,9 +142,8 @@ class Upkeep:
             self._manager.stopping()
 
     def _reload(self) -> None:
-        detector = self.pipeline.detector
         try:
-            detector.calibrate_again()
+            detector = self.pipeline.detector.recalibrated()
         except EdgeAaeError as error:
             logger.warning("threshold and view stay as they are: %s", error)
             return

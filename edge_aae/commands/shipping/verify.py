@@ -6,7 +6,8 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,17 +134,7 @@ class Engines:
         """Against the bundle's golden samples."""
         from edge_runtime.gate.verification import check_bundle
 
-        for precision, backend in self._pairs():
-            try:
-                yield check_bundle(
-                    self.bundle,
-                    precision=precision,
-                    backend=backend,
-                    threads=self.threads,
-                    budget=budget(precision, backend),
-                )
-            except BackendError as error:
-                self._left_out(precision, backend, error)
+        return self._checked(lambda **how: [check_bundle(self.bundle, **how)], budget)
 
     def against_run(self, run_path: Path, images: Sequence[Path], budget: BudgetOf) -> tuple[list[Check], list[str]]:
         """Against PyTorch on a run folder; and what the files alone tell, by name."""
@@ -160,20 +151,18 @@ class Engines:
         if images:
             frames = frames.joined(frames_of_items(load_items(list(images), self.bundle), run.config.preprocess))
         reference = Reference(run, frames)
-        checks: list[Check] = []
+        check = partial(reference.check, self.bundle.files, self.bundle.decision)
+        return list(self._checked(check, budget)), check_files(run, self.bundle)
+
+    def _checked(self, check: Callable[..., Iterable[Check]], budget: BudgetOf) -> Iterator[Check]:
+        """What check gives for each pair of precision and backend that can be run."""
         for precision, backend in self._pairs():
             try:
-                checks += reference.check(
-                    self.bundle.files,
-                    self.bundle.decision,
-                    precision=precision,
-                    backend=backend,
-                    threads=self.threads,
-                    budget=budget(precision, backend),
+                yield from check(
+                    precision=precision, backend=backend, threads=self.threads, budget=budget(precision, backend)
                 )
             except BackendError as error:
                 self._left_out(precision, backend, error)
-        return checks, check_files(run, self.bundle)
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
         for precision, backend in itertools.product(self.precisions, self.backends):
@@ -198,15 +187,16 @@ class Engines:
 
 def print_report(report: GateReport, *, details: bool = False) -> None:
     """The gate's verdict for one check in a line; every output's errors below it where it failed or details are on."""
-    separation = "" if report.auroc is None else f", AUROC {report.auroc[0]:.4f} -> {report.auroc[1]:.4f}"
-    flips = f"{report.decision_flips} flip{'' if report.decision_flips == 1 else 's'}"
-    if report.budget.band and report.decision_flips:
-        flips += f" ({report.flips_beyond_band} further than {report.budget.band:.1%} from the threshold)"
-    scores = next((item for item in report.comparisons if item.where.endswith(": score")), None)
+    decisions = report.decisions
+    separation = "" if decisions.auroc is None else ", AUROC {:.4f} -> {:.4f}".format(*decisions.auroc)
+    flips = f"{decisions.flips} flip{'' if decisions.flips == 1 else 's'}"
+    if report.budget.band and decisions.flips:
+        flips += f" ({decisions.flips_beyond_band} further than {report.budget.band:.1%} from the threshold)"
+    scores = decisions.score
     error = "" if scores is None else f", score error {scores.max_error:.1e} (mean {scores.mean_error:.1e})"
     click.echo(
-        f"{report.title}: {'passed' if report.passed else 'FAILED'} on {report.n_frames} frames, {flips}{error}, "
-        f"rank correlation {report.score_rank_correlation:.6f}{separation}"
+        f"{report.title}: {'passed' if report.passed else 'FAILED'} on {decisions.n_frames} frames, {flips}{error}, "
+        f"rank correlation {decisions.rank_correlation:.6f}{separation}"
     )
     for name in report.altered:
         click.echo(f"  {name:<44} not what was exported (SHA-256)  DIFFERS")

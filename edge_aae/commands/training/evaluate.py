@@ -91,11 +91,13 @@ def evaluate(
         model, data, labels=labels, classes=classes, exclude=exclude, masks=masks, bootstrap=bootstrap, seed=seed,
         threshold=threshold, heatmaps=heatmaps, device=device, threads=threads,
     )  # fmt: skip
+    from train.evaluation.report_forms import lines_of
+
     try:
         # First the files: a reader of our output that goes away, such as head, must not cost them.
         written = _write(out, report, plots_missing) if out else []
     finally:
-        for line in report.lines():
+        for line in lines_of(report):
             click.echo(line)
     if written:
         click.echo(f"wrote {out}: {', '.join(written)}")
@@ -186,6 +188,7 @@ def _plots_missing() -> str | None:
 def _write(out: Path, report: Report, plots_missing: str | None) -> list[str]:
     """Write the report's files into the folder; returns their names."""
     from edge_runtime.scoring.evaluation import write_csv
+    from train.evaluation.report_forms import write_json, write_markdown
 
     plots: list[str] = []
     if plots_missing is None:
@@ -194,7 +197,7 @@ def _write(out: Path, report: Report, plots_missing: str | None) -> list[str]:
         plots = plot_report(out, report)
     else:
         logger.warning("no plots: %s", plots_missing)
-    report.write_json(out / "report.json")
-    report.write_markdown(out / "report.md", plots)
+    write_json(out / "report.json", report)
+    write_markdown(out / "report.md", report, plots)
     write_csv(out / "scores.csv", report.evaluation)
     return ["report.md", "report.json", "scores.csv", *plots]

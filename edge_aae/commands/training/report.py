@@ -35,7 +35,9 @@ def report(
     """
     require("torch", extra="train", purpose="reports")
     require("matplotlib", extra="train", purpose="reports")
-    from train.pages.report_page import bundle_page, run_page, write_page
+    from train.pages.bundle_page import bundle_page
+    from train.pages.page import write_page
+    from train.pages.run_page import run_page
 
     is_run = (model / "config.json").is_file()
     judged = judge(model, data, labels=labels, classes=classes) if data else None

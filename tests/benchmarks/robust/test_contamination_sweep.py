@@ -6,9 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.choices import chosen
 from benchmarks.robust.contamination_sweep import markdown
-from edge_runtime.errors import ConfigError
 
 
 def result(alpha: float, seed: int, flagged: int, auroc: float) -> dict[str, Any]:
@@ -65,8 +63,3 @@ def test_methods_on_photographs_stand_side_by_side_by_share() -> None:
     assert "| method | 0 % | 5 % |" in lines
     assert "| robust | 0.700 (0.850), 2 seeds | 0.700 (0.700) |" in lines
     assert any(line.endswith("| 0.700 (0.600) | - |") for line in lines)
-
-
-def test_a_name_nobody_knows_is_said_with_those_that_are() -> None:
-    with pytest.raises(ConfigError, match="no svm here; expected all, or some of ae, aae"):
-        chosen("svm", ("ae", "aae"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_aae.commands.device.service import _asked
 from edge_runtime.errors import ConfigError
 from edge_runtime.operations.service_unit import Sandbox, check_name, unit_name, unit_text
 from tests.edge_aae.conftest import Cli
@@ -197,6 +198,13 @@ def test_a_configuration_that_run_would_refuse_is_not_installed(
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not (image / "etc/edge-aae").exists()
+
+
+def test_a_broker_that_the_environment_will_name_is_left_to_the_service(config: Path) -> None:
+    config.write_text(config.read_text().replace("# mqtt-ca =", 'mqtt-ca = "/var/lib/edge-aae/line3/ca.pem"'))
+    named, engine = _asked(config)
+    assert (named.cameras, named.others) == ((), ("test://pattern",))
+    assert (engine.precision, engine.backend) == ("fp32", "onnxruntime-cpu")
 
 
 def test_a_bundle_that_is_damaged_is_not_installed(workplace: Path, config: Path, image: Path, cli: Cli) -> None:

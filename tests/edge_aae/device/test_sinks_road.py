@@ -46,10 +46,8 @@ def test_a_reader_that_hangs_stops_nothing(workplace: Path, tmp_path: Path) -> N
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.1)
-        started = time.monotonic()
         process.terminate()
         assert process.wait(20) == 0
-        assert time.monotonic() - started < 4
     finally:
         process.kill()
         os.close(reading)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edge_aae.cli import cli
-from edge_aae.commands.training.train import _calibration_lines, _report
+from edge_aae.commands.training.outcome_lines import calibration_lines, outcome_lines
 from edge_runtime.errors import ConfigError
 from train.learning.augmentation import AUGMENTATIONS
 from train.networks.registry import NETWORKS
@@ -112,7 +112,7 @@ def test_the_papers_rule_says_nothing_of_a_rate(train: Any) -> None:
 
 
 def test_the_expected_rate_is_given_as_an_interval() -> None:
-    lines = _calibration_lines(calibration(n=500))
+    lines = calibration_lines(calibration(n=500))
     assert lines == [
         "estimated anomalies among them: 5.0%, between 2.0% and 9.0%",
         "false alarms asked for: 0.01 of normal images; expect 0.40% to 1.80% (90 %) after 500 images, "
@@ -122,24 +122,26 @@ def test_the_expected_rate_is_given_as_an_interval() -> None:
 
 @pytest.mark.parametrize(("n", "said"), [(199, True), (200, False)])
 def test_few_images_are_called_few(n: int, said: bool) -> None:
-    assert any(line.startswith("only ") for line in _calibration_lines(calibration(n=n))) is said
+    assert any(line.startswith("only ") for line in calibration_lines(calibration(n=n))) is said
 
 
 def test_without_a_fused_calibration_nothing_is_said() -> None:
-    assert _calibration_lines({}) == []
-    assert _calibration_lines({"flagged_share": 0.1}) == []
+    assert calibration_lines({}) == []
+    assert calibration_lines({"flagged_share": 0.1}) == []
 
 
 @pytest.mark.parametrize(("calibrated", "said"), [({"flagged_share": 0.1}, True), (None, False)])
-def test_only_reports_that_were_written_are_named(
-    capsys: pytest.CaptureFixture[str], calibrated: dict[str, Any] | None, said: bool
-) -> None:
-    config = SimpleNamespace(epochs_done=1, epochs_total=5, n_images=40, n_skipped=0)
-    folder = SimpleNamespace(path=Path("runs/photos-1"))
-    _report(SimpleNamespace(
-        config=config, folder=folder, calibration=calibrated, complete=False, seconds=1.0, n_rejected=0
-    ))  # fmt: skip
-    printed = capsys.readouterr().out
-    assert "run folder: runs/photos-1" in printed
-    assert ("rejected.png" in printed) is said
-    assert "go on with: edge-aae train --resume --out runs/photos-1" in printed
+def test_only_reports_that_were_written_are_named(calibrated: dict[str, Any] | None, said: bool) -> None:
+    outcome: Any = SimpleNamespace(
+        config=SimpleNamespace(epochs_done=1, epochs_total=5, n_images=40, n_skipped=0),
+        folder=SimpleNamespace(path=Path("runs/photos-1")),
+        calibration=calibrated,
+        complete=False,
+        seconds=1.0,
+        n_rejected=0,
+    )
+    first, where, more = outcome_lines(outcome)
+    assert first.startswith("interrupted: 1 of 5 epochs in 1 s, 40 images, 0 skipped, 0 rejected")
+    assert where.startswith("run folder: runs/photos-1")
+    assert ("rejected.png" in where) is said
+    assert more == "go on with: edge-aae train --resume --out runs/photos-1"

@@ -44,8 +44,8 @@ def outputs(n_frames: int = 2, errors: Array | None = None, **changes: Array) ->
     return replace(zeros, **changes)
 
 
-def compared(reference: Outputs, actual: Outputs) -> GateReport:
-    return compare_outputs(reference, actual, CRITERIA, IS_ERROR, backend="here", against="there")
+def compared(reference: Outputs, actual: Outputs, **found: Any) -> GateReport:
+    return compare_outputs(reference, actual, CRITERIA, IS_ERROR, backend="here", against="there", **found)
 
 
 def row(report: GateReport, where: str) -> Comparison:
@@ -63,8 +63,8 @@ def test_equal_outputs_pass() -> None:
     assert report.failures() == []
     assert [item.where for item in report.comparisons] == ROWS
     assert {item.max_error for item in report.comparisons} == {0.0}
-    assert (report.backend, report.reference, report.n_frames) == ("here", "there", 3)
-    assert (report.decision_flips, report.score_rank_correlation, report.altered) == (0, 1.0, ())
+    assert (report.backend, report.reference, report.decisions.n_frames) == ("here", "there", 3)
+    assert (report.decisions.flips, report.decisions.rank_correlation, report.altered) == (0, 1.0, ())
 
 
 def test_errors_are_measured_as_by_hand() -> None:
@@ -104,8 +104,7 @@ def test_the_bound_itself_still_passes(actual: float, passes: bool) -> None:
     budget = replace(BUDGETS["fp32"], tolerances={**BUDGETS["fp32"].tolerances, "x_hat": Tolerance(0.5, 0.25)})
     reference = outputs(1, x_hat=np.full((1, 1, 1, 1), -2.0))
     changed = replace(reference, x_hat=np.full((1, 1, 1, 1), actual))
-    report = compare_outputs(reference, changed, CRITERIA, IS_ERROR, backend="here", against="there", budget=budget)
-    assert row(report, "decoder.onnx: x_hat").passed is passes
+    assert row(compared(reference, changed, budget=budget), "decoder.onnx: x_hat").passed is passes
 
 
 @pytest.mark.parametrize("side", [-1.0, 1.0])
@@ -177,7 +176,7 @@ def test_criteria_of_another_shape_fail_as_one_and_decide_nothing(criteria: Arra
     report = compared(outputs(3), outputs(3, criteria=criteria))
     assert failed_rows(report) == ["detector.onnx: criteria"]
     assert row(report, "detector.onnx: criteria").max_error == float("inf")
-    assert (report.n_frames, report.decision_flips, report.score_rank_correlation) == (3, 3, 0.0)
+    assert (report.decisions.n_frames, report.decisions.flips, report.decisions.rank_correlation) == (3, 3, 0.0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -186,7 +185,7 @@ def test_criteria_that_are_not_finite_decide_nothing(value: float) -> None:
     criteria[1, 1] = value
     report = compared(outputs(3), outputs(3, criteria=criteria))
     assert failed_rows(report) == ["detector.onnx: neg_log_prior"]
-    assert (report.decision_flips, report.score_rank_correlation) == (3, 0.0)
+    assert (report.decisions.flips, report.decisions.rank_correlation) == (3, 0.0)
 
 
 @pytest.mark.parametrize("field", ["criteria", "latent", "anomaly_map", "encoder_latent", "x_hat"])
@@ -203,23 +202,23 @@ def test_flipped_decisions_are_counted_and_fail_though_every_output_is_within_to
     actual = outputs(4, errors=np.array([0.2, 1.00002, 0.99998, 3.0]))
     report = compared(reference, actual)
     assert failed_rows(report) == []
-    assert report.decision_flips == 2
+    assert report.decisions.flips == 2
     assert not report.passed
     assert report.failures()[0] == "2 of 4 decisions flip; expected none"
 
 
 def test_a_score_at_the_threshold_is_no_flip() -> None:
     errors = np.array([0.5, 1.0, 2.0])
-    assert compared(outputs(3, errors=errors), outputs(3, errors=errors - 1e-6)).decision_flips == 0
-    assert compared(outputs(3, errors=errors), outputs(3, errors=errors + 1e-6)).decision_flips == 1
+    assert compared(outputs(3, errors=errors), outputs(3, errors=errors - 1e-6)).decisions.flips == 0
+    assert compared(outputs(3, errors=errors), outputs(3, errors=errors + 1e-6)).decisions.flips == 1
 
 
 def test_scores_in_another_order_fail_though_every_output_is_within_tolerance() -> None:
     errors = 0.5 + np.array([1e-5, 2e-5, 3e-5])
     report = compared(outputs(3, errors=errors), outputs(3, errors=errors[::-1]))
     assert failed_rows(report) == []
-    assert report.decision_flips == 0
-    assert report.score_rank_correlation == pytest.approx(-1.0)
+    assert report.decisions.flips == 0
+    assert report.decisions.rank_correlation == pytest.approx(-1.0)
     assert report.failures() == ["rank correlation of scores is -1.000000, expected at least 0.999"]
 
 
@@ -230,15 +229,15 @@ def test_one_swap_of_neighbours_passes_among_enough_frames(n_frames: int, passes
     swapped = errors.copy()
     swapped[[0, 1]] = errors[[1, 0]]
     report = compared(outputs(n_frames, errors=errors), outputs(n_frames, errors=swapped))
-    assert report.score_rank_correlation == pytest.approx(1 - 12 / (n_frames * (n_frames**2 - 1)))
+    assert report.decisions.rank_correlation == pytest.approx(1 - 12 / (n_frames * (n_frames**2 - 1)))
     assert report.passed is passes
 
 
 def test_a_report_as_json_is_pinned() -> None:
     x_hat = np.zeros((2, 1, 2, 3))
     x_hat[1] = 0.5
-    report = compared(outputs(2, errors=np.array([0.0, 2.0])), outputs(2, errors=np.array([0.0, 0.5]), x_hat=x_hat))
-    written = replace(report, altered=("decoder.onnx",)).to_json()
+    reference, actual = outputs(2, errors=np.array([0.0, 2.0])), outputs(2, errors=np.array([0.0, 0.5]), x_hat=x_hat)
+    written = compared(reference, actual, altered=["decoder.onnx"]).to_json()
     rows = written.pop("outputs")
     assert len(written.pop("failures")) == 5  # the altered graph, three outputs and the flip
     assert written == {

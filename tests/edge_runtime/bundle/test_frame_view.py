@@ -157,7 +157,7 @@ def test_a_masked_defect_has_no_score_and_no_heat(bundle: Bundle) -> None:
     assert plain.score(defect).score > plain.score(clean).score
     assert masked.score(defect).score == masked.score(clean).score
     result = masked.score(defect)
-    heat = masked.heatmap(result, defect.shape)
+    heat = result.heatmap(defect.shape)
     assert (heat[16:24, 16:24] == 0).all()
     assert heat.max() > 0
     outside = clean.copy()
@@ -182,7 +182,7 @@ def test_tiles_of_which_nothing_is_seen_cost_nothing(make_bundle: Callable[..., 
     assert (len(result.anomaly_maps), len(result.latents), len(result.tiling)) == (9, 9, 9)
     assert result.anomaly_maps[[1, 2]].any()
     assert not np.delete(result.anomaly_maps, [1, 2], axis=0).any()
-    assert detector.heatmap(result, (24, 24)).shape == (24, 24)
+    assert result.heatmap((24, 24)).shape == (24, 24)
 
 
 def calibrated(bundle: Path, view: View, threshold: float = 3.0) -> None:
@@ -208,14 +208,50 @@ def test_a_calibration_brings_its_view(own_bundle: Path, caplog: pytest.LogCaptu
 def test_a_calibration_made_or_undone_is_taken_up_whole_or_not_at_all(own_bundle: Path) -> None:
     detector = Detector.load(own_bundle)
     calibrated(own_bundle, View(roi=(4, 4, 40, 40)))
-    detector.calibrate_again()
-    assert (detector.decision.threshold, detector.preprocess.roi) == (3.0, (4, 4, 40, 40))
+    on_site = detector.recalibrated()
+    assert (on_site.decision.threshold, on_site.preprocess.roi) == (3.0, (4, 4, 40, 40))
+    assert (detector.decision.threshold, detector.preprocess.roi) == (1.0, None)
     calibrated(own_bundle, View(roi=(0, 0, 400, 400), mask=half_mask()), 5.0)
     with pytest.raises(ConfigError, match="does not fit"):
-        detector.calibrate_again()
-    assert (detector.decision.threshold, detector.preprocess.roi) == (3.0, (4, 4, 40, 40))
-    assert detector.usual_scores is not None
-    assert set(detector.usual_scores) == {3.0}
+        on_site.recalibrated()
+    assert (on_site.decision.threshold, on_site.preprocess.roi) == (3.0, (4, 4, 40, 40))
+    assert on_site.usual_scores is not None
+    assert set(on_site.usual_scores) == {3.0}
     shutil.move(overlay_path(own_bundle), own_bundle.with_name("aside"))
-    detector.calibrate_again()
-    assert (detector.decision.threshold, detector.preprocess.roi) == (1.0, None)
+    undone = on_site.recalibrated()
+    assert (undone.decision.threshold, undone.preprocess.roi) == (1.0, None)
+    assert undone.backend is detector.backend
+
+
+def test_a_heatmap_lies_where_its_frame_was_scored_whatever_is_calibrated_since(own_bundle: Path) -> None:
+    calibrated(own_bundle, View(roi=(4, 4, 40, 40)))
+    detector, frame = Detector.load(own_bundle), noise()
+    result = detector.score(frame)
+    before = result.heatmap(frame.shape)
+    calibrated(own_bundle, View(roi=(40, 20, 40, 40), mask=half_mask()[:, ::-1]))
+    later = detector.recalibrated().score(frame).heatmap(frame.shape)
+    np.testing.assert_array_equal(result.heatmap(frame.shape), before)
+    assert before[4:44, 4:40].any()
+    assert not before[:, 44:].any()
+    assert later[20:, 44:].any()
+    assert not later[:, :40].any()
+
+
+def test_another_threshold_makes_another_detector_and_what_load_was_given_comes_back(own_bundle: Path) -> None:
+    detector = Detector.load(own_bundle, threshold=7.0)
+    moved = detector.with_threshold(2.5)
+    assert (detector.decision.threshold, moved.decision.threshold) == (7.0, 2.5)
+    assert (moved.backend is detector.backend, moved.bundle is detector.bundle) == (True, True)
+    frame = noise()
+    assert detector.score(frame).threshold == 7.0
+    assert moved.score(frame).threshold == 2.5
+    assert moved.score(frame).score == detector.score(frame).score
+    assert moved.recalibrated().decision.threshold == 7.0
+    with pytest.raises(ConfigError, match="threshold is nan"):
+        moved.with_threshold(float("nan"))
+
+
+def test_a_network_input_scored_alone_has_its_heatmap_over_itself(own_bundle: Path) -> None:
+    detector = Detector.load(own_bundle, view=View(roi=(4, 4, 40, 40)))
+    result = detector.score_input(noise((8, 8, 1)))
+    np.testing.assert_array_equal(result.heatmap((8, 8)), result.anomaly_map)

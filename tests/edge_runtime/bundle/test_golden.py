@@ -233,10 +233,10 @@ def test_a_bundle_agrees_with_its_samples(make_bundle: Callable[..., Bundle], pr
     report = verify_bundle(with_graph_hashes(make_bundle(preprocess)), threads=1)
     assert report.failures() == []
     assert report.passed
-    assert (report.backend, report.reference, report.n_frames) == ("onnxruntime-cpu", "golden samples", 2)
+    assert (report.backend, report.reference, report.decisions.n_frames) == ("onnxruntime-cpu", "golden samples", 2)
     assert [item.where for item in report.comparisons] == ROWS
-    assert (report.decision_flips, report.altered) == (0, ())
-    assert report.score_rank_correlation == pytest.approx(1.0)
+    assert (report.decisions.flips, report.altered) == (0, ())
+    assert report.decisions.rank_correlation == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_a_detector_with_another_number_of_criteria_fails(
     changed = make_bundle(detector_onnx=make_detector_onnx(8, 8, 1, n_criteria=3))
     report = verify_bundle(changed, threads=1)
     assert failed_rows(report) == ["detector.onnx: criteria"]
-    assert report.decision_flips == 2
+    assert report.decisions.flips == 2
 
 
 def test_a_detector_that_gives_nan_fails(

@@ -183,4 +183,4 @@ def test_a_broker_that_answers_nothing_is_given_up(monkeypatch: pytest.MonkeyPat
         with pytest.raises(DeliveryError, match="no answer"):
             mqtt.connect()
         mqtt.close()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 9  # An answer is waited for 10 s by default.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,10 +17,12 @@ from edge_runtime.model.score import CRITERIA, Limit, UnionRule
 DECISION = UnionRule(limits={"reconstruction_error": Limit(threshold=1.0, center=0.0)})
 
 
-def report_of(error: float) -> GateReport:
+def report_of(error: float, altered: Sequence[str] = ()) -> GateReport:
     outputs = Outputs(np.array([[0.5, 0.0], [2.0, 0.0]]), np.zeros((2, 2)), np.zeros((2, 2, 3)))
     actual = replace(outputs, criteria=outputs.criteria + np.array([[0.0, 0.0], [error, 0.0]]))
-    return compare_outputs(outputs, actual, CRITERIA, DECISION, backend="here", against="<there> & elsewhere")
+    return compare_outputs(
+        outputs, actual, CRITERIA, DECISION, backend="here", against="<there> & elsewhere", altered=altered
+    )
 
 
 def test_a_passing_report_is_a_suite_without_failures() -> None:
@@ -35,7 +38,7 @@ def test_a_passing_report_is_a_suite_without_failures() -> None:
 
 
 def test_failures_stand_at_their_output_and_decisions_and_files_on_their_own(tmp_path: Path) -> None:
-    report = replace(report_of(-1.5), altered=("encoder.onnx",))
+    report = report_of(-1.5, altered=["encoder.onnx"])
     write_junit(tmp_path / "parity.xml", [report], ["encoder.onnx has opset 17, it was written with 18"])
     root = ElementTree.parse(tmp_path / "parity.xml").getroot()
     suite, files = root

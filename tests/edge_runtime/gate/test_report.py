@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.bundle.budgets import BUDGETS, PRECISIONS, Budget, budget_of, detector_file
-from edge_runtime.bundle.comparison import Outputs
+from edge_runtime.bundle.budgets import BUDGETS, PRECISIONS, Budget, Tolerance, budget_of, detector_file
+from edge_runtime.bundle.comparison import Outputs, compare
 from edge_runtime.errors import ConfigError
-from edge_runtime.gate.report import UNKNOWN, GateReport, compare_outputs
+from edge_runtime.gate.decisions import UNKNOWN
+from edge_runtime.gate.report import GateReport, compare_outputs
 from edge_runtime.model.score import CRITERIA, Limit, UnionRule
 
 IS_ERROR = UnionRule(limits={"reconstruction_error": Limit(threshold=1.0, center=0.0)})
@@ -42,7 +43,6 @@ def report_of(
         backend="here",
         against="there",
         precision="int8",
-        graph="detector-int8.onnx",
         budget=budget,
         labels=array(labels, np.int8),
         groups=array(groups, np.int64),
@@ -51,10 +51,10 @@ def report_of(
 
 def test_a_flip_within_the_band_is_counted_and_allowed() -> None:
     near = report_of([0.1, 0.97, 1.04, 3.0], [0.1, 1.01, 1.02, 3.0])
-    assert (near.decision_flips, near.flips_beyond_band) == (1, 0)
+    assert (near.decisions.flips, near.decisions.flips_beyond_band) == (1, 0)
     assert near.passed
     far = report_of([0.1, 0.9, 1.2, 3.0], [0.1, 1.01, 0.99, 3.0], budget=replace(BUDGETS["int8"], max_flips=0.25))
-    assert (far.decision_flips, far.flips_beyond_band) == (2, 2)
+    assert (far.decisions.flips, far.decisions.flips_beyond_band) == (2, 2)
     assert far.failures()[0] == "2 of 4 decisions flip further than 5.0% from the threshold; expected at most 25.0%"
 
 
@@ -68,28 +68,54 @@ def test_a_share_of_flips_may_be_allowed() -> None:
 def test_separation_is_compared_where_both_kinds_are_known_and_one_pair_is_no_shift() -> None:
     labels = [0, 0, 1, 1, UNKNOWN]
     same = report_of([0.1, 0.3, 0.2, 0.4, 9.0], [0.1, 0.3, 0.2, 0.4, 0.0], labels=labels)
-    assert same.auroc == (0.75, 0.75)  # one of four pairs is the wrong way round; the unknown frame counts nothing
-    assert same.n_pairs == 4
+    # One of four pairs is the wrong way round; the unknown frame counts nothing.
+    assert same.decisions.auroc == (0.75, 0.75)
+    assert same.decisions.n_pairs == 4
     budget = replace(BUDGETS["int8"], min_rank_correlation=-1.0)
     one_pair = report_of([0.1, 0.3, 0.2, 0.4], [0.1, 0.3, 0.35, 0.4], labels=[0, 0, 1, 1], budget=budget)
-    assert one_pair.auroc == (0.75, 1.0)
+    assert one_pair.decisions.auroc == (0.75, 1.0)
     assert one_pair.passed
     two_pairs = report_of([0.1, 0.15, 0.2, 0.4], [0.3, 0.35, 0.2, 0.4], labels=[0, 0, 1, 1], budget=budget)
     assert two_pairs.failures() == ["AUROC shifts from 1.0000 to 0.5000, expected a shift of at most 0.005"]
-    assert report_of([0.1, 0.2], [0.1, 0.2], labels=[0, UNKNOWN]).auroc is None
+    assert report_of([0.1, 0.2], [0.1, 0.2], labels=[0, UNKNOWN]).decisions.auroc is None
 
 
 def test_a_frame_is_as_anomalous_as_its_worst_tile() -> None:
     report = report_of([0.2, 1.5, 0.3, 0.1], [0.2, 0.8, 0.3, 0.1], groups=[0, 0, 1, 1], labels=[1, 0])
-    assert report.n_frames == 2
-    assert report.decision_flips == 1
-    assert report.auroc == (1.0, 1.0)
+    assert report.decisions.n_frames == 2
+    assert report.decisions.flips == 1
+    assert report.decisions.auroc == (1.0, 1.0)
 
 
 def test_below_the_median_image_scores_may_differ() -> None:
     report = report_of([-40.0, 0.5], [-12.0, 0.5], budget=BUDGETS["fp32"])
     (score,) = [item for item in report.comparisons if item.where.endswith(": score")]
     assert (score.max_error, score.passed) == (0.0, True)
+
+
+def test_what_is_found_beside_the_outputs_stands_behind_them_and_before_the_decisions() -> None:
+    outputs = Outputs(np.array([[0.5, 0.0], [2.0, 0.0]]), np.zeros((2, 2)), np.zeros((2, 2, 3)))
+    actual = replace(outputs, criteria=outputs.criteria - np.array([[0.0, 0.0], [1.5, 0.0]]))
+    levels = compare("preprocess: network_input", np.zeros((1, 2)), np.full((1, 2), 3.0), Tolerance(1.0, 0.0))
+    report = compare_outputs(
+        outputs, actual, CRITERIA, IS_ERROR, backend="here", against="there", preprocessing=[levels], altered=["prior"]
+    )
+    assert [item.where for item in report.comparisons][-2:] == ["detector.onnx: score", "preprocess: network_input"]
+    assert report.comparisons[:-2] == report.graphs
+    lines = report.failures()
+    assert [line.split(" ")[:2] for line in lines] == [
+        ["detector.onnx:", "reconstruction_error"],
+        ["detector.onnx:", "score"],
+        ["preprocess:", "network_input"],
+        ["prior", "is"],
+        ["1", "of"],
+        ["rank", "correlation"],
+    ]
+    assert lines == [
+        *(line for item in report.comparisons for line in report.failures_of(item)),
+        *report.failures_of_files(),
+        *report.failures_of_decisions(),
+    ]
 
 
 def test_budgets_tighten_and_never_loosen() -> None:

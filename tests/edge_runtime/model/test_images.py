@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.errors import DataError
-from edge_runtime.model.images import is_image, list_images, read_image, write_image
+from edge_runtime.errors import DataError, FrameError
+from edge_runtime.model.images import as_frame, is_image, list_images, read_image, write_image
 
 
 def noise(*shape: int, dtype: type[np.unsignedinteger] = np.uint8) -> NDArray[np.unsignedinteger]:
@@ -22,6 +23,53 @@ def encoded(suffix: str, image: NDArray[np.unsignedinteger]) -> bytes:
     done, content = cv2.imencode(suffix, image)
     assert done
     return content.tobytes()
+
+
+def ramp(*shape: int) -> NDArray[np.uint8]:
+    """Pixels that all differ, as far as a byte goes."""
+    return np.arange(np.prod(shape), dtype=np.int64).astype(np.uint8).reshape(shape)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
+def test_an_8_bit_image_is_a_frame_as_it_is(shape: tuple[int, ...]) -> None:
+    frame = as_frame(ramp(*shape))
+    assert frame.dtype == np.uint8
+    np.testing.assert_array_equal(frame, ramp(*shape))
+
+
+def test_an_image_with_one_channel_is_a_grey_frame() -> None:
+    np.testing.assert_array_equal(as_frame(ramp(4, 5, 1)), ramp(4, 5))
+
+
+def test_16_bit_images_are_scaled_by_their_type_and_not_by_what_they_hold() -> None:
+    image = np.array([[0, 256, 257, 4095], [32768, 65278, 65279, 65535]], dtype=np.uint16)
+    frame = as_frame(image)
+    assert frame.dtype == np.uint8
+    assert frame.tolist() == [[0, 0, 1, 15], [127, 254, 254, 255]]
+
+
+def test_alpha_is_dropped_from_an_image() -> None:
+    image = ramp(4, 5, 4)
+    frame = as_frame(image)
+    np.testing.assert_array_equal(frame, image[:, :, :3])
+    assert frame.flags.c_contiguous
+
+
+def test_16_bit_bgra_becomes_8_bit_bgr() -> None:
+    image = np.array([[[257, 514, 65535, 7]]], dtype=np.uint16)
+    assert as_frame(image).tolist() == [[[1, 2, 255]]]
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5, 2), (4, 5, 5), (1, 4, 5, 3), (0, 5), (4, 0, 3)])
+def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(FrameError, match=r"image is \(.*\), expected \(H, W\), \(H, W, 3\) BGR or \(H, W, 4\) BGRA"):
+        as_frame(np.zeros(shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.bool_])
+def test_an_image_of_another_type_is_refused(dtype: Any) -> None:
+    with pytest.raises(FrameError, match=rf"image is {np.dtype(dtype)}, expected uint8 or uint16; convert it"):
+        as_frame(np.zeros((4, 5), dtype=dtype))
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "a.bmp", "a.tif", "a.tiff", "A.PNG"])

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, FrameError, MissingExtraError
-from edge_runtime.model.preprocess import LETTERBOX_GREY, Preprocess, as_frame
+from edge_runtime.model.preprocess import LETTERBOX_GREY, Preprocess
 
 Frame = NDArray[np.uint8]
 
@@ -22,48 +22,6 @@ GREY_OF_BLUE, GREY_OF_GREEN, GREY_OF_RED = 29, 150, 76
 def ramp(*shape: int) -> Frame:
     """Pixels that all differ, as far as a byte goes."""
     return np.arange(np.prod(shape), dtype=np.int64).astype(np.uint8).reshape(shape)
-
-
-@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3)])
-def test_an_8_bit_image_is_a_frame_as_it_is(shape: tuple[int, ...]) -> None:
-    frame = as_frame(ramp(*shape))
-    assert frame.dtype == np.uint8
-    np.testing.assert_array_equal(frame, ramp(*shape))
-
-
-def test_an_image_with_one_channel_is_a_grey_frame() -> None:
-    np.testing.assert_array_equal(as_frame(ramp(4, 5, 1)), ramp(4, 5))
-
-
-def test_16_bit_images_are_scaled_by_their_type_and_not_by_what_they_hold() -> None:
-    image = np.array([[0, 256, 257, 4095], [32768, 65278, 65279, 65535]], dtype=np.uint16)
-    frame = as_frame(image)
-    assert frame.dtype == np.uint8
-    assert frame.tolist() == [[0, 0, 1, 15], [127, 254, 254, 255]]
-
-
-def test_alpha_is_dropped_from_an_image() -> None:
-    image = ramp(4, 5, 4)
-    frame = as_frame(image)
-    np.testing.assert_array_equal(frame, image[:, :, :3])
-    assert frame.flags.c_contiguous
-
-
-def test_16_bit_bgra_becomes_8_bit_bgr() -> None:
-    image = np.array([[[257, 514, 65535, 7]]], dtype=np.uint16)
-    assert as_frame(image).tolist() == [[[1, 2, 255]]]
-
-
-@pytest.mark.parametrize("shape", [(5,), (4, 5, 2), (4, 5, 5), (1, 4, 5, 3), (0, 5), (4, 0, 3)])
-def test_an_image_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(FrameError, match=r"image is \(.*\), expected \(H, W\), \(H, W, 3\) BGR or \(H, W, 4\) BGRA"):
-        as_frame(np.zeros(shape, dtype=np.uint8))
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.bool_])
-def test_an_image_of_another_type_is_refused(dtype: Any) -> None:
-    with pytest.raises(FrameError, match=rf"image is {np.dtype(dtype)}, expected uint8 or uint16; convert it"):
-        as_frame(np.zeros((4, 5), dtype=dtype))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.operations.exposition import metrics_of
 from edge_runtime.operations.health_server import address_from, observed
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.sinks import Emission, SinkBase
 from edge_runtime.sources import TestSource
 from edge_runtime.stream.latency import LatencyHistogram
 from edge_runtime.stream.pipeline import Pipeline
@@ -38,6 +41,30 @@ def test_health_and_metrics_of_a_run(detector: Detector) -> None:
         taken = Pipeline(detector, [], lambda record: None)
         with pytest.raises(ConfigError, match=f"cannot serve at 127.0.0.1:{port}: .*; choose another port"):
             observed(taken, ("127.0.0.1", port)).__enter__()
+
+
+def test_metrics_of_sinks_and_destinations(detector: Detector) -> None:
+    class Unlit(SinkBase):
+        name = "unlit"
+
+        def write(self, emission: Emission) -> None:
+            raise OSError("no lamp")
+
+    pipeline = Pipeline(detector, [TestSource("test://pattern?fps=100&frames=3&width=32&height=24")], sinks=[Unlit()])
+    pipeline.destinations = [SimpleNamespace(name="mqtt", up=True, delivered=5, refused=1, failures=2, n_pending=3)]
+    pipeline.run()
+    lines = metrics_of(pipeline)().decode().splitlines()
+    for line in (
+        'edge_aae_delivery_delivered_total{destination="mqtt"} 5.0',
+        'edge_aae_delivery_refused_total{destination="mqtt"} 1.0',
+        'edge_aae_delivery_failures_total{destination="mqtt"} 2.0',
+        'edge_aae_delivery_pending{destination="mqtt"} 3.0',
+        'edge_aae_delivery_up{destination="mqtt"} 1.0',
+        'edge_aae_sink_records_written_total{sink="unlit"} 0.0',
+    ):
+        assert line in lines
+    failed = next(line for line in lines if line.startswith('edge_aae_sink_records_failed_total{sink="unlit"}'))
+    assert float(failed.split()[-1]) >= pipeline.summary.frames
 
 
 @pytest.mark.parametrize(

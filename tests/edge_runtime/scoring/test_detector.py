@@ -172,7 +172,7 @@ def test_a_frame_that_does_not_fit_is_refused_with_both_shapes(detector: Detecto
 
 def test_a_heatmap_has_the_frame_s_height_and_width(detector: Detector) -> None:
     frame = noise(30, 50, 3)
-    heat = detector.heatmap(detector.score(frame), frame.shape)
+    heat = detector.score(frame).heatmap(frame.shape)
     assert heat.shape == (30, 50)
     assert heat.dtype == np.float32
 
@@ -181,7 +181,7 @@ def test_a_heatmap_is_hottest_at_the_defect(make_bundle: Callable[..., Bundle]) 
     frame = np.full((64, 64), 100, dtype=np.uint8)
     frame[40:48, 8:16] = 255
     detector = loaded(make_bundle(Preprocess(height=16, width=16)))
-    heat = detector.heatmap(detector.score(frame), frame.shape)
+    heat = detector.score(frame).heatmap(frame.shape)
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     assert 40 <= row < 48
     assert 8 <= column < 16
@@ -234,7 +234,7 @@ def test_one_anomalous_tile_makes_the_frame_anomalous(make_bundle: Callable[...,
     frame[20:28, 30:38] = noise(8, 8)
     result = detector.score(frame)
     assert result.is_anomaly
-    heat = detector.heatmap(result, frame.shape)
+    heat = result.heatmap(frame.shape)
     assert heat.shape == frame.shape
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     assert 20 <= row < 28
@@ -253,7 +253,7 @@ def test_several_tiles_have_no_single_map_and_code(make_bundle: Callable[..., Bu
     result = loaded(make_bundle(TILED)).score(noise(8, 20))
     with pytest.raises(FrameError, match="the frame was scored in 3 tiles, expected one; use anomaly_maps with tiling"):
         _ = result.anomaly_map
-    with pytest.raises(FrameError, match=r"use latents with tiling, or Detector\.heatmap"):
+    with pytest.raises(FrameError, match=r"use latents with tiling, or heatmap for one map"):
         _ = result.latent
 
 
@@ -295,7 +295,7 @@ def test_spatial_codes_and_small_maps_are_carried_through(bundle: Bundle, make_b
     assert backend.batches == [(1, 8, 8, 1)] * 12
     assert result.latents.shape == (12, 3, 2, 2)
     assert result.anomaly_maps.shape == (12, 2, 2)
-    heat = detector.heatmap(result, frame.shape)
+    heat = result.heatmap(frame.shape)
     row, column = np.unravel_index(int(heat.argmax()), heat.shape)
     assert 12 <= row < 16
     assert 20 <= column < 24

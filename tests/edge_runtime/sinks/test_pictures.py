@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_runtime.backends import OnnxRuntimeCpu
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.regions import regions_of
 from edge_runtime.sinks import Annotator, Clips, Emission, Recording, Retention, Snapshots
@@ -69,6 +73,18 @@ def test_an_event_s_picture_is_the_one_that_came_last(tmp_path: Path, detector: 
     picture = cv2.imread(str(path))
     assert picture is not None
     assert picture.shape == (240 + 24, 320, 3)  # enlarged, with a strip of text below
+
+
+def test_a_picture_that_waited_for_a_swap_of_bundles_is_drawn_by_its_own_maps(
+    detector: Detector, annotator: Annotator, make_bundle: Callable[..., Bundle]
+) -> None:
+    emission = seen(detector, 0, bright=True)
+    assert emission.image is not None
+    assert emission.result is not None
+    before = annotator.picture(emission.image, emission.result, emission.record)
+    tiled = make_bundle(Preprocess(height=16, width=16, fit="tile"))
+    annotator.use(Detector(tiled, OnnxRuntimeCpu(tiled.files["detector.onnx"], threads=1)))
+    np.testing.assert_array_equal(annotator.picture(emission.image, emission.result, emission.record), before)
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, annotator: Annotator) -> None:

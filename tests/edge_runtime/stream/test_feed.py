@@ -18,7 +18,8 @@ from edge_runtime.backoff import Backoff
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.images import write_image
 from edge_runtime.sources import CapturedFrame, FrameSource, TestSource, source_from
-from edge_runtime.stream.feed import Feed, FeedSettings, Taken
+from edge_runtime.stream.feed import Feed, FeedSettings
+from edge_runtime.stream.handover import Taken
 from tests.edge_runtime.waiting import wait_until
 
 QUICK = Backoff(first_s=0.001, most_s=0.002)

@@ -20,7 +20,8 @@ from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.records import to_line
 from edge_runtime.sources import source_from
 from edge_runtime.stream.feed import FeedSettings
-from edge_runtime.stream.pipeline import RunSettings, RunSummary, run
+from edge_runtime.stream.pipeline import Pipeline, RunSettings, RunSummary, run
+from edge_runtime.watching.alarm import AlarmSettings
 from edge_runtime.watching.guard import GuardSettings
 
 FRAME = np.full((8, 8), 128, dtype=np.uint8)
@@ -162,6 +163,27 @@ def test_a_failing_writer_ends_the_run_after_the_frames_it_took(detector: Detect
     with pytest.raises(BrokenPipeError, match="the reader has gone"):
         run(detector, source_from(None, str(folder)), write, summary=summary)
     assert summary.frames == len(records) == 2
+
+
+def test_a_threshold_that_moves_moves_records_and_alarms_and_leaves_the_detector_that_was_given(
+    detector: Detector,
+) -> None:
+    records: list[dict[str, Any]] = []
+    settings = RunSettings(alarm=AlarmSettings(enter=1.0, clear=0.75, n=1, m=1))
+
+    def pulse() -> None:
+        if sum(record["type"] == "frame" for record in records) == 3:
+            pipeline.set_threshold(5.0)
+
+    source = source_from(None, "test://pattern?fps=200&width=16&height=16")
+    pipeline = Pipeline(detector, [source], records.append, settings, pulse=pulse)
+    pipeline.run(max_frames=6)
+    thresholds = [record["threshold"] for record in records if record["type"] == "frame"]
+    assert thresholds == [1.0] * 3 + [5.0] * 3
+    alarm = pipeline.states()[0].watch.alarm
+    assert alarm is not None
+    assert (alarm.settings.enter, alarm.settings.clear) == (5.0, 4.75)
+    assert (pipeline.current()["threshold"], detector.decision.threshold) == (5.0, 1.0)
 
 
 def test_percentiles_by_hand() -> None:

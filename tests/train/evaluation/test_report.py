@@ -18,6 +18,7 @@ from edge_runtime.scoring.evaluation import Evaluation, Row, ScoredImage
 from edge_runtime.scoring.image_items import Item
 from train.evaluation.pixel_metrics import Masks, PixelTally
 from train.evaluation.report import Circumstances, Report, report_of
+from train.evaluation.report_forms import json_of, lines_of, markdown_of, write_json, write_markdown
 
 FLAT = np.full((8, 8), 128, dtype=np.uint8)
 DECISION = UnionRule(limits={"reconstruction_error": Limit(threshold=2.0, center=1.0)})
@@ -107,16 +108,16 @@ def test_several_groups_of_normal_images_have_a_rate_each() -> None:
     ]
     found = report(rows)
     assert found.normal_groups == {"class 0": (1, 0), "class 3": (2, 1)}
-    assert any(line.startswith("  class 3      1 of 2 flagged, 0.500") for line in found.lines())
+    assert any(line.startswith("  class 3      1 of 2 flagged, 0.500") for line in lines_of(found))
     assert report().normal_groups == {}
 
 
 def test_normal_images_alone_give_the_false_alarm_rate_and_nothing_made_up() -> None:
     found = report(ROWS[:3], n_resamples=50)
     low, high = wilson_interval(1, 3)
-    assert f"normal         1 of 3 flagged, 0.333 [{low:.3f}, {high:.3f}]" in found.lines()
-    assert not any("AUROC" in line for line in found.lines())
-    content = found.to_json()["subsets"]["all"]
+    assert f"normal         1 of 3 flagged, 0.333 [{low:.3f}, {high:.3f}]" in lines_of(found)
+    assert not any("AUROC" in line for line in lines_of(found))
+    content = json_of(found)["subsets"]["all"]
     assert content["auroc"] is content["true_positive_rate"] is content["oracle_f1"] is None
     assert set(content["intervals"]) == {"false_positive_rate"}
 
@@ -127,7 +128,7 @@ def test_images_without_any_label_are_refused() -> None:
 
 
 def test_the_terminal_report_is_pinned() -> None:
-    assert report(n_excluded=2, unscored=[("x.png", "x.png is empty")]).lines() == [
+    assert lines_of(report(n_excluded=2, unscored=[("x.png", "x.png is empty")])) == [
         "7 images scored, 2 left out by name, 1 not scored; threshold 1",
         "normal         1 of 3 flagged, 0.333 [0.061, 0.792]",
         "",
@@ -144,7 +145,7 @@ def test_the_terminal_report_is_pinned() -> None:
 
 def test_the_json_names_what_was_evaluated_and_holds_no_nan(tmp_path: Path) -> None:
     found = report(n_excluded=2, unscored=[("x.png", "x.png is empty")])
-    found.write_json(tmp_path / "deep/report.json")
+    write_json(tmp_path / "deep/report.json", found)
     text = (tmp_path / "deep/report.json").read_text()
     content = json.loads(text)
     assert "NaN" not in text
@@ -162,7 +163,7 @@ def test_the_json_names_what_was_evaluated_and_holds_no_nan(tmp_path: Path) -> N
 
 
 def test_the_markdown_has_a_table_and_its_plots(tmp_path: Path) -> None:
-    page = report([*ROWS, row(4.0, True, "a|b")], n_resamples=20).to_markdown(["roc.png"])
+    page = markdown_of(report([*ROWS, row(4.0, True, "a|b")], n_resamples=20), ["roc.png"])
     lines = page.splitlines()
     assert lines[0] == "# m.aae on tile/test"
     assert "![roc](roc.png)" in lines
@@ -174,7 +175,7 @@ def test_the_markdown_has_a_table_and_its_plots(tmp_path: Path) -> None:
 
 
 def test_names_that_are_no_utf_8_keep_their_bytes(tmp_path: Path) -> None:
-    report([*ROWS, row(4.0, True, "pr\udcfcf")]).write_markdown(tmp_path / "report.md")
+    write_markdown(tmp_path / "report.md", report([*ROWS, row(4.0, True, "pr\udcfcf")]))
     assert b"| pr\xfcf |" in (tmp_path / "report.md").read_bytes()
 
 
@@ -189,11 +190,11 @@ def test_pixel_figures_stand_where_masks_are(tmp_path: Path) -> None:
         tally.add(each, ScoredImage(each.score, each.is_anomaly, each.criteria, lambda heat=heat: heat))  # type: ignore[misc]
     found = report(tally=tally)
     assert found.subsets["worn"].pixels is None
-    content = found.to_json()
+    content = json_of(found)
     assert content["subsets"]["bent"]["pixels"]["auroc"] == 1.0
     assert content["subsets"]["all"]["pixels"]["n_images"] == 4
     assert content["masks"] == {"folders": [str(tmp_path)], "missing": names[4:6]}
-    lines = found.lines()
+    lines = lines_of(found)
     assert "bent                 4        1  1.000  1.000  1.000" in lines
     assert lines[-1].endswith("which lacks those of 2 anomalous images.")
-    assert "| bent | 4 | 1 | 1.000 | 1.000 | 1.000 |" in found.to_markdown().splitlines()
+    assert "| bent | 4 | 1 | 1.000 | 1.000 | 1.000 |" in markdown_of(found).splitlines()

@@ -1,0 +1,131 @@
+"""Whom `edge-aae run` tells of events: options, and the outbox and publishers made of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_aae.commands.option_groups import OptionGroup, option
+from edge_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edge_runtime.delivery import MqttSettings, Outbox, Publisher, Webhook
+    from edge_runtime.stream.pipeline import Pipeline
+
+__all__ = ["DeliveryOptions", "delivered", "outbox_of"]
+
+MB = 1_000_000
+PATH = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryOptions(OptionGroup):
+    """Where events go beside the sinks, and what keeps them until they are there."""
+
+    mqtt: str | None = option(
+        "--mqtt", envvar="EDGE_AAE_MQTT", help="Broker for events and state: mqtt[s]://USER:PASSWORD@HOST:PORT."
+    )
+    mqtt_topic: str = option("--mqtt-topic", default="edge-aae", show_default=True, help="What all topics begin with.")
+    device: str = option("--device", default="", help="This device's name in topics.  [default: the host's name]")
+    mqtt_ca: Path | None = option(
+        "--mqtt-ca", type=PATH, help="Certificates to check the broker's against.  [default: the system's]"
+    )
+    mqtt_cert: Path | None = option("--mqtt-cert", type=PATH, help="This device's own certificate.")
+    mqtt_key: Path | None = option("--mqtt-key", type=PATH, help="Its key.")
+    webhooks: tuple[str, ...] = option(
+        "--webhook", multiple=True, help="URL that gets each event as a POST; may be repeated."
+    )
+    webhook_token: str | None = option(
+        "--webhook-token", envvar="EDGE_AAE_WEBHOOK_TOKEN", help="Sent as Authorization: Bearer TOKEN."
+    )
+    outbox: Path | None = option(
+        "--outbox",
+        type=PATH,
+        help="File that keeps events until they are delivered.  [default with --mqtt, --webhook: edge-aae-outbox.db]",
+    )
+    outbox_mb: float = option(
+        "--outbox-mb", type=click.FloatRange(min=1), default=256.0, show_default=True, help="Its limit."
+    )
+
+    def __post_init__(self) -> None:
+        self._broker()
+        self._posts()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether events are kept or brought anywhere."""
+        return self.outbox is not None or bool(self.mqtt or self.webhooks)
+
+    def publishers(self) -> list[Publisher]:
+        """The broker and the webhooks, none of them connected; raises MissingExtraError where MQTT's is missing."""
+        found: list[Publisher] = []
+        broker = self._broker()
+        if broker is not None:
+            from edge_runtime.delivery import Mqtt
+
+            found.append(Mqtt(broker))
+        return [*found, *self._posts()]
+
+    def _broker(self) -> MqttSettings | None:
+        if not self.mqtt:
+            if self.mqtt_ca or self.mqtt_cert or self.mqtt_key:
+                raise ConfigError("certificates are for --mqtt mqtts://HOST, which is not named")
+            return None
+        from edge_runtime.delivery import MqttSettings
+
+        return MqttSettings(
+            url=self.mqtt,
+            topic=self.mqtt_topic,
+            device=self.device,
+            ca=self.mqtt_ca,
+            certificate=self.mqtt_cert,
+            key=self.mqtt_key,
+        )
+
+    def _posts(self) -> list[Webhook]:
+        if not self.webhooks:
+            if self.webhook_token:
+                raise ConfigError("a token is for --webhook URL, which is not named")
+            return []
+        from edge_runtime.delivery import Webhook
+
+        headers = {"Authorization": f"Bearer {self.webhook_token}"} if self.webhook_token else {}
+        return [Webhook(url, headers) for url in self.webhooks]
+
+
+@contextmanager
+def outbox_of(delivery: DeliveryOptions) -> Iterator[tuple[Outbox | None, list[Publisher]]]:
+    """The outbox, open within the block, and the publishers; None and none where no one is to be told of events."""
+    if not delivery.wanted:
+        yield None, []
+        return
+    from edge_runtime.delivery import Outbox
+
+    publishers = delivery.publishers()
+    path = delivery.outbox or Path(os.environ.get("STATE_DIRECTORY", ".")) / "edge-aae-outbox.db"
+    names = [publisher.name for publisher in publishers]
+    if len(set(names)) < len(names):
+        raise click.UsageError(f"one destination is named twice among {', '.join(names)}")
+    outbox = Outbox(path, names, max_bytes=round(MB * delivery.outbox_mb))
+    try:
+        yield outbox, publishers
+    finally:
+        outbox.close()
+
+
+@contextmanager
+def delivered(pipeline: Pipeline, outbox: Outbox | None, publishers: list[Publisher]) -> Iterator[None]:
+    """Couriers at work within the block, where there is anything to carry."""
+    if outbox is None or not publishers:
+        yield
+        return
+    from edge_runtime.delivery import delivering
+
+    with delivering(pipeline, publishers, outbox):
+        yield

@@ -1,0 +1,193 @@
+"""What `edge-aae run` asks of its sources: options, the sources named by them and how their frames are taken."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_aae.commands.option_groups import OptionGroup, option
+from edge_aae.commands.options import COUNT_OR_INF, SECONDS_RANGE, WIDTH_HEIGHT_CHANNELS
+from edge_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edge_runtime.sources import CaptureSettings, FrameSource
+    from edge_runtime.stream.feed import FeedSettings
+
+__all__ = ["CaptureOptions", "FeedOptions", "NamedSources", "SourceOptions", "sources_of"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceOptions(OptionGroup):
+    """Which sources take turns."""
+
+    cameras: tuple[str, ...] = option(
+        "--camera", multiple=True, help="V4L2 camera: 0 is /dev/video0; or /dev/v4l/by-id/NAME."
+    )
+    sources: tuple[str, ...] = option(
+        "--source",
+        multiple=True,
+        help="rtsp:// or http:// URL, csi://0, GStreamer pipeline, video, image, folder, glob, - or test://FAULT.",
+    )
+    streams: Path | None = option(
+        "--streams", type=click.Path(path_type=Path), help="Text file with one source a line."
+    )
+
+    def named(self) -> NamedSources:
+        """With the lines of --streams; raises ConfigError where they cannot be read."""
+        listed = () if self.streams is None else _lines(self.streams)
+        return NamedSources(cameras=self.cameras, others=(*self.sources, *listed))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedSources:
+    """One source or more, each once; raises click.UsageError for none and for one twice."""
+
+    cameras: tuple[str, ...]
+    others: tuple[str, ...]
+    """URLs, files, pipelines"""
+
+    def __post_init__(self) -> None:
+        named = [*self.cameras, *self.others]
+        if not named:
+            raise click.UsageError("name one source or more: --camera INDEX, --source PATH or --streams FILE")
+        if len(set(named)) < len(named):
+            raise click.UsageError(f"a source is named twice among {', '.join(named)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptureOptions(OptionGroup):
+    """How sources are opened."""
+
+    width: int | None = option("--width", type=click.IntRange(min=1), help="Asked of a camera, pixels.")
+    height: int | None = option("--height", type=click.IntRange(min=1), help="Asked of a camera, pixels.")
+    fps: float | None = option("--fps", type=click.FloatRange(min=0, min_open=True), help="Asked of a camera.")
+    fourcc: str | None = option("--fourcc", help="Pixel format asked of a camera, such as MJPG or YUYV.")
+    flip: str = option(
+        "--flip",
+        type=click.Choice(["none", "horizontal", "vertical", "180"]),
+        default="none",
+        show_default=True,
+        help="Mirror frames.",
+    )
+    loop: int = option(
+        "--loop", type=click.IntRange(min=0), default=1, help="Times files play; 0: for ever.  [default: 1]"
+    )
+    raw: tuple[int, int, int] | None = option(
+        "--raw", type=WIDTH_HEIGHT_CHANNELS, help="WxHxC of raw BGR frames on -, else Motion JPEG."
+    )
+    open_timeout: float = option(
+        "--open-timeout", type=float, default=10.0, show_default=True, help="Seconds a stream may take."
+    )
+    read_timeout: float = option(
+        "--read-timeout", type=float, default=5.0, show_default=True, help="Seconds a frame may take."
+    )
+
+    def __post_init__(self) -> None:
+        self.settings()
+
+    def settings(self) -> CaptureSettings:
+        """As the sources take them."""
+        from edge_runtime.sources import CaptureSettings
+
+        return CaptureSettings(
+            width=self.width,
+            height=self.height,
+            fps=self.fps,
+            fourcc=self.fourcc,
+            flip=self.flip,
+            loop=self.loop,
+            raw=self.raw,
+            open_timeout_s=self.open_timeout,
+            read_timeout_s=self.read_timeout,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeedOptions(OptionGroup):
+    """Which frames are taken, and how a live source is kept alive."""
+
+    every: int = option(
+        "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Each n-th frame alone."
+    )
+    max_fps: float | None = option("--max-fps", type=float, help="Score a live source at most so often a second.")
+    max_age_ms: float = option(
+        "--max-age-ms", type=float, default=1000.0, show_default=True, help="Drop older live frames."
+    )
+    stall_timeout: float = option(
+        "--stall-timeout", type=float, default=5.0, show_default=True, help="Seconds without a good frame."
+    )
+    reconnect: float = option(
+        "--reconnect", type=COUNT_OR_INF, default="inf", show_default=True, help="Times a source is reopened."
+    )
+    backoff: tuple[float, float] = option(
+        "--backoff", type=SECONDS_RANGE, default="1:30", show_default=True, help="Waits, seconds FIRST:MOST."
+    )
+    reject: str | None = option(
+        "--reject",
+        help="What is refused: repeated,black,torn,size or none.  [default: all of live sources, nothing of files]",
+    )
+
+    def __post_init__(self) -> None:
+        self.settings()
+
+    @property
+    def patient(self) -> bool:
+        """Whether a camera that is not there when the run begins may come later."""
+        return self.reconnect > 0
+
+    def settings(self) -> FeedSettings:
+        """As the pipeline takes them."""
+        from edge_runtime.backoff import Backoff
+        from edge_runtime.stream.feed import FeedSettings
+        from edge_runtime.watching.guard import GuardSettings
+
+        checks = None if self.reject is None else () if self.reject == "none" else tuple(self.reject.split(","))
+        first_s, most_s = self.backoff
+        return FeedSettings(
+            reconnects=self.reconnect,
+            backoff=Backoff(first_s=first_s, most_s=most_s),
+            stall_timeout_s=self.stall_timeout,
+            max_age_ms=self.max_age_ms,
+            every=self.every,
+            max_fps=math.inf if self.max_fps is None else self.max_fps,
+            guard=None if checks is None else GuardSettings(checks=checks),
+        )
+
+
+def sources_of(named: NamedSources, capture: CaptureOptions, *, must_exist: bool) -> list[FrameSource]:
+    """The named sources, none of them open.
+
+    must_exist: refuse a camera that is not there now. Raises SourceError, ConfigError.
+    """
+    from edge_runtime.sources import source_from
+
+    settings = capture.settings()
+    return [
+        *(source_from(_device(camera), None, settings, must_exist=must_exist) for camera in named.cameras),
+        *(source_from(None, source, settings, must_exist=must_exist) for source in named.others),
+    ]
+
+
+def _device(camera: str) -> int | str:
+    if camera.isdigit():
+        return int(camera)
+    if camera.startswith("/dev/"):
+        return camera
+    if "/" not in camera and camera:
+        return f"/dev/v4l/by-id/{camera.removeprefix('by-id:')}"
+    raise ConfigError(f"--camera is {camera!r}, expected an index such as 0, /dev/v4l/by-id/NAME, or by-id:NAME")
+
+
+def _lines(streams: Path) -> list[str]:
+    try:
+        lines = streams.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {streams}: {error}; expected a text file with one source a line") from error
+    listed = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not listed:
+        raise ConfigError(f"{streams} names no source; expected one a line")
+    return listed

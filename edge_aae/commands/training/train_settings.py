@@ -1,0 +1,118 @@
+"""From the options of `edge-aae train` to the settings of a run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from edge_aae.commands.training.train_options import ImageOptions, LearningOptions, MethodOptions
+from edge_runtime.errors import ConfigError
+
+if TYPE_CHECKING:
+    from train.data.settings import DataSettings
+    from train.learning.settings import TrainSettings
+    from train.networks.registry import NetworkName
+    from train.networks.spec import NetworkSpec
+    from train.schedule import Schedule
+
+__all__ = ["settings_of"]
+
+logger = logging.getLogger(__name__)
+
+CHANNELS: dict[str, Literal[1, 3]] = {"1": 1, "3": 3}
+
+
+def settings_of(
+    data: str, asked: MethodOptions, images: ImageOptions, learning: LearningOptions
+) -> tuple[DataSettings, TrainSettings]:
+    """The run's settings, with the defaults that depend on data and network.
+
+    Reads some of the images where they choose the network, and the files that name images. Raises ConfigError,
+    DataError.
+    """
+    from train.learning.augmentation import AUGMENTATIONS
+    from train.learning.settings import TrainSettings
+    from train.networks.registry import network_spec
+    from train.refinement.settings import RobustSettings
+
+    network = _network(data, asked)
+    _refuse_unused(asked, learning)
+    spec = network_spec(network)
+    schedule = _schedule(spec, asked, learning)
+    data_settings = _data_settings(data, images, learning.seed)
+    train_settings = TrainSettings(
+        network=network,
+        method=asked.method,
+        refine=asked.refine,
+        latent_dim=_either(learning.latent, spec.latent_dim(asked.method)),
+        schedule=schedule,
+        robust=RobustSettings(components=asked.mixture),
+        width=images.width,
+        batch_size=_either(learning.batch, spec.batch_size),
+        augment=AUGMENTATIONS[images.augment],
+        amp=learning.amp,
+        decision=asked.decision,
+        target_fpr=asked.target_fpr,
+        seed=learning.seed,
+    )
+    return data_settings, train_settings
+
+
+def _network(data: str, asked: MethodOptions) -> NetworkName:
+    if asked.network != "auto":
+        return asked.network
+    from train.data.network_choice import choose_network
+
+    choice = choose_network(Path(data))
+    logger.info("network %s: %s", choice.network, choice.reason)
+    return choice.network
+
+
+def _schedule(spec: NetworkSpec, asked: MethodOptions, learning: LearningOptions) -> Schedule:
+    from train.schedule import Schedule
+
+    standard = spec.schedule(asked.method, asked.refine)
+    return Schedule(
+        train=_either(learning.epochs, standard.train),
+        refine=_either(learning.refine_epochs, standard.refine),
+        retrain=_either(learning.retrain_epochs, standard.retrain),
+    ).scaled(learning.epochs_scale)
+
+
+def _refuse_unused(asked: MethodOptions, learning: LearningOptions) -> None:
+    """Raises ConfigError for an option that the refinement would pass over."""
+    refine = asked.refine
+    if refine == "none" and (learning.refine_epochs is not None or learning.retrain_epochs is not None):
+        raise ConfigError("--refine-epochs and --retrain-epochs belong to --refine itsr")
+    if refine == "robust" and learning.retrain_epochs is not None:
+        raise ConfigError("--retrain-epochs belongs to --refine itsr; robust has --epochs and --refine-epochs")
+    if refine != "robust" and asked.mixture != 1:
+        raise ConfigError(f"--mixture belongs to --refine robust; with --refine {refine} leave it out")
+
+
+def _data_settings(data: str, images: ImageOptions, seed: int) -> DataSettings:
+    from train.data.guidance import GuidanceFiles
+    from train.data.settings import DataSettings
+
+    return DataSettings(
+        path=data,
+        classes=images.classes,
+        contaminate=images.contaminate,
+        imgsz=images.imgsz,
+        channels=None if images.channels is None else CHANNELS[images.channels],
+        fit=images.fit,
+        scale=images.scale,
+        overlap=images.overlap,
+        roi=images.roi,
+        max_bad=images.max_bad,
+        sample_fps=images.sample_fps,
+        drop_duplicates=images.drop_duplicates,
+        cache=images.cache,
+        guidance=GuidanceFiles.of(keep=images.keep, reject=images.reject, labels=images.labels),
+        seed=seed,
+    )
+
+
+def _either(named: int | None, standard: int) -> int:
+    return standard if named is None else named

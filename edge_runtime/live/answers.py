@@ -1,0 +1,144 @@
+"""What the live page answers: a stream for each viewer, pictures of events, thresholds, and what people say of events.
+
+Over a board that another thread fills. server.py is the process that serves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import IO, Any
+
+from edge_runtime.bundle.site_calibration import threshold_at
+from edge_runtime.errors import ConfigError, DataError, EdgeAaeError
+from edge_runtime.live.access import Access, Refusal
+from edge_runtime.live.board import Board
+from edge_runtime.live.feedback import Feedback
+from edge_runtime.live.framing import send
+from edge_runtime.live.guarded import ASSETS, SHARED_FILES, GuardedPage
+from edge_runtime.live.viewer import TimelyAnswer, Viewer
+
+__all__ = ["MOST_VIEWERS", "LiveAnswers"]
+
+FILES = {
+    **SHARED_FILES,
+    "/": (ASSETS / "index.html", "text/html; charset=utf-8"),
+    "/live.js": (ASSETS / "live.js", "text/javascript; charset=utf-8"),
+    "/vendor/uPlot.iife.min.js": (ASSETS / "vendor/uPlot.iife.min.js", "text/javascript; charset=utf-8"),
+    "/vendor/uPlot.min.css": (ASSETS / "vendor/uPlot.min.css", "text/css; charset=utf-8"),
+}
+"""The only files that are served; a path is a key of this, never a path on disk."""
+
+MOST_VIEWERS = 32
+LOOK_S = 0.05
+
+
+class LiveAnswers(GuardedPage):
+    """Answers the page's requests; what a viewer is sent is its Viewer's to say."""
+
+    def __init__(self, board: Board, access: Access, feedback: Feedback, out: IO[bytes], bundle: Path | None) -> None:
+        """out: where the run listens."""
+        super().__init__(access, FILES)
+        self.board, self.feedback = board, feedback
+        self._out, self._bundle = out, bundle
+        self._viewers = 0
+        self._lock = threading.Lock()
+        self._checks: list[dict[str, str]] | None = None
+
+    async def answer(self, request: Any) -> Any:
+        """See GuardedPage."""
+        from starlette.responses import JSONResponse, StreamingResponse
+
+        path, method = request.url.path, request.method
+        if method in ("GET", "HEAD"):
+            if path == "/api/stream":
+                if self._viewers >= MOST_VIEWERS:
+                    raise Refusal(503, f"{MOST_VIEWERS} viewers look already")
+                return TimelyAnswer(StreamingResponse(self._stream(), media_type="application/octet-stream"))
+            if path.startswith("/api/events/") and path.endswith(".jpg"):
+                return self._event_picture(path.removeprefix("/api/events/").removesuffix(".jpg"))
+            if path == "/api/preview":
+                return JSONResponse(self._preview(request.query_params))
+            if path == "/api/doctor":
+                return JSONResponse(await asyncio.to_thread(self._doctor))
+            raise Refusal(404, "there is no such page")
+        if method == "POST" and path in ("/api/threshold", "/api/feedback"):
+            asked = await self.asked(request)
+            return JSONResponse(self._set_threshold(asked) if path == "/api/threshold" else self._feed_back(asked))
+        raise Refusal(404, "expected GET, or POST to /api/threshold or /api/feedback")
+
+    def _event_picture(self, event_id: str) -> Any:
+        from starlette.responses import Response
+
+        event = self.board.events.get(event_id)
+        if event is None or event.picture is None:
+            raise Refusal(404, "there is no picture of such an event")
+        return Response(event.picture.jpeg, media_type="image/jpeg")
+
+    def _threshold_asked(self, asked: Any) -> float:
+        usual = self.board.state.get("usual_scores")
+        try:
+            if asked.get("target_fpr") not in (None, ""):
+                return threshold_at({"score_quantiles": usual}, float(asked["target_fpr"]))
+            threshold = float(asked["threshold"])
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, EdgeAaeError):
+                raise
+            raise ConfigError("expected threshold, or target_fpr, a number") from error
+        if not -1e9 < threshold < 1e9:
+            raise ConfigError(f"threshold is {threshold}, expected a finite number")
+        return threshold
+
+    def _preview(self, asked: Any) -> dict[str, Any]:
+        threshold = self._threshold_asked(asked)
+        return {"threshold": threshold, "sources": self.board.preview(threshold)}
+
+    def _set_threshold(self, asked: dict[str, Any]) -> dict[str, Any]:
+        threshold = self._threshold_asked(asked)
+        self._tell({"kind": "threshold", "threshold": threshold})
+        return {"threshold": threshold}
+
+    def _feed_back(self, asked: dict[str, Any]) -> dict[str, Any]:
+        event_id, answer = str(asked.get("event_id", "")), str(asked.get("answer", ""))
+        event = self.board.events.get(event_id)
+        if event is None:
+            raise DataError("there is no such event any more")
+        record = event.record
+        frame = self.board.frames.get(event_id)
+        name = self.feedback.add(event_id, record["source_id"], record["peak_score"], answer, frame)
+        self.board.number += 1
+        return {"event_id": event_id, "answer": answer, "name": name, "labels": str(self.feedback.labels)}
+
+    def _doctor(self) -> dict[str, Any]:
+        from edge_runtime.operations.doctor import examine
+
+        if self._checks is None:
+            self._checks = [check.to_json() for check in examine(self._bundle, ())]
+        return {"checks": self._checks}
+
+    def _tell(self, header: dict[str, Any]) -> None:
+        with self._lock:
+            try:
+                send(self._out, header)
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"the run no longer listens: {error}") from error
+
+    def _count(self, change: int) -> None:
+        self._viewers += change
+        self._tell({"kind": "viewers", "number": self._viewers})
+
+    async def _stream(self) -> AsyncIterator[bytes]:
+        """Messages as in framing.py, for one viewer: what is new since the last one."""
+        self._count(1)
+        viewer = Viewer()
+        try:
+            while True:
+                with self.board.lock:
+                    messages = viewer.news(self.board, self.feedback, asyncio.get_running_loop().time())
+                for message in messages:
+                    yield message
+                await asyncio.sleep(LOOK_S)
+        finally:
+            self._count(-1)

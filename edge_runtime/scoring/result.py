@@ -1,0 +1,64 @@
+"""What a detector found in one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import FrameError
+from edge_runtime.model.tiling import Tiling
+from edge_runtime.scoring.geometry import Geometry
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What one frame was found to be."""
+
+    score: float
+    """Fused anomaly score, higher = more anomalous; 0 is the median training image, 1 the calibrated limit."""
+    threshold: float
+    """The score above which a frame is anomalous."""
+    is_anomaly: bool
+    criteria: dict[str, float]
+    """Raw criteria by name, as the bundle's manifest lists them: of each, the largest over the frame's tiles."""
+    latents: NDArray[np.float32]
+    """(T, D) codes of the tiles, or (T, D, h, w) where the network has one at every site; 0 of tiles not scored."""
+    anomaly_maps: NDArray[np.float32]
+    """(T, h, w), of each tile, >= 0, higher = more anomalous; heatmap stitches them over the frame."""
+    tiling: Tiling
+    """Where the T tiles lie; one tile unless the bundle's preprocessing cuts frames into several."""
+    geometry: Geometry
+    """What the frame was scored with: region, mask and tiles. Shared by the results of a detector."""
+    latency_ms: dict[str, float]
+    """Milliseconds for preprocess, infer and post, all tiles together."""
+
+    @property
+    def latent(self) -> NDArray[np.float32]:
+        """(D,) or (D, h, w): the code of the one tile. Raises FrameError where there are several; see latents."""
+        code: NDArray[np.float32] = self.latents[self._only_tile("latents")]
+        return code
+
+    @property
+    def anomaly_map(self) -> NDArray[np.float32]:
+        """(h, w) over the one network input. Raises FrameError where there are several; see anomaly_maps."""
+        only: NDArray[np.float32] = self.anomaly_maps[self._only_tile("anomaly_maps")]
+        return only
+
+    def heatmap(self, frame_shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """The anomaly maps, stitched, in the frame's coordinates: (H, W) float32, zero where masked.
+
+        frame_shape: of the frame that was scored; raises FrameError where one of this shape has other tiles.
+        """
+        return self.geometry.heatmap(self.anomaly_maps, frame_shape)
+
+    def _only_tile(self, all_of_them: str) -> int:
+        if len(self.tiling) != 1:
+            raise FrameError(
+                f"the frame was scored in {len(self.tiling)} tiles, expected one; use {all_of_them} with tiling, or "
+                "heatmap for one map over the frame"
+            )
+        return 0

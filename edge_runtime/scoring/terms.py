@@ -1,0 +1,73 @@
+"""On what terms a detector decides: what was asked for, before what was calibrated on site, before the bundle's own."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from edge_runtime.bundle.bundle import Bundle
+from edge_runtime.bundle.frame_view import WHOLE_FRAME, View
+from edge_runtime.bundle.site_calibration import SiteCalibration, threshold_at
+from edge_runtime.errors import ConfigError
+from edge_runtime.model.score import Decision
+from edge_runtime.scoring.geometry import Geometry
+
+__all__ = ["Asked", "Terms"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """What the caller decided; it wins over any calibration. None leaves it open."""
+
+    threshold: float | None = None
+    """On the fused score"""
+    target_fpr: float | None = None
+    """Share of normal frames above the threshold; not together with a threshold"""
+    view: View | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Terms:
+    """View, threshold and what follows from them."""
+
+    view: View
+    """What of each frame counts"""
+    decision: Decision
+    """The rule and threshold in force"""
+    geometry: Geometry
+    site: SiteCalibration | None
+    """The calibration that counts; None where there is none, or it was made with another view"""
+
+    @classmethod
+    def of(cls, bundle: Bundle, asked: Asked, site: SiteCalibration | None) -> Terms:
+        """The terms that follow. A calibration is said; one made with another view is not used. Raises ConfigError."""
+        view = asked.view if asked.view is not None else site.view if site else WHOLE_FRAME
+        if site is not None and site.view != view:
+            logger.warning(
+                "the calibration on site was made with %s, this is with %s, so it is not used; calibrate again",
+                site.view,
+                view,
+            )
+            site = None
+        decision = _decision(bundle, asked, site)
+        terms = cls(view=view, decision=decision, geometry=Geometry.of(bundle, view), site=site)
+        if site is not None:
+            logger.info("calibrated on site: %s", site)
+        return terms
+
+    def with_threshold(self, threshold: float) -> Terms:
+        """The same with another threshold; raises ConfigError where it is not finite."""
+        return replace(self, decision=replace(self.decision, threshold=threshold))
+
+
+def _decision(bundle: Bundle, asked: Asked, site: SiteCalibration | None) -> Decision:
+    if asked.threshold is not None:
+        if asked.target_fpr is not None:
+            raise ConfigError("a threshold and a false-alarm rate were both given, expected one of them")
+        return replace(bundle.decision, threshold=asked.threshold)
+    if asked.target_fpr is not None:
+        kept = {"score_quantiles": site.score_quantiles} if site else bundle.manifest["calibration"]
+        return replace(bundle.decision, threshold=threshold_at(kept, asked.target_fpr))
+    return bundle.decision if site is None else replace(bundle.decision, threshold=site.threshold)

@@ -1,0 +1,61 @@
+"""The third stage: the records that follow from a score and its meaning, each with its picture."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Literal
+
+from edge_runtime.errors import DataError, FrameError
+from edge_runtime.scoring.regions import regions_of
+from edge_runtime.sinks.contract import Emission
+from edge_runtime.sinks.records import event_record, frame_record, status_record
+from edge_runtime.stream.scored_frame import ScoredFrame
+from edge_runtime.stream.source_watch import EventNews, Meaning
+from edge_runtime.watching.drift import Window
+
+__all__ = ["drift_emission", "event_emission", "frame_emission", "unscored_emission"]
+
+
+def unscored_emission(source_id: str, error: DataError | FrameError) -> Emission:
+    """That a frame could not be decoded, or does not fit the bundle."""
+    return Emission(status_record("warning", "FRAME_NOT_SCORED", source_id, {"reason": str(error)}))
+
+
+def event_emission(source_id: str, news: EventNews, model: str) -> Emission:
+    """That an event began, goes on or ended. model: digest of the bundle in use."""
+    record = event_record(source_id, news.change, number=news.number, threshold=news.threshold, model=model)
+    return Emission(record, *(news.picture or (None, None)))
+
+
+def frame_emission(source_id: str, scored: ScoredFrame, meaning: Meaning, *, boxes: bool) -> Emission:
+    """The frame's own record, with the moment and the frame's age of now. boxes: whether it says where."""
+    frame, result = scored.frame, scored.result
+    record = frame_record(
+        source_id,
+        frame,
+        result,
+        t_emit=time.time(),
+        age_ms=1000.0 * (time.perf_counter() - frame.grabbed_s),
+        model=scored.model,
+        score_smoothed=meaning.smoothed,
+        state=meaning.state,
+        event_id=meaning.event_id,
+        boxes=_boxes(scored) if boxes else None,
+    )
+    return Emission(record, frame.image, result)
+
+
+def drift_emission(source_id: str, window: Window) -> Emission:
+    """That the scores of a source are no longer as usual, or are again."""
+    found = {key: round(value, 4) for key, value in asdict(window).items() if key != "drifted"}
+    severity: Literal["warning", "info"] = "warning" if window.drifted else "info"
+    return Emission(status_record(severity, "SCORES_DRIFT" if window.drifted else "SCORES_USUAL", source_id, found))
+
+
+def _boxes(scored: ScoredFrame) -> list[dict[str, float]]:
+    """Boxes around what is anomalous in a frame; none of a normal one."""
+    if not scored.result.is_anomaly:
+        return []
+    heat = scored.result.heatmap(scored.frame.image.shape)
+    return [region.to_json() for region in regions_of(heat, scored.detector.map_peak)]

@@ -1,0 +1,121 @@
+"""The second stage: what a score means for its source, which remembers the scores before it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_runtime.model.preprocess import Frame
+from edge_runtime.scoring.result import Result
+from edge_runtime.stream.scored_frame import ScoredFrame
+from edge_runtime.watching.alarm import Alarm, AlarmSettings, AlarmState, EventChange
+from edge_runtime.watching.drift import DriftWatch, Window
+from edge_runtime.watching.smoothing import Smoothing, smoothing_from
+
+__all__ = ["EventNews", "Meaning", "SourceWatch", "new_event_id"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventNews:
+    """That an event began, goes on or ended, and what a record of it needs."""
+
+    change: EventChange
+    number: int
+    """0 for the event's first record, 1 for the second"""
+    threshold: float
+    """The alarm's enter threshold"""
+    picture: tuple[Frame, Result] | None
+    """The frame with the event's highest score, where it is another than that of the record before."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Meaning:
+    """What the score of one frame means."""
+
+    smoothed: float
+    """The score, smoothed over those before it"""
+    state: AlarmState | None
+    """The alarm's; None without one"""
+    event_id: str | None
+    """Of the event that goes on"""
+    event: EventNews | None
+    """What the frame changed of an event"""
+    drift: Window | None
+    """The window of scores that the frame filled, where they began or ceased to be as usual"""
+
+
+class SourceWatch:
+    """The scores of one source: smoothed, watched for events and for drift. In the thread that scores."""
+
+    def __init__(
+        self, *, smoothing: str, alarm: AlarmSettings | None, drift_frames: int, usual: Sequence[float] | None
+    ) -> None:
+        """smoothing: see smoothing_from. alarm: None begins no events. drift_frames: a window's; usual: the scores that
+        they are compared with, None compares nothing."""
+        self.alarm = Alarm(alarm, new_event_id) if alarm else None
+        self._smooth: Smoothing = smoothing_from(smoothing)
+        self._drift_frames = drift_frames
+        self._n_changes = 0
+        """Records of the event that goes on, or was last, but for its first."""
+        self._best: tuple[Frame, Result] | None = None
+        self._best_is_new = False
+        self.expect(usual)
+
+    def expect(self, usual: Sequence[float] | None) -> None:
+        """Compare the scores from now on with other usual ones; None compares nothing."""
+        self._drift = DriftWatch(usual, self._drift_frames) if usual is not None else None
+
+    def move(self, threshold: float) -> None:
+        """Begin events above another threshold from the next frame on."""
+        if self.alarm is not None:
+            self.alarm.move(threshold)
+
+    def take(self, scored: ScoredFrame) -> Meaning:
+        """What the source's next score means."""
+        score = scored.result.score
+        smoothed = self._smooth(score)
+        event = self._step(self.alarm, scored, smoothed) if self.alarm else None
+        return Meaning(
+            smoothed=smoothed,
+            state=self.alarm.state if self.alarm else None,
+            event_id=self.alarm.event_id if self.alarm else None,
+            event=event,
+            drift=self._drifted(self._drift, score) if self._drift else None,
+        )
+
+    def stop(self, reason: str) -> EventNews | None:
+        """No more scores will come: the end of the event that goes on, if any."""
+        return self._news(self.alarm, self.alarm.stop(reason)) if self.alarm else None
+
+    def _step(self, alarm: Alarm, scored: ScoredFrame, smoothed: float) -> EventNews | None:
+        change = alarm.step(scored.frame.t_capture, smoothed)
+        if change is None or change.phase != "end":
+            self._keep_best(alarm, scored.frame.image, scored.result)
+        return self._news(alarm, change)
+
+    def _keep_best(self, alarm: Alarm, image: Frame, result: Result) -> None:
+        """Remember the frame with the highest score while an event goes on or may begin: its picture is the event's."""
+        if alarm.state in ("normal", "cooldown"):
+            self._best, self._best_is_new = None, False
+        elif self._best is None or result.score > self._best[1].score:
+            self._best, self._best_is_new = (image, result), True
+
+    def _news(self, alarm: Alarm, change: EventChange | None) -> EventNews | None:
+        if change is None:
+            return None
+        self._n_changes = 0 if change.phase == "new" else self._n_changes + 1
+        picture, self._best_is_new = self._best if self._best_is_new else None, False
+        return EventNews(change=change, number=self._n_changes, threshold=alarm.settings.enter, picture=picture)
+
+    @staticmethod
+    def _drifted(drift: DriftWatch, score: float) -> Window | None:
+        before, window = drift.last, drift.add(score)
+        if window is None or window.drifted == (before is not None and before.drifted):
+            return None
+        return window
+
+
+def new_event_id(start_s: float) -> str:
+    """An id that no other event has: its start in milliseconds since the epoch, and 32 random bits."""
+    return f"{int(1000 * start_s)}-{secrets.token_hex(4)}"

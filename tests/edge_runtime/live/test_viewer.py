@@ -1,0 +1,96 @@
+"""What one viewer is sent: everything at first, from then on what is new to it, and a word now and then."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_runtime.live.board import Board
+from edge_runtime.live.feedback import Feedback
+from edge_runtime.live.framing import receive
+from edge_runtime.live.viewer import QUIET_S, Viewer
+
+SOURCE = "camera:0"
+
+
+def told(messages: list[bytes]) -> list[dict[str, Any]]:
+    """The messages' headers."""
+    stream = io.BytesIO(b"".join(messages))
+    found = []
+    while (message := receive(stream)) is not None:
+        found.append(message[0])
+    return found
+
+
+def record(score: float, frame_id: int) -> dict[str, Any]:
+    return {
+        "type": "frame", "source_id": SOURCE, "t_capture": "2026-11-25T10:00:00.000Z", "score": score,
+        "score_smoothed": None, "threshold": 1.0, "is_anomaly": score > 1, "state": "normal", "event_id": None,
+        "frame_id": frame_id, "age_ms": 1.0, "latency_ms": {}, "criteria": {},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(state={"usual_scores": [0.0, 1.0], "model": "m.aae"})
+
+
+@pytest.fixture
+def feedback(tmp_path: Path) -> Feedback:
+    return Feedback(tmp_path)
+
+
+def test_a_new_viewer_is_sent_the_board_and_a_quiet_one_a_word_now_and_then(board: Board, feedback: Feedback) -> None:
+    viewer = Viewer()
+    (first,) = told(viewer.news(board, feedback, 0.0))
+    assert first == {"kind": "board", "state": {"model": "m.aae", "has_rates": True}, "events": [], "statuses": []}
+    assert viewer.news(board, feedback, QUIET_S) == []
+    assert told(viewer.news(board, feedback, QUIET_S + 0.1)) == [{"kind": "still here"}]
+    assert viewer.news(board, feedback, QUIET_S + 0.2) == []
+
+
+def test_scores_come_once_to_each_viewer(board: Board, feedback: Feedback) -> None:
+    early, late = Viewer(), Viewer()
+    early.news(board, feedback, 0.0)
+    board.take({"kind": "record", "record": record(0.5, 1)}, b"")
+    (one,) = told(early.news(board, feedback, 0.1))
+    assert [row[1] for row in one["sources"][SOURCE]["scores"]] == [0.5]
+    board.take({"kind": "record", "record": record(2.0, 2)}, b"")
+    (two,) = told(early.news(board, feedback, 0.2))
+    assert [row[1] for row in two["sources"][SOURCE]["scores"]] == [2.0]
+    assert (two["sources"][SOURCE]["frame_id"], two["sources"][SOURCE]["scored"]) == (2, 2)
+    assert early.news(board, feedback, 0.3) == []
+    whole, both = told(late.news(board, feedback, 0.3))
+    assert whole["kind"] == "board"
+    assert [row[1] for row in both["sources"][SOURCE]["scores"]] == [0.5, 2.0]
+
+
+def test_of_pictures_a_viewer_gets_the_newest_alone(board: Board, feedback: Feedback) -> None:
+    viewer = Viewer()
+    viewer.news(board, feedback, 0.0)
+    for frame_id in (1, 2):
+        header = {"kind": "picture", "source_id": SOURCE, "event_id": None, "frame_id": frame_id}
+        board.take({**header, "shape": [4, 6, 3], "map_shape": [2, 3]}, bytes(4 * 6 * 3) + bytes(range(6)))
+    (message,) = viewer.news(board, feedback, 0.1)
+    received = receive(io.BytesIO(message))
+    assert received is not None
+    header, body = received
+    assert (header["kind"], header["frame_id"], header["map_shape"]) == ("picture", 2, [2, 3])
+    assert body[header["n_jpeg"] :] == bytes(range(6))
+    assert viewer.news(board, feedback, 0.2) == []
+
+
+def test_an_answer_to_an_event_shows_where_the_board_counted_on(board: Board, feedback: Feedback) -> None:
+    viewer = Viewer()
+    event = {"type": "event", "event_id": "e1", "phase": "new", "source_id": SOURCE, "peak_score": 2.0}
+    board.take({"kind": "record", "record": event}, b"")
+    (before,) = told(viewer.news(board, feedback, 0.0))
+    assert [(one["event_id"], one["answer"], one["picture"]) for one in before["events"]] == [("e1", "", False)]
+    feedback.add("e1", SOURCE, 2.0, "wrong", np.zeros((4, 4, 3), np.uint8))
+    board.number += 1
+    (after,) = told(viewer.news(board, feedback, 0.1))
+    assert [one["answer"] for one in after["events"]] == ["wrong"]

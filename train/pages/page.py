@@ -1,0 +1,155 @@
+"""One self-contained HTML page, and the pieces that it is made of: sections, tables, figures, pictures.
+
+Without scripts, readable in print and in the dark. run_page.py and bundle_page.py say what stands on it.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from edge_runtime.files import write_atomically
+from edge_runtime.model.preprocess import Frame
+from edge_runtime.scoring.heatmap import overlay
+from train.evaluation.plots import figures_of
+from train.evaluation.report import Report
+from train.evaluation.report_forms import lines_of
+from train.pages.figures import STYLE as STYLE_OF_FIGURES
+from train.pages.figures import svg_of
+from train.runs.pictures import tile
+
+__all__ = [
+    "as_text",
+    "contamination",
+    "drawing",
+    "facts",
+    "labelled_images",
+    "picture",
+    "pictures_with_map",
+    "section",
+    "sheet",
+    "table",
+    "write_page",
+]
+
+STYLE = """
+:root { --ground: #fff; --ink: #1c1e1b; --quiet: #5c625a; --line: #d9dbd5; --card: #f6f6f3; color-scheme: light dark; }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #151715; --ink: #e8eae5; --quiet: #a2a99f; --line: #363b36; --card: #1e211e; }
+}
+@media print { :root { --ground: #fff; --ink: #000; --quiet: #444; --line: #bbb; --card: #fff; color-scheme: light; } }
+body { font: 16px/1.5 system-ui, sans-serif; background: var(--ground); color: var(--ink); max-width: 66rem;
+  margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.4rem; }
+p, li { max-width: 46rem; } .quiet { color: var(--quiet); font-size: .9rem; }
+svg { width: 100%; height: auto; max-width: 60rem; display: block; }
+.two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
+figure { margin: 0; break-inside: avoid; } figcaption { color: var(--quiet); font-size: .9rem; }
+table { border-collapse: collapse; display: block; overflow-x: auto; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+pre { background: var(--card); border: 1px solid var(--line); padding: .7rem; overflow-x: auto; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.2rem, 1fr)); gap: .5rem; }
+.sheet figure { font-size: .75rem; overflow-wrap: anywhere; } .sheet img { width: 100%; height: auto; display: block;
+  image-rendering: pixelated; border: 1px solid var(--line); }
+"""
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def write_page(path: Path, title: str, sections: Iterable[str]) -> None:
+    """Write the sections as one HTML file. Raises DataError."""
+    body = "\n".join(sections)
+    page = (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{as_text(title)}</title>\n'
+        f'<link rel="icon" href="data:,">\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{as_text(title)}</h1>\n{body}\n'
+        "</body>\n</html>\n"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, page.encode("utf-8", errors="replace"))
+
+
+def labelled_images(report: Report) -> str:
+    """The section about an evaluation: its lines and its figures."""
+    with matplotlib.rc_context(STYLE_OF_FIGURES):
+        drawn = [(name.removesuffix(".png").replace("_", " "), figure) for name, figure in figures_of(report)]
+    figures = "".join(drawing(figure, name) for name, figure in drawn)
+    lines = as_text("\n".join(lines_of(report)))
+    return section("On labelled images", f'<pre>{lines}</pre><div class="two">{figures}</div>')
+
+
+def contamination(calibration: dict[str, Any]) -> list[tuple[str, str]]:
+    """The row of a table of facts about the estimated contamination, none where it was not estimated."""
+    found = calibration.get("contamination")
+    if not found:
+        return []
+    return [("contamination", f"{found['share']:.1%} estimated ({found['low']:.1%} to {found['high']:.1%})")]
+
+
+def section(title: str, content: str) -> str:
+    """A heading and what stands under it."""
+    return f"<section>\n<h2>{as_text(title)}</h2>\n{content}\n</section>"
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """A table of names and what they are."""
+    return table(["", ""], rows)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table whose rows begin with their name; header: a name a column, all empty for none."""
+    head = f"<tr>{''.join(f'<th>{as_text(name)}</th>' for name in header)}</tr>" if any(header) else ""
+    body = "".join(
+        f"<tr><th scope='row'>{as_text(row[0])}</th>{''.join(f'<td>{as_text(cell)}</td>' for cell in row[1:])}</tr>"
+        for row in rows
+    )
+    return f"<table>{head}{body}</table>"
+
+
+def drawing(figure: Figure, title: str, caption: str = "") -> str:
+    """A figure; title: what a reader hears who does not see it."""
+    told = f"<figcaption>{as_text(caption)}</figcaption>" if caption else ""
+    return f"<figure>{svg_of(figure, title)}{told}</figure>"
+
+
+def sheet(pictures: Iterable[str]) -> str:
+    """Pictures, as picture and pictures_with_map give them, side by side."""
+    return f'<div class="sheet">{"".join(pictures)}</div>'
+
+
+def picture(image: Frame, caption: str) -> str:
+    """A training image as a person sees it, at most a sheet's tile large."""
+    square = tile(np.ascontiguousarray(image), "")
+    encoded = base64.b64encode(cv2.imencode(".png", square[: square.shape[1]])[1].tobytes()).decode("ascii")
+    told = as_text(caption)
+    return f'<figure><img alt="{told}" src="data:image/png;base64,{encoded}"><figcaption>{told}</figcaption></figure>'
+
+
+def pictures_with_map(
+    image: Frame, caption: str, x_hat: NDArray[np.float32] | None, anomaly_map: NDArray[np.float32], peak: float
+) -> list[str]:
+    """An image, what its code is decoded to where that is an image too, and the image under its map.
+
+    x_hat: (C, H, W) in [0, 1]; anomaly_map: (h, w); peak: its value that gets the full colour.
+    """
+    found = [picture(image, caption)]
+    if x_hat is not None:
+        found.append(picture((255.0 * np.clip(x_hat, 0.0, 1.0)).astype(np.uint8).transpose(1, 2, 0), "decoded"))
+    grey = image[:, :, 0] if image.shape[2] != 3 else image
+    heat: Any = cv2.resize(anomaly_map, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
+    return [*found, picture(overlay(np.ascontiguousarray(grey), heat, peak), "map")]
+
+
+def as_text(words: str) -> str:
+    """Words as HTML shows them; bytes of file names that are no UTF-8 become question marks."""
+    return html.escape(words.encode("utf-8", errors="replace").decode("utf-8"))

@@ -1,0 +1,187 @@
+"""The page about a training: losses, scores with the threshold, what was rejected, the command to do it again.
+
+It needs the run folder; with the images it adds pictures, codes and maps, with labelled images curves and a table.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_runtime.errors import DataError
+from edge_runtime.scoring.heatmap import peak_of
+from train.data.loading import load_training_set
+from train.data.photograph_store import PhotographStore
+from train.data.training_set import TrainingSet
+from train.evaluation.report import Report
+from train.learning.trainer import EpochRow
+from train.pages.figures import boundary_figure, latent_figure, losses_figure, scores_figure
+from train.pages.page import (
+    as_text,
+    contamination,
+    drawing,
+    facts,
+    labelled_images,
+    picture,
+    pictures_with_map,
+    section,
+    sheet,
+)
+from train.runs.review import codes_of, group_codes
+from train.runs.run_folder import RunFolder, TrainedRun
+from train.runs.verdicts import VerdictTable, read_verdicts
+
+__all__ = ["run_page"]
+
+SHOWN = 24
+"""Images on each contact sheet."""
+
+
+def run_page(path: Path, images: TrainingSet | None = None, evaluation: Report | None = None) -> list[str]:
+    """The sections about a run folder.
+
+    images: that it was trained on; None loads them from where they were. Where they are no longer there, or others,
+    the page says so and does without their pictures. Raises DataError where the run got no thresholds yet.
+    """
+    folder = RunFolder(path)
+    run = folder.load()
+    table = read_verdicts(path / "refinement.csv", run.decision)
+    missing = ""
+    if images is None:
+        try:
+            images = load_training_set(run.config.data, run.config.train.network)
+            if images.sha256() != run.config.images_sha256:
+                images, missing = None, f"{run.config.data.path} holds other images than the run was trained on"
+        except DataError as error:
+            missing = str(error)
+    sections = [_summary_of_run(path, run, table), _command(path), _losses(path / "training.csv")]
+    sections.append(_scores(run, table))
+    codes = None if images is None else codes_of(run, images)
+    sections.append(_planes(run, table, codes))
+    if evaluation is not None:
+        sections.append(labelled_images(evaluation))
+    if images is None:
+        sections.append(f'<p class="quiet">No pictures: {as_text(missing)}.</p>')
+    else:
+        sections += _pictures(run, images, table, codes)
+    return sections
+
+
+def _summary_of_run(path: Path, run: TrainedRun, table: VerdictTable) -> str:
+    config, limit = run.config, run.calibration.get("limit", {})
+    n_rejected = int((~table.kept).sum())
+    rows = [
+        ("run", f"{path}, {config.status}, {config.epochs_done} of {config.epochs_total} epochs on {config.device}"),
+        (
+            "data",
+            f"{config.data.path}: {config.n_images} images"
+            + (f", {config.n_skipped} unreadable" if config.n_skipped else ""),
+        ),
+        ("network", f"{config.train.network}, {config.train.method}, {config.train.latent_dim} latent dimensions"),
+        ("input", "x".join(map(str, config.preprocess.input_shape)) + f", fit {config.preprocess.fit}"),
+        ("refinement", f"{config.train.refine}: {n_rejected} images rejected, {len(table.names) - n_rejected} kept"),
+        ("threshold", f"{run.decision.threshold:.4g} on the score, rule {config.train.rule}"),
+        *_false_alarms(limit),
+        *contamination(run.calibration),
+        ("made by", f"edge-aae {config.edge_aae}, torch {config.torch}, started {config.started}"),
+    ]
+    return facts(rows)
+
+
+def _false_alarms(limit: dict[str, Any]) -> list[tuple[str, str]]:
+    if "target_fpr" not in limit:
+        return []
+    low, high = limit.get("realised_fpr") or (None, None)
+    sure = "" if low is None else f"; with new normal images it will realise {low:.1%} to {high:.1%} (95 %)"
+    return [("false alarms", f"{limit['target_fpr']:.1%} asked for, from {limit.get('n')} scores{sure}")]
+
+
+def _command(path: Path) -> str:
+    try:
+        command = (path / "command.txt").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return '<p class="quiet">The run was not started by the command line; config.json has all of its settings.</p>'
+    return section("The same again", f"<pre>{as_text(command)}</pre>")
+
+
+def _losses(path: Path) -> str:
+    try:
+        with path.open(newline="") as lines:
+            rows = [_epoch_row(row) for row in csv.DictReader(lines)]
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}; train again") from error
+    phases = list(dict.fromkeys(row.phase for row in rows))
+    caption = f"Phases, from left to right: {', '.join(phases)}." if len(phases) > 1 else ""
+    return section("Losses", drawing(losses_figure(rows), "losses over epochs", caption)) if rows else ""
+
+
+def _epoch_row(values: dict[str, str]) -> EpochRow:
+    kinds = {"phase": str, "epoch": int, "images": int, "candidates": int}
+    return EpochRow(**{field.name: kinds.get(field.name, float)(values[field.name]) for field in fields(EpochRow)})
+
+
+def _scores(run: TrainedRun, table: VerdictTable) -> str:
+    scores = run.decision.score(table.criteria)
+    figure = scores_figure(scores, ~table.kept, run.decision.threshold)
+    above = int((run.decision.is_anomalous(scores) & table.kept).sum())
+    caption = f"{above} of the {int(table.kept.sum())} images that were kept lie above the threshold."
+    return section("Scores of the training images", drawing(figure, "histogram of scores", caption))
+
+
+def _planes(run: TrainedRun, table: VerdictTable, codes: NDArray[Any] | None) -> str:
+    boundary = boundary_figure(table.criteria, run.decision, run.decision.criteria, ~table.kept)
+    figures = drawing(
+        boundary, "reconstruction error against likelihood",
+        "Error against likelihood (the paper's figures 3 and 4). Low and left is usual.",
+    )  # fmt: skip
+    if codes is not None:
+        figures += drawing(latent_figure(codes, ~table.kept), "codes of the training images", "Codes of the images.")
+    return section("Where the images lie", f'<div class="two">{figures}</div>')
+
+
+def _pictures(run: TrainedRun, images: TrainingSet, table: VerdictTable, codes: NDArray[Any] | None) -> list[str]:
+    scores, rejected = run.decision.score(table.criteria), ~table.kept
+    captions = [f"{score:.2f} {Path(name).name}" for score, name in zip(scores, table.names, strict=True)]
+    sections = []
+    groups = [] if codes is None else group_codes(codes, rejected, scores, run.config.train.seed)
+    for number, group in enumerate(groups, start=1):
+        cells = [picture(images.picture(index), captions[index]) for index in map(int, group.members[:SHOWN])]
+        shown = f", {len(cells)} shown" if len(cells) < len(group.members) else ""
+        note = f"<p class='quiet'>{len(group.members)} images{shown}, spread {group.spread:.2f} (less: more alike).</p>"
+        sections.append(section(f"Rejected, group {number}", note + sheet(cells)))
+    if not rejected.any():
+        sections.append('<p class="quiet">No image was rejected.</p>')
+    order = np.argsort(-scores, kind="stable")
+    kept = order[table.kept[order]]
+    for title, chosen in (
+        ("Most anomalous of those kept", kept[: SHOWN // 2]),
+        ("Least anomalous", order[::-1][: SHOWN // 2]),
+    ):
+        sections.append(section(title, _with_reconstructions(run, images, chosen, captions)))
+    return sections
+
+
+@torch.inference_mode()
+def _with_reconstructions(
+    run: TrainedRun, images: TrainingSet, chosen: NDArray[np.int64], captions: Sequence[str]
+) -> str:
+    """Each image, what the decoder makes of its code, and its map; of a photograph in tiles the image alone."""
+    if isinstance(images.store, PhotographStore):
+        return sheet(picture(images.picture(index), captions[index]) for index in map(int, chosen))
+    peak = peak_of(run.calibration)
+    cells = []
+    for index in map(int, chosen):
+        image = images.picture(index)
+        x = torch.from_numpy(np.ascontiguousarray(image).transpose(2, 0, 1)[None].copy()).float() / 255.0
+        measured = run.autoencoder.measure(x, run.prior)
+        x_hat = run.autoencoder.decoder(measured.latent)
+        decoded = x_hat[0].cpu().numpy() if x_hat.shape == x.shape else None
+        cells += pictures_with_map(image, captions[index], decoded, measured.anomaly_map[0].cpu().numpy(), peak)
+    return '<p class="quiet">Each image, decoded from its code, and under its map.</p>' + sheet(cells)
