@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import edge_aae
+from edge_runtime.errors import ConfigError
 from tests.edge_aae.conftest import ROOT
 
 OURS = {
@@ -75,3 +77,40 @@ def test_a_device_without_the_training_packages_runs(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert (done.returncode, "--camera" in done.stdout) == (0, True), done.stderr
+
+
+API = """
+import edge_aae
+
+outcome = edge_aae.train({photos!r}, out="run", imgsz=(16, 16), network="mlp", refine="none", epochs=1, latent=2)
+print(outcome.complete, outcome.config.data.imgsz)
+print(edge_aae.export("run", precisions=("fp32",)).path)
+"""
+
+
+def test_a_script_trains_and_exports_though_its_folder_has_a_train_py(folder: Path, photos: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    (folder / "mine.py").write_text(API.format(photos=str(photos / "train")))
+    done = python("mine.py", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["True (16, 16)", "model.aae"]
+
+
+def test_a_script_whose_own_module_came_first_is_told(tmp_path: Path) -> None:
+    (tmp_path / "export.py").write_text("")
+    (tmp_path / "mine.py").write_text("import export\nimport edge_aae\nedge_aae.train('photos')\n")
+    done = python("mine.py", cwd=tmp_path)
+    assert done.stderr.strip().splitlines()[-1] == (
+        f"edge_runtime.errors.ConfigError: {tmp_path / 'export.py'} hides edge-aae's own package 'export': "
+        "rename it, or start from another folder"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"epoch": 3}, "train has no option epoch; it has network,"), ({"imgsz": "x"}, "expected pixels such as 128")],
+)
+def test_an_option_that_is_none_or_wrong_is_refused(options: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        edge_aae.train("photos", **options)

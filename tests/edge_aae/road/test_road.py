@@ -109,7 +109,7 @@ def test_one_perturbed_decoder_weight_ends_verify_with_3_and_names_the_output(
     else:
         bundle.write_folder(tmp_path / "bad.aae")
         (tmp_path / "bad.aae/decoder.onnx").write_bytes(files["decoder.onnx"])
-    done = cli("verify", tmp_path / "bad.aae", cwd=workplace)
+    done = cli("verify", tmp_path / "bad.aae", cwd=tmp_path)
     assert done.returncode == 3
     assert "decoder.onnx: x_hat differs from golden samples" in done.stderr
     assert "decoder.onnx is not what was exported" in done.stderr
