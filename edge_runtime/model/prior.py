@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import BundleError, ConfigError
+from edge_runtime.model.site_normal import SiteNormal
 from edge_runtime.npz import npz_bytes, read_npz
 
-__all__ = ["FullNormal", "NormalMixture", "Prior", "StandardNormal", "prior_from_npz"]
+__all__ = ["FullNormal", "NormalMixture", "Prior", "SiteNormal", "StandardNormal", "prior_from_npz"]
 
 Array = TypeVar("Array", bound=Any)
 
@@ -186,32 +187,34 @@ class NormalMixture:
         return npz_bytes(arrays, compressed=False)
 
 
-Prior = StandardNormal | FullNormal | NormalMixture
+Prior = StandardNormal | FullNormal | NormalMixture | SiteNormal
 """What a bundle's prior.npz holds."""
 
-ARRAYS_OF_KIND = {
-    "full_normal": ("mean", "whitening"),
-    "normal_mixture": ("weights", "means", "whitenings"),
+FITTED: dict[str, tuple[type[FullNormal] | type[NormalMixture] | type[SiteNormal], tuple[str, ...]]] = {
+    "full_normal": (FullNormal, ("mean", "whitening")),
+    "normal_mixture": (NormalMixture, ("weights", "means", "whitenings")),
+    "site_normal": (SiteNormal, ("mean", "whitening")),
 }
+"""The densities that arrays describe, by their kind, and the names of the arrays."""
 
 
 def prior_from_npz(content: bytes, *, name: str = "prior.npz") -> Prior:
     """The prior that prior.npz holds; raises BundleError for pickles, unknown kinds and missing or unfit arrays."""
     arrays = read_npz(content, name=name)
     kind = str(arrays["kind"]) if "kind" in arrays else None
-    if kind in ARRAYS_OF_KIND:
-        missing = [array for array in ARRAYS_OF_KIND[kind] if array not in arrays]
+    if kind in FITTED:
+        made, names = FITTED[kind]
+        missing = [array for array in names if array not in arrays]
         if missing:
             raise BundleError(f"{name} of kind {kind} lacks {', '.join(missing)}; export the bundle again")
         try:
-            parts = [np.asarray(arrays[array], dtype=np.float32) for array in ARRAYS_OF_KIND[kind]]
-            return FullNormal(*parts) if kind == "full_normal" else NormalMixture(*parts)
+            return made(*(np.asarray(arrays[array], dtype=np.float32) for array in names))
         except (ConfigError, ValueError, TypeError, IndexError) as error:
             raise BundleError(f"{name} of kind {kind} cannot be used: {error}; export the bundle again") from error
     if kind != "standard_normal":
         raise BundleError(
-            f"{name} holds prior kind {kind!r}, this release knows 'standard_normal', 'full_normal' and "
-            "'normal_mixture'; update edge-aae"
+            f"{name} holds prior kind {kind!r}, this release knows standard_normal, {', '.join(FITTED)}; "
+            "update edge-aae"
         )
     dim = arrays.get("dim", np.array(0))
     if dim.shape != () or not np.issubdtype(dim.dtype, np.integer) or int(dim) < 1:
