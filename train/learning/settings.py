@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
+from train.backbones.loading import SHIPPED
 from train.learning.augmentation import AugmentSettings
 from train.networks.registry import NETWORKS, NetworkName, network_spec
 from train.networks.spec import NetworkSpec
@@ -49,6 +50,8 @@ class TrainSettings:
     decision: DecisionName | None = None
     """union: the paper's, a limit on each criterion; fused: one score, one limit at target_fpr. None: fused with
     `robust` and with networks that are always fused, else union."""
+    backbone: str = SHIPPED
+    """Of networks that read through one: the shipped one, or the file that it came in; a run folder keeps a copy"""
     target_fpr: float = 0.01
     """False-alarm rate that the fused rule's limit asks for."""
 
@@ -86,6 +89,8 @@ class TrainSettings:
             raise ConfigError(
                 f"--amp: network {self.network} takes bfloat16 by itself where the machine has it; leave it out"
             )
+        if self.backbone != SHIPPED and not spec.reads_backbone:
+            raise ConfigError(f"--backbone belongs to --network features; {self.network} reads pixels")
         if self.latent_dim < 1:
             raise ConfigError(f"--latent is {self.latent_dim}, expected 1 or more")
         if self.batch_size < 2:

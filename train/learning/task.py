@@ -11,16 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.errors import ConfigError, DataError
+from train.backbones.backbone import Backbone
 from train.data.guidance import Guidance
 from train.data.image_store import ImageStore, MemoryStore
 from train.distributed import ALONE, World
 from train.learning.settings import TrainSettings
 
 __all__ = ["Task"]
-
-MIN_IMAGES = 16
-"""Fewer images give neither a batch nor a p90."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
@@ -34,6 +31,8 @@ class Task:
     device: torch.device
     world: World
     """Processes that hold the same images and settings and share every batch and every scoring"""
+    backbone: Backbone | None
+    """What the network reads images through, where it reads through one"""
     generator: torch.Generator
     """The run's own, on the CPU: what is drawn while networks train comes from it; its state is part of a snapshot"""
 
@@ -45,6 +44,7 @@ class Task:
         device: torch.device,
         guidance: NDArray[np.int8] | None = None,
         world: World = ALONE,
+        backbone: Backbone | None = None,
     ) -> Task:
         """images: (N, H, W, C) uint8 network inputs; guidance: None for no word at all.
 
@@ -52,8 +52,9 @@ class Task:
         """
         store = MemoryStore(images) if isinstance(images, np.ndarray) else images
         n_images = len(store)
-        if n_images < MIN_IMAGES:
-            raise DataError(f"{n_images} images to train on, expected at least {MIN_IMAGES}")
+        fewest = settings.spec.fewest_images
+        if n_images < fewest:
+            raise DataError(f"{n_images} images to train on, network {settings.network} needs {fewest} or more")
         if settings.batch_size < world.size:
             raise ConfigError(
                 f"--batch is {settings.batch_size}, expected one image or more for {world.size} processes"
@@ -64,6 +65,7 @@ class Task:
             guidance=Guidance.none(n_images).verdicts if guidance is None else guidance,
             device=device,
             world=world,
+            backbone=backbone,
             generator=torch.Generator().manual_seed(settings.seed),
         )
 

@@ -25,8 +25,10 @@ from __future__ import annotations
 from typing import Literal
 
 from edge_runtime.errors import ConfigError
+from train.backbones.backbone import Backbone
 from train.networks.autoencoder import Autoencoder
 from train.networks.conv import CONV
+from train.networks.features_network import FEATURES
 from train.networks.hog_network import HOG
 from train.networks.mlp import MLP
 from train.networks.patch_network import PATCH
@@ -34,8 +36,14 @@ from train.networks.spec import Architecture, NetworkSpec
 
 __all__ = ["NETWORKS", "NetworkName", "build_autoencoder", "network_spec"]
 
-NetworkName = Literal["mlp", "conv", "hog", "patch"]
-NETWORKS: dict[NetworkName, NetworkSpec] = {"mlp": MLP, "conv": CONV, "hog": HOG, "patch": PATCH}
+NetworkName = Literal["mlp", "conv", "hog", "patch", "features"]
+NETWORKS: dict[NetworkName, NetworkSpec] = {
+    "mlp": MLP,
+    "conv": CONV,
+    "hog": HOG,
+    "patch": PATCH,
+    "features": FEATURES,
+}
 
 
 def network_spec(network: NetworkName) -> NetworkSpec:
@@ -54,10 +62,11 @@ def build_autoencoder(
     latent_dim: int,
     batch_norm: bool,
     width_factor: float = 1.0,
+    backbone: Backbone | None = None,
 ) -> Autoencoder:
     """An untrained autoencoder; weights come from torch's global generator.
 
-    batch_norm, width_factor: see Architecture. Raises ConfigError for sizes that the network cannot take.
+    batch_norm, width_factor, backbone: see Architecture. Raises ConfigError for sizes that the network cannot take.
     """
     spec = network_spec(network)
     spec.check_size(channels, height, width)
@@ -71,5 +80,6 @@ def build_autoencoder(
             latent_dim=latent_dim,
             batch_norm=batch_norm,
             width_factor=width_factor,
+            backbone=backbone,
         )
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from train.backbones.backbone import Backbone
 from train.networks.autoencoder import Autoencoder
 from train.schedule import MethodName, RefineName, Schedule
 
@@ -27,6 +28,8 @@ class Architecture:
     """Whether `mlp` normalises after each hidden encoder layer; the other networks always do, or never"""
     width_factor: float = 1.0
     """On the channels of every layer, where the spec `takes_width`"""
+    backbone: Backbone | None = None
+    """What the network reads images through, where the spec `reads_backbone`"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +73,10 @@ class NetworkSpec:
     """Varies its images by itself; --augment is refused."""
     chooses_precision: bool = False
     """Trains in bfloat16 where the device has it; --amp is refused."""
+    reads_backbone: bool = False
+    """Works on a pretrained backbone's features: --backbone names it."""
+    fewest_images: int = 16
+    """Images that a run needs: fewer give other networks neither a batch nor a p90."""
     one_process: bool = False
     """Cannot share its batches among processes."""
 

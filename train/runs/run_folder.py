@@ -20,6 +20,7 @@ from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.prior import Prior, prior_from_npz
 from edge_runtime.model.score import Decision, decision_from_json
 from edge_runtime.npz import npz_bytes, read_npz
+from train.backbones.saving import saved_backbone
 from train.data.settings import DataSettings
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot, load_weights
@@ -202,6 +203,7 @@ class RunFolder:
             latent_dim=config.train.latent_dim,
             batch_norm=config.train.method == "aae",
             width_factor=config.train.width,
+            backbone=saved_backbone(self.path) if config.train.spec.reads_backbone else None,
         )
         try:
             numbers = json.loads(self.calibration.read_text())

@@ -14,6 +14,9 @@ import torch
 from edge_runtime import __version__
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.operations.stopping import stop_requests
+from train.backbones.backbone import Backbone
+from train.backbones.loading import load_backbone
+from train.backbones.saving import save_backbone, saved_backbone
 from train.data.loading import load_training_set
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
@@ -84,10 +87,11 @@ def train(
     torch_device = world.device or pick_device(device)
     _check_shared(settings, world)
     settings = replace(settings, amp=not settings.spec.chooses_precision and uses_amp(settings.amp, torch_device))
+    backbone = load_backbone(settings.backbone) if settings.spec.reads_backbone else None
     images = load_training_set(data, settings.network, out)
     images_sha256 = images.sha256()
     world.check_same(images_sha256, f"the first one's images in {data.path}")
-    trainer = trainer_for(settings, images, torch_device, world)
+    trainer = trainer_for(settings, images, torch_device, world, backbone)
     config = RunConfig(
         edge_aae=__version__,
         torch=torch.__version__,
@@ -106,6 +110,8 @@ def train(
     folder = RunFolder(out)
     if world.is_first:
         out.mkdir(parents=True, exist_ok=True)
+        if backbone is not None:
+            save_backbone(backbone, out)
         folder.write_config(config)
         if announce:
             point_latest_at(out)
@@ -129,7 +135,8 @@ def resume(out: Path, *, device: str = "auto", review: bool = False, world: Worl
             f"the images in {config.data.path} are not those {out} was trained on "
             f"({len(images.images)} now, {config.n_images} then, or other pixels); train a new run"
         )
-    trainer = trainer_for(config.train, images, world.device or pick_device(device), world)
+    backbone = saved_backbone(out) if config.train.spec.reads_backbone else None
+    trainer = trainer_for(config.train, images, world.device or pick_device(device), world, backbone)
     # Read by all before any goes on: the first one writes it anew.
     snapshot = Snapshot.read(folder.checkpoint) if folder.checkpoint.exists() else None
     world.check_same("" if snapshot is None else str(snapshot.position), f"the first one's checkpoint in {out}")
@@ -156,9 +163,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def trainer_for(settings: TrainSettings, images: TrainingSet, device: torch.device, world: World = ALONE) -> Trainer:
+def trainer_for(
+    settings: TrainSettings,
+    images: TrainingSet,
+    device: torch.device,
+    world: World = ALONE,
+    backbone: Backbone | None = None,
+) -> Trainer:
     """The trainer of a run's settings, before its first step."""
-    return Trainer(strategy_for(Task.of(settings, images.store, device, images.guidance.verdicts, world)))
+    return Trainer(strategy_for(Task.of(settings, images.store, device, images.guidance.verdicts, world, backbone)))
 
 
 def _run(

@@ -12,13 +12,14 @@ from train.learning.strategy import Strategy
 from train.learning.task import Task
 from train.networks.registry import NetworkName
 from train.schedule import RefineName
+from train.strategies.features import FeaturesTraining
 from train.strategies.patch import PatchTraining
 from train.strategies.plain import PlainTraining
 from train.strategies.robust import RobustTraining
 
 __all__ = ["strategy_for"]
 
-OF_NETWORKS: dict[NetworkName, Callable[[Task], Strategy]] = {"patch": PatchTraining}
+OF_NETWORKS: dict[NetworkName, Callable[[Task], Strategy]] = {"patch": PatchTraining, "features": FeaturesTraining}
 """Networks that no other strategy can train."""
 OF_REFINEMENTS: dict[RefineName, Callable[[Task], Strategy]] = {
     "none": PlainTraining,

@@ -29,7 +29,7 @@ class MethodOptions(OptionGroup):
 
     network: NetworkName | Literal["auto"] = option(
         "--network",
-        type=click.Choice(["auto", "mlp", "conv", "hog", "patch"]),
+        type=click.Choice(["auto", "mlp", "conv", "hog", "patch", "features"]),
         default="auto",
         show_default=True,
         help="mlp: the paper's; conv: convolutional; hog: pixels and gradients; patch: textures and large photographs, "

@@ -1,0 +1,179 @@
+"""`features`: an adversarial autoencoder and distances at the sites of a frozen, pretrained backbone.
+
+The encoder maps a frame to a code at every site, the decoder codes to features; what it reconstructs are the backbone's
+features, each reduced at its site (site_statistics.py). Beside error and likelihood stand two distances that need no
+gradient step: to the site's own distribution, and to the nearest of the features of all sites.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d
+
+from edge_runtime.errors import ConfigError
+from edge_runtime.model.prior import Prior
+from edge_runtime.model.score import CRITERIA, Term
+from train.backbones.backbone import Backbone
+from train.networks.autoencoder import Autoencoder, Measured
+from train.networks.site_statistics import Reduction, SiteStatistics, top_sites
+from train.networks.spec import Architecture, NetworkSpec
+from train.schedule import Schedule
+
+__all__ = ["DIMENSIONS", "FEATURES", "FeaturesNetwork", "check_features_size"]
+
+DIMENSIONS = 64
+"""Of reduced features: on four development sets AUROC of 64, 96 and all 152 lies within .01, and the constants of a
+site grow with the square."""
+PROTOTYPES = 1000
+POSITIONS = 8
+"""Learnt channels by which encoder and decoder know a site's place."""
+UNITS = 64
+
+GRID_STEP = 16
+"""Pixels from one site to the next, where the backbone's deepest tap has no larger stride."""
+MIN_SIDE, MAX_SIDE = 64, 1024
+
+
+def check_features_size(channels: int, height: int, width: int) -> None:
+    """Raise ConfigError, naming a size that would do, where the network cannot take this input."""
+    for side in (height, width):
+        if side % GRID_STEP or not MIN_SIDE <= side <= MAX_SIDE:
+            near = GRID_STEP * round(min(max(side, MIN_SIDE), MAX_SIDE) / GRID_STEP)
+            raise ConfigError(
+                f"input of {height}x{width}: network features takes sides from {MIN_SIDE} to {MAX_SIDE} that are "
+                f"multiples of {GRID_STEP}; try {near}"
+            )
+
+
+class FeaturesNetwork(Autoencoder):
+    """Encoder, decoder and statistics at the sites of a backbone's features."""
+
+    own_criteria = (*CRITERIA, "site_distance", "neighbour_distance")
+    """Each the mean of the five highest sites: root mean square error of reduced features; negative log density of the
+    code at its site, nats; distance from the site's distribution; distance to the nearest prototype."""
+
+    encoder: FeatureEncoder
+
+    def __init__(self, backbone: Backbone, *, height: int, width: int, latent_dim: int) -> None:
+        """Raises ConfigError for sizes that the backbone cannot take."""
+        check_features_size(3, height, width)
+        backbone.check_size(height, width)
+        step = max(backbone.facts.strides)
+        grid = (-(-height // step), -(-width // step))
+        super().__init__(
+            FeatureEncoder(backbone, grid, latent_dim), SiteLayers(latent_dim, DIMENSIONS, grid), latent_dim
+        )
+        self.statistics = SiteStatistics(DIMENSIONS, grid, PROTOTYPES)
+        self.fusion = FusionWeights(len(self.own_criteria))
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What is fitted and trained; the backbone is kept in files of its own."""
+        return {
+            "reduction": self.encoder.statistics,
+            "code": self.encoder.code,
+            "decoder": self.decoder,
+            "statistics": self.statistics,
+            "fusion": self.fusion,
+        }
+
+    def terms(self, prior: Prior) -> dict[str, Term]:
+        """The criteria that are used, weighed by `fusion`."""
+        floors = {"neg_log_prior": prior.floor}
+        weights = zip(self.own_criteria, self.fusion.weights.tolist(), strict=True)
+        return {name: Term(weight=weight, floor=floors.get(name, 0.0)) for name, weight in weights if weight > 0.0}
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """Features (B, C, h, w) of images (B, 1 or 3, H, W) in [0, 1]."""
+        return self.encoder.features(x)
+
+    def measure_prepared(self, prepared: Tensor, prior: Prior) -> Measured:
+        """The outputs of the exported detector; the map is the site distance."""
+        projected = self.encoder.statistics.project(prepared)
+        reduced = projected - self.encoder.statistics.site_mean
+        z = self.encoder.code(reduced)
+        error = (reduced - self.decoder(z)).square().mean(dim=1).sqrt()
+        distance = self.statistics.site_distance(reduced)
+        maps = (error, prior.neg_log_density(z), distance, self.statistics.neighbour_distance(projected))
+        return Measured(torch.stack([top_sites(sites) for sites in maps], dim=1), z, distance)
+
+
+class FeatureEncoder(nn.Module):
+    """Frames to codes at the sites."""
+
+    def __init__(self, backbone: Backbone, grid: tuple[int, int], latent_dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.statistics = Reduction(sum(backbone.facts.channels), DIMENSIONS, grid)
+        self.code = SiteLayers(DIMENSIONS, latent_dim, grid)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The taps, each averaged over 3x3 of its sites and brought to the coarsest grid: (B, C, h, w)."""
+        strides = self.backbone.facts.strides
+        maps = []
+        for tap, stride in zip(self.backbone(x), strides, strict=True):
+            smooth = avg_pool2d(tap, 3, stride=1, padding=1, count_include_pad=False)
+            step = max(strides) // stride
+            maps.append(avg_pool2d(smooth, step) if step > 1 else smooth)
+        return torch.cat(maps, dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Codes (B, D, h, w) of images (B, 1 or 3, H, W) in [0, 1]."""
+        z: Tensor = self.code(self.statistics(self.features(x)))
+        return z
+
+
+class SiteLayers(nn.Module):
+    """Two layers of 1x1 convolutions that know their site's place by learnt channels."""
+
+    def __init__(self, n_in: int, n_out: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.place = nn.Parameter(0.1 * torch.randn(1, POSITIONS, *grid))
+        self.hidden = nn.Conv2d(n_in, UNITS, 1)
+        self.of_place = nn.Conv2d(POSITIONS, UNITS, 1, bias=False)
+        self.activation = nn.LeakyReLU(0.1)
+        self.out = nn.Conv2d(UNITS, n_out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in, h, w) -> (B, n_out, h, w)."""
+        y: Tensor = self.out(self.activation(self.hidden(x) + self.of_place(self.place)))
+        return y
+
+
+class FusionWeights(nn.Module):
+    """Weights of the logarithms of the criteria in the fused score; zero for one that is not used."""
+
+    weights: Tensor
+
+    def __init__(self, n_criteria: int) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.zeros(n_criteria))
+
+
+def _built(architecture: Architecture) -> FeaturesNetwork:
+    if architecture.backbone is None:
+        raise ConfigError("network features needs a backbone, and was given none")
+    return FeaturesNetwork(
+        architecture.backbone,
+        height=architecture.height,
+        width=architecture.width,
+        latent_dim=architecture.latent_dim,
+    )
+
+
+FEATURES = NetworkSpec(
+    name="features",
+    smallest_side=32,
+    check_size=check_features_size,
+    build=_built,
+    schedules={"none": Schedule(train=20), "robust": Schedule(train=20)},
+    latent_dims={"aae": 16, "ae": 16},  # at every site
+    batch_size=16,
+    adversarial_weight=0.1,
+    code_at_every_site=True,
+    always_fused=True,
+    augments_itself=True,
+    chooses_precision=True,
+    one_process=True,
+    reads_backbone=True,
+)

@@ -1,0 +1,80 @@
+"""What is usual at each site of a grid of features: a normal distribution a site, and prototypes of all sites.
+
+Per-site normal distribution: PaDiM (Defard et al. 2020, arXiv 2011.08785). Prototypes: PatchCore (Roth et al. 2022,
+arXiv 2106.08265). Both on features reduced by one projection that whitens what they have in common.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+
+__all__ = ["Reduction", "SiteStatistics", "top_sites"]
+
+TOP_SITES = 5
+"""Highest sites whose mean is an image's criterion."""
+
+
+class Reduction(nn.Module):
+    """Features (B, C, h, w) to (B, d, h, w): their mean at the site taken off, then whitened and projected."""
+
+    projection: Tensor
+    """(d, C, 1, 1): rows of a random orthonormal matrix times the inverse Cholesky factor of the covariance that the
+    sites have in common"""
+    site_mean: Tensor
+    """(d, h, w), of projected features"""
+
+    def __init__(self, channels: int, dimensions: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("projection", torch.zeros(dimensions, channels, 1, 1))
+        self.register_buffer("site_mean", torch.zeros(dimensions, *grid))
+
+    def project(self, features: Tensor) -> Tensor:
+        """Projected features, their mean still in them."""
+        return conv2d(features, self.projection)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Reduced features: about standard normal where the image is normal."""
+        return self.project(features) - self.site_mean
+
+
+class SiteStatistics(nn.Module):
+    """Distances of reduced features from what is usual; root mean squares, about 1 for what the fit has seen."""
+
+    whitening: Tensor
+    """(h w, d, d) float16, lower triangular: the inverse Cholesky factor of each site's covariance, rounded to 8 bits
+    of the largest value in its row, so that a bundle stays small"""
+    prototypes: Tensor
+    """(M, d) projected features, their mean over all sites taken off"""
+    center: Tensor
+    """(d,), that mean"""
+
+    def __init__(self, dimensions: int, grid: tuple[int, int], n_prototypes: int) -> None:
+        super().__init__()
+        height, width = grid
+        self.register_buffer("whitening", torch.zeros(height * width, dimensions, dimensions, dtype=torch.float16))
+        self.register_buffer("prototypes", torch.zeros(n_prototypes, dimensions))
+        self.register_buffer("center", torch.zeros(dimensions))
+
+    def site_distance(self, reduced: Tensor) -> Tensor:
+        """Mahalanobis distance of each site from its own distribution, over the root of d: (B, d, h, w) -> (B, h, w)."""
+        B, d, h, w = reduced.shape
+        at_sites = reduced.reshape(B, d, h * w).transpose(1, 2)  # (B, S, d)
+        white = torch.matmul(self.whitening.to(reduced.dtype), at_sites[..., None])[..., 0]
+        return (white * white).mean(dim=2).sqrt().reshape(B, h, w)
+
+    def neighbour_distance(self, projected: Tensor) -> Tensor:
+        """Euclidean distance of each site to its nearest prototype, over the root of d: (B, d, h, w) -> (B, h, w)."""
+        B, d, h, w = projected.shape
+        at_sites = projected.reshape(B, d, h * w).transpose(1, 2) - self.center  # (B, S, d)
+        norms = (self.prototypes * self.prototypes).sum(dim=1)
+        nearest = (norms - 2.0 * torch.matmul(at_sites, self.prototypes.t())).amin(dim=2)
+        squared = nearest + (at_sites * at_sites).sum(dim=2)
+        return (squared.clamp(min=0.0) / d).sqrt().reshape(B, h, w)
+
+
+def top_sites(values: Tensor) -> Tensor:
+    """Mean of the five highest sites of each map: (B, h, w) -> (B,)."""
+    flat = values.flatten(1)
+    return flat.topk(min(TOP_SITES, flat.shape[1]), dim=1).values.mean(dim=1)

@@ -1,0 +1,321 @@
+"""Training of `features`: distributions and prototypes in closed form, then the autoencoder at the sites.
+
+Images are judged by what was fitted without them throughout: which are rejected, the criteria that thresholds come
+from, and how the distances are weighed, for which copies of images with a synthetic defect stand in for anomalies.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge_runtime.errors import ConfigError
+from edge_runtime.model.prior import Prior, SiteNormal, StandardNormal
+from edge_runtime.model.score import Term
+from train.data.guidance import REJECT
+from train.data.image_store import image_chunks
+from train.learning.adversarial_step import StepLosses
+from train.learning.snapshot import State, restore_learner, snapshot_learner
+from train.learning.strategy import EpochLosses, Phase
+from train.learning.task import Task
+from train.networks.features_network import DIMENSIONS, PROTOTYPES, FeaturesNetwork
+from train.networks.patch_network import SiteDiscriminator
+from train.networks.site_statistics import TOP_SITES
+from train.refinement.outlying import OutlyingRefinement
+from train.strategies.coreset import farthest_points, held_out_neighbours
+from train.strategies.site_gaussian import SiteSums, fit_reduction, rounded
+from train.strategies.site_learner import SiteLearner
+from train.synthesis.photograph_defects import defective_copies
+
+__all__ = ["FeaturesTraining", "fusion_weights", "top_mean"]
+
+CHUNK = 16
+"""Images of a pass through the backbone."""
+MOST_FITTED = 2000
+"""Images, evenly drawn, that the reduction is fitted on; their features are held in memory."""
+MOST_COPIES = 128
+"""Images whose copies with a defect weigh the distances."""
+SCREENING_ROUNDS = 2
+SCREENING_FOLDS = 20
+MOST_GROUPS = 200
+"""Groups that are left out one by one; more are put together."""
+NEIGHBOUR_FOLDS = 8
+LOWER_QUANTILE = 0.16
+STEPS = 24
+"""Gradient steps of an epoch."""
+LEAST_RATE = 0.01
+SITE_DISTANCE, NEIGHBOUR_DISTANCE = 2, 3
+"""Columns of the criteria."""
+
+
+class FeaturesTraining:
+    """Fits and trains the one network of `features`."""
+
+    calibrates_early = False
+
+    def __init__(self, task: Task) -> None:
+        """Raises ConfigError where the task has no backbone, or one that cannot take its images."""
+        settings = task.settings
+        if task.backbone is None:
+            raise ConfigError(f"network {settings.network} reads images through a backbone, and was given none")
+        _, height, width = task.input_size
+        self.task = task
+        self.phases = [Phase("sites", settings.schedule.train)]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            network = FeaturesNetwork(task.backbone, height=height, width=width, latent_dim=settings.latent_dim)
+            adversary = SiteDiscriminator(settings.latent_dim) if settings.method == "aae" else None
+        self.learner = SiteLearner(
+            network.to(task.device).eval(),
+            adversary.to(task.device) if adversary is not None else None,
+            learning_rate=settings.learning_rate,
+            adversarial_weight=settings.adversary_pull,
+        )
+        self.prior: Prior = StandardNormal(settings.latent_dim)
+        self.refinement = OutlyingRefinement.fresh(
+            settings.robust, task.guidance, len(network.own_criteria), settings.seed
+        )
+        self._groups = np.arange(len(task.images))
+        self._reduced: Tensor | None = None
+
+    @property
+    def autoencoder(self) -> FeaturesNetwork:
+        """The network."""
+        return self.learner.autoencoder
+
+    @property
+    def discriminator(self) -> nn.Module | None:
+        """Its adversary."""
+        return self.learner.discriminator
+
+    def open_phase(self, index: int) -> None:
+        """Reduce the features; reject; fit distributions and prototypes; judge every image by those without it."""
+        features, drawn = self._drawn_features()
+        believed = self.refinement.guidance != REJECT
+        self._fit_reduction(features[torch.from_numpy(believed[drawn])])
+        if self.task.settings.refine == "robust":
+            for _ in range(SCREENING_ROUNDS):
+                self._screen(self._all_reduced(features, drawn), believed)
+                believed = ~self.refinement.candidates
+            if not believed.all():
+                self._fit_reduction(features[torch.from_numpy(believed[drawn])])
+        self._reduced = self._all_reduced(features, drawn)
+        self._fit_statistics(believed)
+
+    def train_epoch(self, index: int, epoch: int, stopped: Callable[[], bool]) -> EpochLosses | None:
+        """STEPS gradient steps on the images that are kept."""
+        settings, task = self.task.settings, self.task
+        kept = np.flatnonzero(~self.refinement.candidates)
+        reduced = self._maps()
+        _, _, height, width = reduced.shape
+        steps: list[StepLosses] = []
+        for step in range(STEPS):
+            if stopped():
+                return None
+            done = (epoch + step / STEPS) / self.phases[index].epochs
+            share = LEAST_RATE + (1.0 - LEAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * done))
+            self.learner.set_learning_rate(settings.learning_rate * share)
+            drawn = torch.randint(len(kept), (settings.batch_size,), generator=task.generator)
+            draws = torch.randn(
+                len(drawn), settings.latent_dim, height, width, generator=task.generator
+            )
+            batch = reduced[torch.from_numpy(kept)[drawn]].to(task.device)
+            steps.append(self.learner.step(batch, draws.to(task.device)))
+        return EpochLosses.mean(steps, len(kept), task.world)
+
+    def close_phase(self, index: int) -> None:
+        """Fit the density of codes; fill in what the autoencoder says of every image."""
+        self._fit_prior()
+        own, _ = self.criteria_and_codes()
+        self.refinement.criteria[:, :SITE_DISTANCE] = own[:, :SITE_DISTANCE]
+
+    def state(self) -> State:
+        """Network, statistics and adversary, and what was found so far."""
+        arrays = {name: array.copy() for name, array in self.refinement.to_arrays().items()}
+        return State(snapshot_learner(self.learner), arrays)
+
+    def restore(self, state: State, index: int, *, closed: bool) -> None:
+        """Go on within the phase, or after it."""
+        restore_learner(self.learner, state.tensors)
+        self.refinement = OutlyingRefinement.from_arrays(state.refinement, self.task.settings.robust)  # type: ignore[assignment]
+        self._reduced = None
+        if closed:
+            self._fit_prior()
+
+    def calibration_criteria(self) -> NDArray[np.float32]:
+        """(N, K) criteria; the distances of every image from what was fitted without its group.
+
+        The autoencoder's two columns are those of the network that has seen the image: the fused score leaves them out.
+        """
+        return self.refinement.criteria.copy()
+
+    def terms(self) -> dict[str, Term]:
+        """The fused score."""
+        return self.autoencoder.terms(self.prior)
+
+    def criteria_and_codes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Criteria (N, K) under the network as it is, and mean codes (N, D)."""
+        network, task = self.autoencoder, self.task
+        criteria, codes = [], []
+        with torch.inference_mode():
+            for chunk in image_chunks(task.images, CHUNK, task.world.rank, task.world.size):
+                measured = network.measure(chunk.float() / 255.0, self.prior)
+                criteria.append(measured.criteria.cpu().numpy())
+                codes.append(measured.latent.mean(dim=(2, 3)).cpu().numpy())
+        return np.concatenate(criteria), np.concatenate(codes)
+
+    def _fit_reduction(self, features: Tensor) -> None:
+        reduction = self.autoencoder.encoder.statistics
+        projection, mean = fit_reduction(features, DIMENSIONS, self.task.settings.seed)
+        reduction.projection.copy_(projection[:, :, None, None])
+        reduction.site_mean.copy_(reduction.project(mean[None].to(reduction.projection.device))[0])
+
+    def _fit_statistics(self, believed: NDArray[np.bool_]) -> None:
+        """Distributions and prototypes of the believed images; held-out criteria of all; the fused score's weights."""
+        settings, network = self.task.settings, self.autoencoder
+        reduced = self._sites()
+        sums = SiteSums(reduced, believed)
+        mean, factor = sums.factors()
+        reduction = network.encoder.statistics
+        grid = reduction.site_mean.shape
+        reduction.site_mean.add_(mean.T.reshape(grid).float().to(reduction.site_mean.device))
+        network.statistics.whitening.copy_(rounded(factor))
+        site_mean = reduction.site_mean.cpu().flatten(1).T  # (S, d)
+        center = site_mean.mean(dim=0)
+        projected = reduced - mean.float() + site_mean - center
+        generator = torch.Generator().manual_seed(settings.seed)
+        points = farthest_points(projected[torch.from_numpy(believed)].flatten(0, 1), PROTOTYPES, generator)
+        network.statistics.prototypes.copy_(points)
+        network.statistics.center.copy_(center)
+        other, owners = self._with_defects(believed)
+        groups = _at_most(self._groups, MOST_GROUPS)
+        site, site_defect = sums.held_out(groups, other, owners)
+        shift = site_mean - mean.float() - center
+        neighbour, neighbour_defect = held_out_neighbours(
+            projected, believed, _at_most(groups, NEIGHBOUR_FOLDS), PROTOTYPES, generator, other + shift, owners
+        )
+        self.refinement.criteria[:, SITE_DISTANCE] = top_mean(site)
+        self.refinement.criteria[:, NEIGHBOUR_DISTANCE] = top_mean(neighbour)
+        normal = self.refinement.criteria[:, SITE_DISTANCE:]
+        defective = np.stack((top_mean(site_defect), top_mean(neighbour_defect)), axis=1)
+        weights = fusion_weights(normal[believed], defective)
+        network.fusion.weights.zero_()
+        network.fusion.weights[SITE_DISTANCE:].copy_(torch.from_numpy(weights))
+        self._reduced = self._shaped(reduced - mean.float())
+
+    def _screen(self, reduced: Tensor, believed: NDArray[np.bool_]) -> None:
+        """Score every image by distributions of believed images outside its group."""
+        sites = reduced.flatten(2).transpose(1, 2)
+        folds = _at_most(self._groups, SCREENING_FOLDS)
+        scores = np.log(top_mean(SiteSums(sites, believed).held_out(folds)[0]))
+        middle = np.median(scores)
+        spread = max(float(middle - np.quantile(scores, LOWER_QUANTILE)), 1e-9)
+        self.refinement.screening[:] = (scores - middle) / spread
+
+    def _with_defects(self, believed: NDArray[np.bool_]) -> tuple[Tensor, NDArray[np.int64]]:
+        """Reduced features (M, S, d) of copies with a synthetic defect, and the images that they are copies of (M,)."""
+        chosen = np.flatnonzero(believed)
+        chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_COPIES)).round().astype(int)]
+        copies, _, sources, _ = defective_copies(
+            list(self.task.images.array[chosen]), len(chosen), self.task.settings.seed
+        )
+        features = self._features_of(torch.from_numpy(copies).permute(0, 3, 1, 2))
+        return self._reduce(features).flatten(2).transpose(1, 2), chosen[sources]
+
+    def _drawn_features(self) -> tuple[Tensor, NDArray[np.int64]]:
+        """Features (n, C, h, w) of up to MOST_FITTED images, and their indices."""
+        n_images = len(self.task.images)
+        drawn = np.linspace(0, n_images - 1, min(n_images, MOST_FITTED)).round().astype(np.int64)
+        parts = [self._features_of(self.task.images.batch(part)) for part in torch.from_numpy(drawn).split(CHUNK)]
+        return torch.cat(parts), drawn
+
+    @torch.inference_mode()
+    def _features_of(self, images: Tensor) -> Tensor:
+        """Features (n, C, h, w) on the CPU of uint8 images (n, C, H, W)."""
+        parts = [
+            self.autoencoder.prepare(part.to(self.task.device).float() / 255.0).cpu() for part in images.split(CHUNK)
+        ]
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def _reduce(self, features: Tensor) -> Tensor:
+        reduction = self.autoencoder.encoder.statistics
+        return torch.cat([reduction(part.to(self.task.device)).cpu() for part in features.split(64)])
+
+    def _all_reduced(self, features: Tensor, drawn: NDArray[np.int64]) -> Tensor:
+        """Reduced features (N, d, h, w) of all images, those drawn from the features at hand."""
+        if len(drawn) == len(self.task.images):
+            return self._reduce(features)
+        indices = torch.arange(len(self.task.images))
+        return torch.cat([self._reduce(self._features_of(self.task.images.batch(p))) for p in indices.split(CHUNK)])
+
+    def _maps(self) -> Tensor:
+        """Reduced features (N, d, h, w) of all images."""
+        if self._reduced is None:
+            self._reduced = self._all_reduced(torch.zeros(0), np.zeros(0, dtype=np.int64))
+        return self._reduced
+
+    def _sites(self) -> Tensor:
+        """Reduced features (N, S, d) of all images."""
+        return self._maps().flatten(2).transpose(1, 2)
+
+    def _shaped(self, sites: Tensor) -> Tensor:
+        _, height, width = self.autoencoder.encoder.statistics.site_mean.shape
+        return sites.transpose(1, 2).reshape(len(sites), -1, height, width)
+
+    @torch.inference_mode()
+    def _fit_prior(self) -> None:
+        """The density of the kept images' codes, a normal distribution at every site."""
+        kept = torch.from_numpy(np.flatnonzero(~self.refinement.candidates))
+        device = self.task.device
+        codes = torch.cat(
+            [self.autoencoder.encoder.code(part.to(device)).cpu() for part in self._maps()[kept].split(64)]
+        )
+        _, dimensions, height, width = codes.shape
+        sites = codes.flatten(2).transpose(1, 2)
+        mean, factor = SiteSums(sites, np.ones(len(sites), dtype=np.bool_)).factors()
+        identity = torch.eye(dimensions, dtype=torch.float64).expand_as(factor)
+        inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
+        self.prior = SiteNormal(
+            mean.T.reshape(dimensions, height, width).float().numpy(), inverse.float().numpy()
+        )
+
+
+def top_mean(distances: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean of the highest sites of each image: (N, S) -> (N,)."""
+    n_sites = distances.shape[1]
+    top = np.partition(distances, max(0, n_sites - TOP_SITES), axis=1)[:, -TOP_SITES:]
+    mean: NDArray[np.float64] = top.mean(axis=1, dtype=np.float64)
+    return mean
+
+
+def fusion_weights(normal: NDArray[np.floating], defective: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Weights (K,) of the logarithms of distances: by how well each tells copies with a defect from held-out images.
+
+    normal: (N, K), defective: (M, K). (AUROC - 1/2)^4 over the spread of the logarithm, which sums to one before it is
+    divided; the first distance gets all where none tells them apart.
+    """
+    normal, defective = np.log(np.maximum(normal, 1e-12)), np.log(np.maximum(defective, 1e-12))
+    told = np.array([_auroc(a, b) for a, b in zip(normal.T, defective.T, strict=True)])
+    weights = np.maximum(told - 0.5, 0.0) ** 4
+    weights = weights / weights.sum() if weights.sum() > 0.0 else np.eye(len(told))[0]
+    middle = np.median(normal, axis=0)
+    spread = np.maximum(middle - np.quantile(normal, LOWER_QUANTILE, axis=0), 1e-6)
+    found: NDArray[np.float32] = (weights / spread).astype(np.float32)
+    return found
+
+
+def _auroc(normal: NDArray[np.float64], defective: NDArray[np.float64]) -> float:
+    above = (defective[:, None] > normal).mean() + 0.5 * (defective[:, None] == normal).mean()
+    return float(above)
+
+
+def _at_most(groups: NDArray[np.int64], n_groups: int) -> NDArray[np.int64]:
+    """The groups numbered from 0, put together where there are more than n_groups."""
+    _, numbered = np.unique(groups, return_inverse=True)
+    return numbered % n_groups
