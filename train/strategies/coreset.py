@@ -9,7 +9,7 @@ from torch import Tensor
 
 __all__ = ["farthest_points", "held_out_neighbours", "neighbour_distances"]
 
-MOST_DRAWN = 20_000
+MOST_DRAWN = 10_000
 """Sites that prototypes are chosen among."""
 CHUNK = 64
 

@@ -34,8 +34,9 @@ from train.synthesis.photograph_defects import defective_copies
 
 __all__ = ["FeaturesTraining", "fusion_weights", "top_mean"]
 
-CHUNK = 16
-"""Images of a pass through the backbone."""
+CHUNK = 2
+"""Images of a pass through the backbone: what more of them compute leaves the cache, and the memory that the system
+hands out for it takes as long as computing."""
 MOST_FITTED = 2000
 """Images, evenly drawn, that the reduction is fitted on; their features are held in memory."""
 MOST_COPIES = 128

@@ -1,6 +1,6 @@
-"""Soft shapes that synthetic defects have: smooth noise, ragged patches, ovals, wandering lines.
+"""Soft shapes that synthetic defects have: smooth noise, ragged patches, boxes, ovals, wandering lines.
 
-Called by defects.py.
+Called by defects.py and photograph_defects.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["blurred", "oval", "ragged", "smooth_noise", "wander"]
+__all__ = ["blurred", "box", "oval", "ragged", "smooth_noise", "wander"]
 
 Grey = NDArray[np.float32]
 """(H, W)"""
@@ -50,6 +50,14 @@ def ragged(
     return np.clip(0.5 - outline / (2 * softness), 0.0, 1.0)
 
 
+def box(shape: tuple[int, int], center: tuple[float, float], sizes: tuple[float, float], angle: float) -> Grey:
+    """A rectangle 0..1 with antialiased edges around (x, y), of half sizes (x, y) in pixels, turned by radians."""
+    canvas = np.zeros(shape, dtype=np.uint8)
+    corners = cv2.boxPoints((center, (2.0 * sizes[0], 2.0 * sizes[1]), math.degrees(angle)))
+    cv2.fillConvexPoly(canvas, np.round(corners * 16).astype(np.int32), 255, cv2.LINE_AA, 4)
+    return canvas.astype(np.float32) / np.float32(255.0)
+
+
 def oval(shape: tuple[int, ...], center: tuple[float, float], radius: float, rng: np.random.Generator) -> Grey:
     """A soft oval, 0..1."""
     height, width = shape
@@ -69,14 +77,19 @@ def wander(
     angle: float,
     bend: float,
     rng: np.random.Generator,
+    thickness: int | None = None,
 ) -> None:
-    """Draw a line that changes direction a little every three pixels, by `bend` radians, and its width too."""
+    """Draw a line that changes direction a little every three pixels, by `bend` radians.
+
+    thickness: pixels; None draws one or two.
+    """
     n_steps = max(2, round(length / 3.0))
     angles = angle + np.cumsum(rng.normal(0.0, bend, n_steps))
     points = np.cumsum(np.stack([np.cos(angles), np.sin(angles)], axis=1) * 3.0, axis=0) + np.asarray(start)
-    thick = rng.random() < 0.4
+    if thickness is None:
+        thickness = 2 if rng.random() < 0.4 else 1
     fixed = np.round(points * 16).astype(np.int32)
-    cv2.polylines(canvas, [fixed.reshape(-1, 1, 2)], False, 1.0, 2 if thick else 1, cv2.LINE_8, 4)
+    cv2.polylines(canvas, [fixed.reshape(-1, 1, 2)], False, 1.0, thickness, cv2.LINE_8, 4)
 
 
 def blurred(shape: Grey, sigma: float) -> Grey:
