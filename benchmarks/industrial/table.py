@@ -38,16 +38,10 @@ from train.data.settings import DataSettings
 from train.evaluation.pixel_metrics import PixelTally, find_masks
 from train.evaluation.report import Circumstances, Report, report_of
 from train.evaluation.run_scorer import RunScorer
-from train.learning.settings import (
-    MethodName,
-    NetworkName,
-    RefineName,
-    TrainSettings,
-    default_batch_size,
-    default_latent_dim,
-    default_schedule,
-)
+from train.learning.settings import TrainSettings
+from train.networks.registry import NetworkName, network_spec
 from train.runs.session import resume, train
+from train.schedule import MethodName, RefineName
 
 CONDITIONS = ("clean", "contaminated", "twins-out")
 TWINS = Path("docs/results/magnetic-tile-twins.txt")
@@ -141,13 +135,14 @@ def _done(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
     else:
         images = _training_folder(job, arguments.data, mixed_in, arguments.work / f"{job.name}-images")
         network, method, refine = METHODS[job.method]
+        spec = network_spec(network)
         settings = TrainSettings(
             network=network,
             method=method,
             refine=refine,
-            latent_dim=default_latent_dim(network, method),
-            schedule=default_schedule(network, method, refine).scaled(job.epochs_scale),
-            batch_size=default_batch_size(network),
+            latent_dim=spec.latent_dim(method),
+            schedule=spec.schedule(method, refine).scaled(job.epochs_scale),
+            batch_size=spec.batch_size,
             seed=job.seed,
         )
         train(DataSettings(path=str(images)), settings, run, device=arguments.device, announce=False)

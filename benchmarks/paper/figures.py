@@ -37,8 +37,10 @@ from train.data.loading import load_training_set
 from train.data.settings import DataSettings
 from train.learning.scoring import raw_criteria
 from train.learning.settings import TrainSettings
+from train.learning.task import Task
 from train.learning.trainer import EpochRow, Trainer
 from train.runs.session import pick_device
+from train.strategies.plain import PlainTraining
 
 ALPHA = 0.05
 """Of every figure with contamination."""
@@ -115,7 +117,8 @@ class _Runs:
         images = setting.training_set(self.data, SEED)
         assert images.labels is not None, "the original sets have labels"
         anomalous = images.labels == setting.pair.anomaly
-        trainer = Trainer(self.settings(setting, method), images.images, self.device)
+        task = Task.of(self.settings(setting, method), images.images, self.device)
+        trainer = Trainer(PlainTraining(task))
         trainer.run(on_epoch=lambda row: on_epoch(trainer, row, anomalous))
         return trainer
 
@@ -124,9 +127,9 @@ class _Runs:
         stages: list[RefinementStage] = []
 
         def look(trainer: Trainer, row: EpochRow, anomalous: np.ndarray) -> None:
-            if trainer.epoch_in_phase == trainer.phases[trainer.phase_index].epochs:
-                criteria, codes = trainer.criteria_and_codes()
-                candidates = trainer.refinement.candidates
+            if trainer.epoch_in_phase == trainer.strategy.phases[trainer.phase_index].epochs:
+                criteria, codes = trainer.strategy.criteria_and_codes()
+                candidates = trainer.strategy.refinement.candidates
                 stages.append(RefinementStage(row.phase, codes, criteria[:, 0], anomalous, candidates))
 
         if setting.name not in self._stages:
@@ -143,7 +146,7 @@ def _figure_1(runs: _Runs, path: Path, note: str) -> list[str]:
 
     def look(trainer: Trainer, row: EpochRow, anomalous: np.ndarray) -> None:
         if row.epoch in looked_at:
-            history.append(ErrorEpoch(row.epoch, trainer.criteria_and_codes()[0][:, 0], anomalous))
+            history.append(ErrorEpoch(row.epoch, trainer.strategy.criteria_and_codes()[0][:, 0], anomalous))
 
     runs.train(MNIST, "ae", look)
     plot_error_distributions(path, history, shown, f"AE on MNIST 0 with 5 % of 2, training images; {note}")
@@ -162,16 +165,17 @@ def _figure_1(runs: _Runs, path: Path, note: str) -> list[str]:
 def _figure_3(runs: _Runs, path: Path, note: str) -> list[str]:
     pair = PULLOVER.pair
     clean = DataSettings(path=str(runs.data / pair.folder), classes=(pair.normal,), seed=SEED)
-    trainer = Trainer(runs.settings(PULLOVER, "aae"), load_training_set(clean, "mlp").images, runs.device)
-    trainer.run()
-    training, _ = trainer.criteria_and_codes()
+    task = Task.of(runs.settings(PULLOVER, "aae"), load_training_set(clean, "mlp").images, runs.device)
+    trained = PlainTraining(task)
+    Trainer(trained).run()
+    training, _ = trained.criteria_and_codes()
     _, decision = calibrate_union(training, "aae")
     limits = [decision.limits[name].threshold for name in ("reconstruction_error", "neg_log_prior")]
     test = PULLOVER.test_set(runs.data)
     assert test.labels is not None, "the original sets have labels"
     taken = np.isin(test.labels, (pair.normal, pair.anomaly))
     inputs = torch.tensor(test.images[taken]).unsqueeze(1).to(runs.device)
-    criteria, _ = raw_criteria(trainer.autoencoder, trainer.prior, inputs)
+    criteria, _ = raw_criteria(trained.autoencoder, trained.prior, inputs)
     anomalous = test.labels[taken] == pair.anomaly
     above = criteria > np.array(limits)
     names = ("error alone", "likelihood alone", "union")

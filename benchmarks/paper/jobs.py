@@ -26,10 +26,11 @@ from edge_runtime.scoring.labelled import LabelledImages
 from train.calibration.thresholds import calibrate_union
 from train.learning.scoring import raw_criteria
 from train.learning.settings import TrainSettings
-from train.learning.trainer import Trainer
-from train.refinement.itsr import REFINEMENTS
+from train.learning.task import Task
 from train.runs.run_folder import RunFolder, TrainedRun
 from train.runs.session import train
+from train.schedule import REFINEMENTS
+from train.strategies.plain import PlainTraining
 
 __all__ = ["METHODS", "Job", "Results", "identity_of", "job_of", "missing_method", "trained_and_scored", "work"]
 
@@ -147,22 +148,22 @@ def work(jobs: list[Job], device: torch.device, data: Path, together: int) -> It
 
 def _side_by_side(jobs: list[Job], device: torch.device, data: Path) -> Iterator[tuple[Job, dict[str, Any]]]:
     started = time.perf_counter()
-    trainers: dict[str, Trainer] = {}
+    trainings: dict[str, PlainTraining] = {}
     labels = {}
     for job in jobs:
         assert job.settings is not None, "the paper's methods have settings"
         images = job.setting.training_set(data, job.seed)
-        trainers[job.name] = Trainer(job.settings, images.images, device)
+        trainings[job.name] = PlainTraining(Task.of(job.settings, images.images, device))
         labels[job.name] = images.labels
-    SideBySide(list(trainers.values())).run(on_progress=_Reporter(jobs[0].method))
+    SideBySide(list(trainings.values())).run(on_progress=_Reporter(jobs[0].method))
     trained_s = time.perf_counter() - started
     for job in jobs:
-        trainer = trainers[job.name]
-        criteria, _ = trainer.criteria_and_codes()
-        _, decision = calibrate_union(criteria, trainer.settings.method)
+        training = trainings[job.name]
+        criteria, _ = training.criteria_and_codes()
+        _, decision = calibrate_union(criteria, training.task.settings.method)
         test = _test_set(job.setting, data)
         inputs = torch.tensor(test.images).unsqueeze(1).to(device)  # (n, 1, H, W)
-        scores = decision.score(raw_criteria(trainer.autoencoder, trainer.prior, inputs)[0])
+        scores = decision.score(raw_criteria(training.autoencoder, training.prior, inputs)[0])
         assert test.labels is not None, "the original sets have labels"
         cells = evaluate(job.setting, scores, decision.is_anomalous(scores), test.labels)
         # Of the whole group: side by side there is no time of one.
@@ -170,8 +171,8 @@ def _side_by_side(jobs: list[Job], device: torch.device, data: Path) -> Iterator
         contaminating = labels[job.name] == job.setting.pair.anomaly
         result["together"] = len(jobs)
         result["candidates"] = {
-            "all": int(trainer.refinement.candidates.sum()),
-            "anomalies": int((trainer.refinement.candidates & contaminating).sum()),
+            "all": int(training.refinement.candidates.sum()),
+            "anomalies": int((training.refinement.candidates & contaminating).sum()),
             "anomalies_in_training": int(contaminating.sum()),
         }
         yield job, result

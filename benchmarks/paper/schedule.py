@@ -5,17 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from benchmarks.paper.protocol import Setting
-from train.learning.settings import (
-    MethodName,
-    RefineName,
-    Schedule,
-    TrainSettings,
-    default_batch_size,
-    default_latent_dim,
-    default_schedule,
-)
-from train.learning.trainer import phases_of
-from train.networks.registry import MLP_HIDDEN
+from train.learning.settings import TrainSettings
+from train.networks.hog_network import HOG
+from train.networks.mlp import MLP, MLP_HIDDEN
+from train.schedule import MethodName, RefineName, Schedule
+from train.strategies.plain import phases_of
 
 __all__ = ["PAPER_METHODS", "Cost", "cost_of", "paper_settings", "robust_settings"]
 
@@ -35,7 +29,7 @@ def paper_settings(setting: Setting, method: str, seed: int, *, scale: float, ca
     """
     name: MethodName = "ae" if method == "ae" else "aae"
     refine: RefineName = "itsr" if method == "itsr" else "none"
-    schedule = default_schedule("mlp", name, refine)
+    schedule = MLP.schedule(name, refine)
     if method == "ae" and setting.pair.folder == "fashion-mnist":
         schedule = replace(schedule, train=FASHION_AE_EPOCHS)
     if method == "itsr" and setting.pair.folder == "mnist":
@@ -58,9 +52,9 @@ def robust_settings(seed: int) -> TrainSettings:
         network="hog",
         method="aae",
         refine="robust",
-        latent_dim=default_latent_dim("hog", "aae"),
-        schedule=default_schedule("hog", "aae", "robust"),
-        batch_size=default_batch_size("hog"),
+        latent_dim=HOG.latent_dim("aae"),
+        schedule=HOG.schedule("aae", "robust"),
+        batch_size=HOG.batch_size,
         seed=seed,
         target_fpr=ROBUST_TARGET_FPR,
     )
@@ -71,9 +65,9 @@ def _mlp_settings(method: MethodName, refine: RefineName, schedule: Schedule, se
         network="mlp",
         method=method,
         refine=refine,
-        latent_dim=default_latent_dim("mlp", method),
+        latent_dim=MLP.latent_dim(method),
         schedule=schedule,
-        batch_size=default_batch_size("mlp"),
+        batch_size=MLP.batch_size,
         seed=seed,
     )
 

@@ -29,8 +29,11 @@ from benchmarks.paper.protocol import Pair, Setting, default_data, evaluate
 from benchmarks.paper.report import bacc_and_auroc
 from benchmarks.paper.schedule import robust_settings
 from edge_runtime import __version__
-from train.learning.settings import MethodName, NetworkName, Schedule, TrainSettings, default_schedule
+from train.learning.settings import TrainSettings
+from train.networks.hog_network import HOG
+from train.networks.registry import NetworkName
 from train.refinement.settings import RobustSettings
+from train.schedule import MethodName, Schedule
 
 _PAIRS = (
     Pair(name="mnist-1-7", title="MNIST 1 vs 7", folder="mnist", normal=1, anomaly=7),
@@ -64,7 +67,7 @@ def _alone(network: NetworkName, method: MethodName) -> dict[str, Any]:
     return {"network": network, "method": method, "refine": "none", "schedule": Schedule(train=40), "decision": None}
 
 
-ROBUST = default_schedule("hog", "aae", "robust")
+ROBUST = HOG.schedule("aae", "robust")
 VARIANTS = {
     "robust": Variant(title="robust"),
     "no-trim": Variant(title="screening networks see all images", robust={"screen_keep": 1.0}),

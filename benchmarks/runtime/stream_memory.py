@@ -78,14 +78,17 @@ def _measure(folder: str, cache: str) -> dict:
 
     from train.data.loading import load_training_set
     from train.data.settings import DataSettings
-    from train.learning.settings import Schedule, TrainSettings
+    from train.learning.settings import TrainSettings
+    from train.learning.task import Task
     from train.learning.trainer import Trainer
+    from train.schedule import Schedule
+    from train.strategies.plain import PlainTraining
 
     torch.set_num_threads(1)
     started_s = time.perf_counter()
     data = load_training_set(DataSettings(path=folder, cache=cache), "conv", Path(tempfile.gettempdir()))  # type: ignore[arg-type]
     settings = TrainSettings(network="conv", latent_dim=32, schedule=Schedule(train=1), batch_size=32)
-    trainer = Trainer(settings, data.store, torch.device("cpu"))
+    trainer = Trainer(PlainTraining(Task.of(settings, data.store, torch.device("cpu"))))
     reading_s = time.perf_counter() - started_s
     n_asked = 0
 
@@ -99,9 +102,9 @@ def _measure(folder: str, cache: str) -> dict:
     batch_s = []
     for batch in batches:
         started_s = time.perf_counter()
-        trainer.images.batch(batch)
+        trainer.task.images.batch(batch)
         batch_s.append(time.perf_counter() - started_s)
-    for chunk in trainer.images.chunks(512):
+    for chunk in trainer.task.images.chunks(512):
         chunk.float().mean()
     return {
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -27,7 +27,7 @@ from benchmarks.machine import cpu_name
 from edge_runtime.backends import onnx_session, run_session
 from edge_runtime.extras import require
 from export.graphs import export_module
-from train.networks.registry import CONV_WIDTHS
+from train.networks.conv import CONV_WIDTHS
 
 LATENT = 32
 ROUNDS = 80

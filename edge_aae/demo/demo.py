@@ -31,18 +31,11 @@ from export.bundling import Export, export_bundle
 from export.parity import require_passed
 from train.data.settings import DataSettings
 from train.learning.scoring import raw_criteria
-from train.learning.settings import (
-    MethodName,
-    NetworkName,
-    RefineName,
-    Schedule,
-    TrainSettings,
-    default_batch_size,
-    default_latent_dim,
-    default_schedule,
-)
+from train.learning.settings import TrainSettings
+from train.networks.registry import NetworkName, network_spec
 from train.runs.run_folder import RunFolder
 from train.runs.session import TrainingOutcome, train
+from train.schedule import MethodName, RefineName, Schedule
 
 __all__ = ["METHODS", "MethodRow", "Recipe", "n_contaminants", "run_demo", "train_and_evaluate"]
 
@@ -68,7 +61,7 @@ METHODS = (
     Recipe(name="AE", method="ae", schedule=Schedule(train=40)),
     Recipe(name="AAE", schedule=Schedule(train=40)),
     Recipe(name="AAE+ITSR", refine="itsr", schedule=Schedule(train=10, refine=2, retrain=10)),
-    Recipe(name="robust", network="hog", refine="robust", schedule=default_schedule("hog", "aae", "robust")),
+    Recipe(name="robust", network="hog", refine="robust", schedule=network_spec("hog").schedule("aae", "robust")),
 )
 """The paper's three with 40 epochs each, against 1000 to 10000 there: the demo shows the road, not the paper's figures.
 `robust`, the default of `edge-aae train`, with its own schedule. The last is exported."""
@@ -169,13 +162,14 @@ def n_contaminants() -> int:
 
 def _train(out: Path, recipe: Recipe, schedule: Schedule, seed: int) -> TrainingOutcome:
     # No classes are named: all images of the sample train, boots among them, unmarked.
+    spec = network_spec(recipe.network)
     settings = TrainSettings(
         network=recipe.network,
         method=recipe.method,
         refine=recipe.refine,
-        latent_dim=default_latent_dim(recipe.network, recipe.method),
+        latent_dim=spec.latent_dim(recipe.method),
         schedule=schedule,
-        batch_size=default_batch_size(recipe.network),
+        batch_size=spec.batch_size,
         target_fpr=TARGET_FPR,
         seed=seed,
     )

@@ -13,10 +13,11 @@ from onnx import numpy_helper
 from edge_runtime.bundle.budgets import PrecisionName
 from export.bundling import Export, ExportRequest, export_bundle
 from train.data.settings import DataSettings
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.refinement.settings import RobustSettings
 from train.runs.run_folder import RunFolder, TrainedRun
 from train.runs.session import train
+from train.schedule import Schedule
 
 RUNS = {
     "mlp": ("mlp", (12, 12), 2, "none"),

@@ -25,10 +25,11 @@ from export.parity import torch_outputs
 from tests.export.conftest import INT8, RUNS
 from train.data.guidance import GuidanceFiles
 from train.data.settings import DataSettings
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.networks.autoencoder import EXPOSURE
 from train.runs.run_folder import RunFolder, TrainedRun
 from train.runs.session import train
+from train.schedule import Schedule
 
 FP32 = ExportRequest(precisions=("fp32",))
 

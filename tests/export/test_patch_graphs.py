@@ -16,10 +16,11 @@ from export.quantize import body_layers, quantized
 from tests.export.conftest import rtx_engine_bytes
 from train.data.settings import DataSettings
 from train.evaluation.run_scorer import RunScorer
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.refinement.settings import RobustSettings
 from train.runs.run_folder import RunFolder, TrainedRun
 from train.runs.session import train
+from train.schedule import Schedule
 
 
 @pytest.fixture(scope="module")

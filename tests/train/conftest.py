@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from train.data.settings import DataSettings
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.refinement.itsr import ItsrSettings
 from train.runs.session import TrainingOutcome, train
+from train.schedule import Schedule
 
 SQUARE, CROSS = 0, 1
 

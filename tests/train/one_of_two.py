@@ -15,20 +15,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-import train.learning.robust_trainer
 import train.learning.scoring
+import train.strategies.robust
 from edge_runtime.errors import DataError
 from train.distributed import ALONE, World, joined
 from train.learning.adversarial_step import Learner
 from train.learning.augmentation import AUGMENTATIONS
-from train.learning.robust_trainer import RobustTrainer
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot
+from train.learning.task import Task
 from train.learning.trainer import Trainer
 from train.networks.autoencoder import Discriminator
 from train.networks.registry import build_autoencoder
 from train.refinement.itsr import ItsrSettings, Refinement
 from train.refinement.settings import RobustSettings
+from train.schedule import Schedule
+from train.strategies.choice import strategy_for
 
 CPU = torch.device("cpu")
 CHUNK = 16
@@ -78,21 +80,22 @@ def images() -> NDArray[np.uint8]:
 def trainer_of(name: str, world: World) -> Trainer:
     """A trainer before its first step."""
     settings = TrainSettings(**{"latent_dim": 4, "batch_size": 16, "seed": 5, **SCENARIOS[name]})
-    kind = RobustTrainer if settings.refine == "robust" else Trainer
-    return kind(settings, images(), CPU, world=world)
+    return Trainer(strategy_for(Task.of(settings, images(), CPU, world=world)))
 
 
 def result_of(trainer: Trainer) -> dict[str, NDArray[Any]]:
     """What a finished run found, and under `weight.` its weights."""
-    rows = trainer.rows
+    rows, strategy = trainer.rows, trainer.strategy
     weights = {f"weight.{name}": tensor.numpy() for name, tensor in trainer.snapshot().tensors.items()}
     return {
         "losses": np.array([[row.reconstruction_loss, row.encoder_loss, row.discriminator_loss] for row in rows]),
         "images": np.array([[row.images, row.candidates] for row in rows]),
-        "candidates": trainer.refinement.candidates,
-        "criteria": trainer.calibration_criteria(),
-        "codes": trainer.criteria_and_codes()[1],
-        "peaks": train.learning.scoring.map_peaks(trainer.autoencoder, trainer.prior, trainer.images, trainer.world),
+        "candidates": strategy.refinement.candidates,
+        "criteria": strategy.calibration_criteria(),
+        "codes": strategy.criteria_and_codes()[1],
+        "peaks": train.learning.scoring.map_peaks(
+            strategy.autoencoder, strategy.prior, trainer.task.images, trainer.task.world
+        ),
         **weights,
     }
 
@@ -149,7 +152,7 @@ def outcomes(world: World, folder: Path) -> dict[str, dict[str, NDArray[Any]]]:
     """Every scenario and step; and in several processes the interrupted run."""
     with (
         patch.object(train.learning.scoring, "CHUNK", CHUNK),
-        patch.object(train.learning.robust_trainer, "CHUNK", CHUNK),
+        patch.object(train.strategies.robust, "CHUNK", CHUNK),
         patch.object(Refinement, "detect", reject_farthest),
     ):
         results = {name: finished(name, world) for name in SCENARIOS}

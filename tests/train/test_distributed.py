@@ -21,9 +21,7 @@ from torch import nn
 
 from edge_runtime.errors import ConfigError
 from train.distributed import ALONE, World, joined
-from train.learning.settings import Schedule, TrainSettings
-from train.learning.trainer import Trainer
-from train.networks.shared_norm import share_norms
+from train.learning.shared_norm import share_norms
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("one_of_two.py")
@@ -197,12 +195,6 @@ def test_shares_cover_a_batch_once_and_differ_by_one_at_most() -> None:
             assert covered == list(range(n))
             lengths = [share.stop - share.start for share in shares]
             assert max(lengths) - min(lengths) <= 1
-
-
-def test_a_batch_of_fewer_images_than_processes_is_refused() -> None:
-    settings = TrainSettings(network="hog", latent_dim=2, schedule=Schedule(train=1), batch_size=4)
-    with pytest.raises(ConfigError, match=r"--batch is 4, expected one image or more for 5 processes"):
-        Trainer(settings, np.zeros((20, 16, 16, 1), dtype=np.uint8), torch.device("cpu"), world=World(0, 5))
 
 
 def test_without_torchrun_there_is_one_process_and_norms_stay_as_they_are() -> None:

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_runtime.errors import ConfigError
-from train.learning.robust_trainer import RobustTrainer
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
+from train.learning.task import Task
 from train.learning.trainer import Trainer
 from train.precision import uses_amp
 from train.refinement.settings import RobustSettings
+from train.schedule import Schedule
+from train.strategies.choice import strategy_for
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 
@@ -26,8 +28,8 @@ LOSS_TOLERANCE = 0.03
 
 def trained(shapes: Shapes, *, amp: bool, **changes: Any) -> Trainer:
     settings: dict[str, Any] = {"network": "hog", "latent_dim": 4, "schedule": Schedule(train=6), "batch_size": 16}
-    kind = RobustTrainer if changes.get("refine") == "robust" else Trainer
-    trainer = kind(TrainSettings(**{**settings, "amp": amp, **changes}), shapes(64)[0], CPU)
+    task = Task.of(TrainSettings(**{**settings, "amp": amp, **changes}), shapes(64)[0], CPU)
+    trainer = Trainer(strategy_for(task))
     assert trainer.run()
     return trainer
 
@@ -48,16 +50,16 @@ def test_layers_compute_in_bfloat16_while_they_train_and_in_float32_when_they_sc
     def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         seen.append(output.dtype)
 
-    for layer in trainer.autoencoder.modules():
+    for layer in trainer.strategy.autoencoder.modules():
         if isinstance(layer, nn.Linear):
             layer.register_forward_hook(note)
-    criteria, codes = trainer.criteria_and_codes()
+    criteria, codes = trainer.strategy.criteria_and_codes()
     assert set(seen) == {torch.float32}
     assert criteria.dtype == codes.dtype == np.float32
     seen.clear()
     n = 8
-    prepared = trainer.autoencoder.prepare(torch.rand(n, 1, 16, 16))
-    losses = trainer.learner.step(prepared, torch.ones(n), torch.randn(n, 4))
+    prepared = trainer.strategy.autoencoder.prepare(torch.rand(n, 1, 16, 16))
+    losses = trainer.strategy.learner.step(prepared, torch.ones(n), torch.randn(n, 4))
     assert set(seen) == {torch.bfloat16}
     assert {loss.dtype for loss in (losses.reconstruction, losses.encoder, losses.discriminator)} == {torch.float32}
     floats = [tensor for tensor in trainer.snapshot().tensors.values() if tensor.is_floating_point()]
@@ -68,7 +70,7 @@ def test_out_of_fold_criteria_and_the_density_of_a_bfloat16_run_are_float32(shap
     trainer = trained(
         shapes, amp=True, refine="robust", schedule=Schedule(train=2, refine=2), robust=RobustSettings(folds=2)
     )
-    criteria = trainer.calibration_criteria()
+    criteria = trainer.strategy.calibration_criteria()
     assert criteria.dtype == np.float32
     assert np.isfinite(criteria).all()
     # A value that went through bfloat16 has the lower 16 bits of its float32 clear.

@@ -14,7 +14,7 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.score import CRITERIA, Decision, FusedRule, Limit, Term, UnionRule, sum_of_terms
 from train.calibration.conformal_limit import conformal_limit
 from train.calibration.contamination import estimate_contamination
-from train.learning.settings import MethodName
+from train.schedule import MethodName
 
 __all__ = ["LIMIT_QUANTILE", "calibrate_fused", "calibrate_union"]
 

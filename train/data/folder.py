@@ -15,7 +15,7 @@ from train.data.near_duplicates import without_duplicates
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
 from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
-from train.networks.registry import NetworkName, smallest_side
+from train.networks.registry import NetworkName, network_spec
 
 __all__ = ["is_grey", "load_folder"]
 
@@ -46,6 +46,7 @@ def load_folder(
     tiled = preprocess.fit == "tile"
     photographs: list[Frame] = []
     writer = ImageWriter(preprocess.input_shape, 0 if tiled else len(files), settings.cache, cache_folder)
+    minimum = network_spec(network).smallest_side
     names: list[str] = []
     bad: list[tuple[str, str]] = []
     duplicates: list[tuple[str, str]] = []
@@ -53,7 +54,7 @@ def load_folder(
     raw_frames = []
     for file in files:
         name = file.relative_to(folder).as_posix()
-        frame, reason = _try_read(file, minimum=smallest_side(network))
+        frame, reason = _try_read(file, minimum=minimum)
         if frame is not None:
             try:
                 if tiled:

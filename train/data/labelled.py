@@ -13,7 +13,7 @@ from train.data.image_store import ImageWriter
 from train.data.near_duplicates import without_duplicates
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet, preprocess_for, spread
-from train.networks.registry import NetworkName, smallest_side
+from train.networks.registry import NetworkName, network_spec
 
 __all__ = ["load_labelled"]
 
@@ -25,7 +25,7 @@ def load_labelled(
     chosen = _choose(settings, data)
     frames = data.images[chosen]
     height, width = frames.shape[1:3]
-    minimum = smallest_side(network)
+    minimum = network_spec(network).smallest_side
     if min(height, width) < minimum:
         raise DataError(
             f"images are {height}x{width}, network {network} needs at least {minimum}x{minimum}; use another network"

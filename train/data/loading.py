@@ -14,7 +14,7 @@ from train.data.labelled import load_labelled
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
 from train.data.video import load_video
-from train.networks.registry import NetworkName
+from train.networks.registry import NetworkName, network_spec
 
 __all__ = ["load_training_set"]
 
@@ -32,18 +32,20 @@ def load_training_set(settings: DataSettings, network: NetworkName, cache_folder
 
 
 def _load_images(settings: DataSettings, network: NetworkName, cache_folder: Path | None) -> TrainingSet:
-    path = Path(settings.path)
+    path, cuts_tiles = Path(settings.path), network_spec(network).cuts_tiles
     if not path.exists():
         raise DataError(f"no data at {path}; expected a folder of images, a video, an IDX folder or an .npz file")
     if is_labelled_set(path):
-        if network == "patch":
-            raise DataError(f"network patch trains on a folder of photographs, {path} is a labelled set; use another")
+        if cuts_tiles:
+            raise DataError(
+                f"network {network} trains on a folder of photographs, {path} is a labelled set; use another"
+            )
         return load_labelled(settings, read_labelled(path, "train"), network, cache_folder)
     if path.is_file() and is_image(path):
         raise DataError(f"{path} is a single file; expected a folder of images, a video, an IDX pair or an .npz file")
     if settings.classes or settings.contaminate:
         kind = "video" if path.is_file() else "folder of images"
         raise DataError(f"--classes and --contaminate need labels; {path} is a {kind} without any")
-    if network == "patch" and path.is_file():
-        raise DataError(f"network patch trains on a folder of photographs, {path} is a video; use --network conv")
+    if cuts_tiles and path.is_file():
+        raise DataError(f"network {network} trains on a folder of photographs, {path} is a video; use --network conv")
     return (load_video if path.is_file() else load_folder)(settings, path, network, cache_folder)

@@ -13,7 +13,7 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.images import list_images, read_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.labelled import is_labelled_set, read_labelled
-from train.networks.hog_network import check_hog_size
+from train.networks.hog import check_hog_size
 from train.networks.registry import NetworkName
 
 __all__ = ["Choice", "alignment", "choose_network"]

@@ -16,7 +16,8 @@ from train.data.guidance import Guidance
 from train.data.image_store import ImageStore
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
-from train.networks.registry import NetworkName, check_input_size
+from train.networks.registry import NETWORKS, NetworkName, network_spec
+from train.networks.spec import NetworkSpec
 
 __all__ = ["PHOTO_SIDE", "RAW_SAMPLE_BYTES", "TrainingSet", "preprocess_for", "spread"]
 
@@ -83,12 +84,14 @@ def preprocess_for(
 
     native: rows and columns where no input size is named. Raises ConfigError for a size the network cannot take.
     """
-    if network == "patch":
-        return _tiled(settings)
+    spec = network_spec(network)
+    if spec.cuts_tiles:
+        return _tiled(settings, spec)
     if settings.scale is not None or settings.overlap is not None:
-        raise ConfigError(f"--scale and --overlap belong to --network patch; {network} does not cut tiles")
+        cutting = " or ".join(name for name, other in NETWORKS.items() if other.cuts_tiles)
+        raise ConfigError(f"--scale and --overlap belong to --network {cutting}; {network} does not cut tiles")
     height, width = settings.imgsz or native
-    check_input_size(network, channels, height, width)
+    spec.check_size(channels, height, width)
     return Preprocess(
         height=height,
         width=width,
@@ -98,17 +101,18 @@ def preprocess_for(
     )
 
 
-def _tiled(settings: DataSettings) -> Preprocess:
+def _tiled(settings: DataSettings, spec: NetworkSpec) -> Preprocess:
+    network = f"network {spec.name}"
     if settings.fit is not None:
-        raise ConfigError(f"--fit {settings.fit}: network patch cuts tiles of any photograph; leave --fit out")
+        raise ConfigError(f"--fit {settings.fit}: {network} cuts tiles of any photograph; leave --fit out")
     if settings.drop_duplicates:
-        raise ConfigError("--drop-duplicates compares whole images of one size; network patch keeps all")
+        raise ConfigError(f"--drop-duplicates compares whole images of one size; {network} keeps all")
     if settings.cache == "disk":
-        raise ConfigError("--cache disk: network patch holds its scaled photographs in memory; use auto or memory")
+        raise ConfigError(f"--cache disk: {network} holds its scaled photographs in memory; use auto or memory")
     if settings.channels == 3:
-        raise ConfigError("--channels 3: network patch works on grey, to which colour is converted; leave it out")
+        raise ConfigError(f"--channels 3: {network} works on grey, to which colour is converted; leave it out")
     height, width = settings.imgsz or (PHOTO_SIDE, PHOTO_SIDE)
-    check_input_size("patch", N_CHANNELS, height, width)
+    spec.check_size(N_CHANNELS, height, width)
     return Preprocess(
         height=height,
         width=width,

@@ -16,7 +16,7 @@ from train.data.image_store import ImageWriter
 from train.data.near_duplicates import LARGEST_DIFFERENCE, cell_means, largest_difference
 from train.data.settings import DataSettings
 from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
-from train.networks.registry import NetworkName, smallest_side
+from train.networks.registry import NetworkName, network_spec
 
 __all__ = ["load_video"]
 
@@ -42,7 +42,7 @@ def load_video(
     """
     n_expected, probed = _probe(settings, file)
     height, width = probed[0].shape[:2]
-    minimum = smallest_side(network)
+    minimum = network_spec(network).smallest_side
     if min(height, width) < minimum:
         raise DataError(f"frames of {file} are {height}x{width}, network {network} needs at least {minimum}x{minimum}")
     preprocess = preprocess_for(

@@ -8,106 +8,16 @@ from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
 from train.learning.augmentation import AugmentSettings
-from train.networks.registry import NETWORKS, NetworkName
-from train.refinement.itsr import REFINEMENTS, ItsrSettings, RefineName
+from train.networks.registry import NETWORKS, NetworkName, network_spec
+from train.networks.spec import NetworkSpec
+from train.refinement.itsr import ItsrSettings
 from train.refinement.settings import RobustSettings
+from train.schedule import METHODS, REFINEMENTS, MethodName, RefineName, Schedule
 
-__all__ = [
-    "METHODS",
-    "MethodName",
-    "NetworkName",
-    "RefineName",
-    "Schedule",
-    "TrainSettings",
-    "default_batch_size",
-    "default_latent_dim",
-    "default_schedule",
-]
-
-MethodName = Literal["aae", "ae"]
-METHODS: tuple[MethodName, ...] = ("aae", "ae")
+__all__ = ["TrainSettings"]
 
 DecisionName = Literal["union", "fused"]
 DECISIONS: tuple[DecisionName, ...] = ("union", "fused")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Schedule:
-    """Epochs of each phase."""
-
-    train: int
-    """All epochs without refinement; pretraining, phase 1, with ITSR."""
-    refine: int = 0
-    """Epochs after each detection round of ITSR, phase 2."""
-    retrain: int = 0
-    """Epochs of re-training, phase 3 of ITSR."""
-
-    def __post_init__(self) -> None:
-        if self.train < 1 or self.refine < 0 or self.retrain < 0:
-            raise ConfigError(
-                f"epochs are {self.train} + {self.refine} a round + {self.retrain}, expected 1 or more, 0 or more twice"
-            )
-
-    def scaled(self, factor: float) -> Schedule:
-        """The schedule with every phase times factor, rounded, at least one epoch where there was one."""
-        if not (math.isfinite(factor) and factor > 0):
-            raise ConfigError(f"--epochs-scale is {factor}, expected a number above 0")
-
-        def scale(epochs: int) -> int:
-            return max(1, round(epochs * factor)) if epochs else 0
-
-        return Schedule(train=scale(self.train), refine=scale(self.refine), retrain=scale(self.retrain))
-
-
-def default_schedule(network: NetworkName, method: MethodName, refine: RefineName) -> Schedule:
-    """Epochs where the user names none.
-
-    `mlp`: arXiv 1901.06355 section 5. Where the paper has one figure for each data set this is the AE's for MNIST
-    (4000; Fashion-MNIST 10000) and re-training for Fashion-MNIST (500; MNIST 1000).
-    `conv`: minutes on two CPU cores for a thousand images of 128x128. `hog`: a minute of one core for six thousand
-    of 28x28 with `robust`, whose `refine` epochs screen and whose `train` epochs are those of the judging networks
-    and of the last. `patch`: 22 minutes of one thread for 762 photographs of 330x280 at half scale, 9,540
-    steps; its screening networks judge as well.
-    """
-    if network == "patch":
-        return Schedule(train=150, refine=40) if refine == "robust" else Schedule(train=200)
-    if network == "hog":
-        return Schedule(train=20, refine=11) if refine == "robust" else Schedule(train=40)
-    if network == "mlp":
-        if refine == "itsr":
-            return Schedule(train=500, refine=100, retrain=500)
-        if refine == "robust":
-            return Schedule(train=100, refine=50)
-        return Schedule(train=4000 if method == "ae" else 1000)
-    if refine == "itsr":
-        return Schedule(train=50, refine=5, retrain=50)
-    if refine == "robust":
-        return Schedule(train=40, refine=20)
-    return Schedule(train=100)
-
-
-def default_latent_dim(network: NetworkName, method: MethodName) -> int:
-    """Latent dimensions where the user names none: the paper's for `mlp` (AE 32, AAE 2), 32 for `conv`; 16 at every
-    site for `patch`, whose sites stand for 8x8 pixels."""
-    if network == "patch":
-        return 16
-    return 2 if network == "mlp" and method == "aae" else 32
-
-
-def default_batch_size(network: NetworkName) -> int:
-    """Images a step where the user names none: 128; 32 for `conv` and 16 for `patch`, whose maps then stay
-    in the cache."""
-    return {"conv": 32, "patch": 16}.get(network, 128)
-
-
-def default_adversarial_weight(network: NetworkName) -> float:
-    """Weight of the encoder's adversarial loss where the user names none.
-
-    4 against the Euclidean error of `mlp` and `conv`: the codes reach the prior within short schedules (2000 T-shirts
-    with 5 % boots, 40 epochs, seeds 0 and 1: ITSR's candidates held 104 and 105 of 105 boots, with 1 they held 74 and
-    74). 0.02 against the summed squares of `hog`, 0.1 against the losses of `patch`.
-    """
-    return {"hog": 0.02, "patch": 0.1}.get(network, 4.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,15 +31,15 @@ class TrainSettings:
     latent_dim: int
     schedule: Schedule
     batch_size: int
-    """The paper names none; default_batch_size says what is used."""
+    """The paper names none; the network's spec says what is used."""
     learning_rate: float = 1e-3
     """Adam's default, for autoencoder and discriminator."""
     adversarial_weight: float | None = None
-    """Of the encoder's adversarial loss (nats) against the reconstruction's; None: default_adversarial_weight."""
+    """Of the encoder's adversarial loss (nats) against the reconstruction's; None: the network's own."""
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     """How training images are changed in every batch; the defaults change nothing."""
     width: float = 1.0
-    """Factor on the channels of `patch`; the other networks have none."""
+    """Factor on the channels of every layer, of networks that take it."""
     amp: bool | None = None
     """Networks compute in bfloat16 while they train, losses and everything after training in float32; None: on CUDA
     devices that have it built in."""
@@ -138,25 +48,24 @@ class TrainSettings:
     robust: RobustSettings = field(default_factory=RobustSettings)
     decision: DecisionName | None = None
     """union: the paper's, a limit on each criterion; fused: one score, one limit at target_fpr. None: fused with
-    `robust` and with network `patch`, else union."""
+    `robust` and with networks that are always fused, else union."""
     target_fpr: float = 0.01
     """False-alarm rate that the fused rule's limit asks for."""
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("network", self.network, NETWORKS),
-            ("method", self.method, METHODS),
-            ("refine", self.refine, REFINEMENTS),
-        ):
+        spec = self.spec
+        for name, value, known in (("method", self.method, METHODS), ("refine", self.refine, REFINEMENTS)):
             if value not in known:
                 raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(known)}")
         if self.method == "ae" and self.refine == "itsr":
             raise ConfigError("--method ae has no prior to refine with; use --refine none or --method aae")
         if self.decision is not None and self.decision not in DECISIONS:
             raise ConfigError(f"decision is {self.decision!r}, expected one of {', '.join(DECISIONS)}")
-        if self.decision == "union" and self.network == "patch":
-            raise ConfigError("--decision union knows reconstruction and prior alone; network patch decides by fused")
-        if self.decision == "fused" and self.refine != "robust" and self.network != "patch":
+        if self.decision == "union" and spec.always_fused:
+            raise ConfigError(
+                f"--decision union knows reconstruction and prior alone; network {self.network} decides by fused"
+            )
+        if self.decision == "fused" and self.refine != "robust" and not spec.always_fused:
             raise ConfigError(
                 "--decision fused needs out-of-fold scores, which only --refine robust makes; use --decision union"
             )
@@ -164,14 +73,19 @@ class TrainSettings:
             raise ConfigError(f"--target-fpr is {self.target_fpr:g}, expected a rate above 0 and below 0.5, such as 1%")
         if not (math.isfinite(self.width) and 0.1 <= self.width <= 8.0):
             raise ConfigError(f"--width is {self.width}, expected a factor from 0.1 to 8")
-        if self.width != 1.0 and self.network != "patch":
-            raise ConfigError(f"--width belongs to --network patch; {self.network} has one size")
-        if self.network == "patch" and self.augment != AugmentSettings():
-            raise ConfigError("--augment is for the other networks; patch always varies its photographs")
-        if self.network == "patch" and self.refine == "itsr":
-            raise ConfigError("--network patch has a code at every site, --refine itsr needs one an image; use robust")
-        if self.amp and self.network == "patch":
-            raise ConfigError("--amp: network patch takes bfloat16 by itself where the machine has it; leave it out")
+        if self.width != 1.0 and not spec.takes_width:
+            scalable = " or ".join(name for name, other in NETWORKS.items() if other.takes_width)
+            raise ConfigError(f"--width belongs to --network {scalable}; {self.network} has one size")
+        if spec.augments_itself and self.augment != AugmentSettings():
+            raise ConfigError(f"--augment is for the other networks; {self.network} always varies its photographs")
+        if spec.code_at_every_site and self.refine == "itsr":
+            raise ConfigError(
+                f"--network {self.network} has a code at every site, --refine itsr needs one an image; use robust"
+            )
+        if self.amp and spec.chooses_precision:
+            raise ConfigError(
+                f"--amp: network {self.network} takes bfloat16 by itself where the machine has it; leave it out"
+            )
         if self.latent_dim < 1:
             raise ConfigError(f"--latent is {self.latent_dim}, expected 1 or more")
         if self.batch_size < 2:
@@ -184,16 +98,19 @@ class TrainSettings:
             raise ConfigError(f"--seed is {self.seed}, expected 0 or more, below 2^63")
 
     @property
+    def spec(self) -> NetworkSpec:
+        """What there is to know of the network."""
+        return network_spec(self.network)
+
+    @property
     def adversary_pull(self) -> float:
         """The adversarial weight in force."""
-        if self.adversarial_weight is None:
-            return default_adversarial_weight(self.network)
-        return self.adversarial_weight
+        return self.spec.adversarial_weight if self.adversarial_weight is None else self.adversarial_weight
 
     @property
     def rule(self) -> DecisionName:
         """The decision rule in force."""
-        return self.decision or ("fused" if self.refine == "robust" or self.network == "patch" else "union")
+        return self.decision or ("fused" if self.refine == "robust" or self.spec.always_fused else "union")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""

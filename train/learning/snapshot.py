@@ -5,21 +5,53 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_runtime.errors import DataError
 from edge_runtime.files import write_atomically
-from train.learning.adversarial_step import Learner
 
-__all__ = ["Snapshot", "load_weights", "restore_learner", "snapshot_learner"]
+__all__ = [
+    "ADVERSARY",
+    "Learning",
+    "Snapshot",
+    "State",
+    "load_weights",
+    "restore_learner",
+    "snapshot_learner",
+]
+
+ADVERSARY = "discriminator"
+"""Module by whose name an adversary's weights are stored."""
 
 META = "state"
+
+
+class Learning(Protocol):
+    """Networks in training, as Learner and PatchLearner have them."""
+
+    def modules(self) -> dict[str, nn.Module]:
+        """The networks by the name under which their weights are stored."""
+        ...
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """The optimisers by the name under which their state is stored."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A strategy's part of a snapshot."""
+
+    tensors: dict[str, Tensor]
+    """Weights and optimiser state, by name"""
+    refinement: dict[str, NDArray[Any]]
+    """What is known of the images, by name"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +101,7 @@ def load_weights(path: Path, modules: dict[str, torch.nn.Module]) -> None:
             raise DataError(f"{path} does not fit the network of its config.json: {error}") from error
 
 
-def snapshot_learner(learner: Learner) -> dict[str, Tensor]:
+def snapshot_learner(learner: Learning) -> dict[str, Tensor]:
     """Copies of weights and optimiser state by name: `encoder.0.weight`, `optimizer.autoencoder/3/exp_avg`."""
     tensors = {
         f"{module_name}.{name}": tensor.detach().clone()
@@ -83,7 +115,7 @@ def snapshot_learner(learner: Learner) -> dict[str, Tensor]:
     return tensors
 
 
-def restore_learner(learner: Learner, tensors: dict[str, Tensor]) -> None:
+def restore_learner(learner: Learning, tensors: dict[str, Tensor]) -> None:
     """Put copies back that snapshot_learner took."""
     for name, module in learner.modules().items():
         module.load_state_dict(_below(tensors, name))

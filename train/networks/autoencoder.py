@@ -41,6 +41,8 @@ class Autoencoder(nn.Module):
 
     own_criteria: tuple[str, ...] = CRITERIA
     """Names of the columns that `measure_prepared` gives."""
+    standardises_inputs: bool = False
+    """Whether `prepare` reads images through numbers that fit_inputs finds."""
     latent_dim: int
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, latent_dim: int) -> None:
@@ -76,6 +78,17 @@ class Autoencoder(nn.Module):
             "reconstruction_error": Term(weight=1.0),  # the log of its square, halved
             "neg_log_prior": Term(weight=0.5, floor=prior.floor),
         }
+
+    def fit_inputs(self, images: Tensor) -> None:
+        """Find what images are standardised by, from uint8 images (N, C, H, W): before training, and fixed from then
+        on; here nothing."""
+
+    def input_statistics(self) -> dict[str, Tensor]:
+        """What fit_inputs found, by name; the same for every network that is to read the same images."""
+        return {}
+
+    def load_input_statistics(self, statistics: dict[str, Tensor]) -> None:
+        """Read images as the network did that gave these statistics."""
 
     def prepare(self, x: Tensor) -> Tensor:
         """What training works on, for images (B, C, H, W) in [0, 1]; fixed, so it may be computed once and kept."""
@@ -115,7 +128,7 @@ class Autoencoder(nn.Module):
 class Exposure(nn.Module):
     """How much a code looks like those of images that a person rejected: a probability, so what it adds is bounded.
 
-    Logistic regression on the codes of a trained encoder; fitted by train/learning/robust_trainer.py.
+    Logistic regression on the codes of a trained encoder; fitted by train/strategies/robust.py.
     """
 
     def __init__(self, latent_dim: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
 from train.data.guidance import KEEP, REJECT, Guidance
 
-__all__ = ["ItsrSettings", "RefineName", "Refinement", "REFINEMENTS", "Verdict"]
-
-RefineName = Literal["none", "itsr", "robust"]
-REFINEMENTS: tuple[RefineName, ...] = ("none", "itsr", "robust")
+__all__ = ["ItsrSettings", "Refinement", "Verdict"]
 
 SVM_MAX_FIT = 20_000
 """The one-class SVM is fitted on at most this many codes, drawn evenly: its cost grows with their square. Of more

@@ -1,4 +1,4 @@
-"""What a run of `patch` found out about its photographs, and its state in a checkpoint. Called by patch_trainer.py."""
+"""What a run of `patch` found out about its photographs, and its state in a checkpoint."""
 
 from __future__ import annotations
 

@@ -96,12 +96,12 @@ def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto"
     trainer = trainer_for(settings, images, torch_device)
     pass_s = _timed_pass(trainer)
     step_s = _timed_steps(trainer)
-    adversary = trainer.learner.discriminator
+    adversary = trainer.strategy.discriminator
     return DryRun(
         images=images,
         settings=settings,
         device=torch_device,
-        n_parameters=sum(weights.numel() for weights in trainer.autoencoder.parameters()),
+        n_parameters=sum(weights.numel() for weights in trainer.strategy.autoencoder.parameters()),
         n_training_parameters=sum(weights.numel() for weights in adversary.parameters()) if adversary else 0,
         epochs=trainer.total_epochs,
         steps_per_epoch=-(-len(images.names) // settings.batch_size),
@@ -115,7 +115,7 @@ def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto"
 
 def _timed_pass(trainer: Trainer) -> float:
     started_s = time.perf_counter()
-    trainer.criteria_and_codes()  # ends with a copy to the CPU, so a GPU has finished too
+    trainer.strategy.criteria_and_codes()  # ends with a copy to the CPU, so a GPU has finished too
     return time.perf_counter() - started_s
 
 
@@ -124,8 +124,8 @@ def _timed_steps(trainer: Trainer) -> float:
     asked_s: list[float] = []
 
     def stopped() -> bool:
-        if trainer.device.type == "cuda":
-            torch.cuda.synchronize(trainer.device)
+        if trainer.task.device.type == "cuda":
+            torch.cuda.synchronize(trainer.task.device)
         asked_s.append(time.perf_counter())
         return len(asked_s) > STEPS or (len(asked_s) > 3 and asked_s[-1] - asked_s[0] > STEPS_S)
 

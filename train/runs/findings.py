@@ -34,27 +34,28 @@ def write_findings(
 
     All processes of a run score their share of the images; the first one writes.
     """
-    criteria = trainer.calibration_criteria()
-    names = trainer.autoencoder.criteria
+    strategy, world = trainer.strategy, trainer.task.world
+    criteria = strategy.calibration_criteria()
+    names = strategy.autoencoder.criteria
     if config.train.rule == "fused":
         calibration, decision = calibrate_fused(
-            criteria, names, trainer.terms(), config.train.target_fpr, config.train.seed
+            criteria, names, strategy.terms(), config.train.target_fpr, config.train.seed
         )
     else:
         calibration, decision = calibrate_union(criteria, config.train.method, names)
-    peaks = map_peaks(trainer.autoencoder, trainer.prior, trainer.images, trainer.world)
+    peaks = map_peaks(strategy.autoencoder, strategy.prior, trainer.task.images, world)
     calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
-    codes = trainer.criteria_and_codes()[1] if review else None
-    if not trainer.world.is_first:
+    codes = strategy.criteria_and_codes()[1] if review else None
+    if not world.is_first:
         return calibration
-    folder.write_prior(trainer.prior)
+    folder.write_prior(strategy.prior)
     folder.write_calibration(calibration, decision)
     folder.write_training_log(trainer.rows)
     scores = decision.score(criteria)
     chosen = _sample_indices(scores, images.images)
     folder.write_samples(images.images[chosen], images.raw_frames)
-    write_verdicts(folder.path / "refinement.csv", images, criteria, decision, trainer.refinement.verdict)
-    rejected = trainer.refinement.candidates
+    write_verdicts(folder.path / "refinement.csv", images, criteria, decision, strategy.refinement.verdict)
+    rejected = strategy.refinement.candidates
     _write_sheet(folder.path / "rejected.png", images, scores, rejected)
     plot_losses(folder.path / "losses.png", trainer.rows)
     plot_scores(folder.path / "scores.png", criteria, decision, rejected)

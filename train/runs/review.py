@@ -46,7 +46,7 @@ class Group:
 def codes_of(run: TrainedRun, images: TrainingSet) -> NDArray[Any]:
     """(N, D): the code of each training image, of a photograph the mean over its sites."""
     if isinstance(images.store, PhotographStore):
-        from train.learning.patch_measure import measured
+        from train.strategies.patch_measure import measured
 
         device = torch.device("cpu")
         found = measured(run.autoencoder, run.prior, images.store, images.store.photographs, device)  # type: ignore[arg-type]

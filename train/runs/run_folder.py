@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -156,13 +156,13 @@ class RunFolder:
         except (ValueError, AttributeError) as error:
             raise DataError(f"{self.config} is no JSON: {error}; train again") from error
 
-    def write_weights(self, snapshot: Snapshot) -> None:
-        """Write the weights of a snapshot, without optimiser state."""
-        names = ("encoder.", "decoder.", "discriminator.", "statistics.", "exposure.", "head.", "fusion.")
+    def write_weights(self, snapshot: Snapshot, modules: Iterable[str]) -> None:
+        """Write the weights of these modules of a snapshot, without optimiser state."""
+        prefixes = tuple(f"{name}." for name in modules)
         weights = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in snapshot.tensors.items()
-            if name.startswith(names)
+            if name.startswith(prefixes)
         }
         write_atomically(self.weights, save(weights))
 

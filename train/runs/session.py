@@ -15,19 +15,18 @@ from edge_runtime import __version__
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.operations.stopping import stop_requests
 from train.data.loading import load_training_set
-from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
 from train.distributed import ALONE, World
-from train.learning.patch_trainer import PatchTrainer
-from train.learning.robust_trainer import RobustTrainer
 from train.learning.settings import TrainSettings
-from train.learning.snapshot import Snapshot
+from train.learning.snapshot import ADVERSARY, Snapshot
+from train.learning.task import Task
 from train.learning.trainer import Trainer
 from train.precision import uses_amp
 from train.runs.findings import write_findings
 from train.runs.progress import TrainingProgress
 from train.runs.run_folder import RunConfig, RunFolder, point_latest_at, write_csv
+from train.strategies.choice import strategy_for
 
 __all__ = ["TrainingOutcome", "pick_device", "resume", "train", "trainer_for"]
 
@@ -84,7 +83,7 @@ def train(
         raise ConfigError(f"{out} exists and is not empty; name another --out, or go on with it through --resume")
     torch_device = world.device or pick_device(device)
     _check_shared(settings, world)
-    settings = replace(settings, amp=settings.network != "patch" and uses_amp(settings.amp, torch_device))
+    settings = replace(settings, amp=not settings.spec.chooses_precision and uses_amp(settings.amp, torch_device))
     images = load_training_set(data, settings.network, out)
     images_sha256 = images.sha256()
     world.check_same(images_sha256, f"the first one's images in {data.path}")
@@ -159,10 +158,7 @@ def pick_device(name: str) -> torch.device:
 
 def trainer_for(settings: TrainSettings, images: TrainingSet, device: torch.device, world: World = ALONE) -> Trainer:
     """The trainer of a run's settings, before its first step."""
-    if isinstance(images.store, PhotographStore):
-        return PatchTrainer(settings, images.store, device, images.guidance.verdicts)
-    kind = RobustTrainer if settings.refine == "robust" else Trainer
-    return kind(settings, images.store, device, images.guidance.verdicts, world)
+    return Trainer(strategy_for(Task.of(settings, images.store, device, images.guidance.verdicts, world)))
 
 
 def _run(
@@ -178,7 +174,7 @@ def _run(
         trainer.total_epochs,
         config.device,
     )
-    world = trainer.world
+    world = trainer.task.world
     if images.bad and world.is_first:
         write_csv(folder.path / "skipped.csv", ["name", "reason"], images.bad)
     start = time.monotonic()
@@ -198,7 +194,7 @@ def _run(
     if world.is_first:
         snapshot.write(folder.checkpoint)
         if trainer.can_calibrate:
-            folder.write_weights(snapshot)
+            folder.write_weights(snapshot, (*trainer.strategy.autoencoder.parts(), ADVERSARY))
     config = replace(config, status="complete" if complete else "interrupted", epochs_done=len(trainer.rows))
     calibration = None
     if trainer.can_calibrate:
@@ -207,14 +203,15 @@ def _run(
         folder.write_config(config)
         if complete:  # last, so that a run that ends before here can be resumed
             folder.checkpoint.unlink(missing_ok=True)
-    return TrainingOutcome(folder, config, seconds, int(trainer.refinement.candidates.sum()), calibration, images)
+    n_rejected = int(trainer.strategy.refinement.candidates.sum())
+    return TrainingOutcome(folder, config, seconds, n_rejected, calibration, images)
 
 
 def _check_shared(settings: TrainSettings, world: World) -> None:
-    if settings.network == "patch" and world.size > 1:
+    if settings.spec.one_process and world.size > 1:
         raise ConfigError(
-            f"network patch trains in one process, not in {world.size}; start it without torchrun, or name another "
-            "--network"
+            f"network {settings.network} trains in one process, not in {world.size}; start it without torchrun, or "
+            "name another --network"
         )
 
 

@@ -2,7 +2,7 @@
 
 Each kind is a function of a whole scaled grey photograph. Shapes come from smooth noise and random walks, textures from
 the training photographs themselves, after CutPaste (Li et al. 2021, arXiv 2104.04015) and NSA (Schlueter et al. 2022,
-arXiv 2109.15222); no other images are needed. Called by patch_trainer.py.
+arXiv 2109.15222); no other images are needed. Called by train/strategies/patch.py.
 """
 
 from __future__ import annotations

@@ -14,7 +14,9 @@ from edge_aae.commands.options import CLASSES, CONTAMINATE, PERCENT, ROI, SIZE
 if TYPE_CHECKING:
     from train.data.image_store import CacheName
     from train.learning.augmentation import AugmentName
-    from train.learning.settings import DecisionName, MethodName, NetworkName, RefineName
+    from train.learning.settings import DecisionName
+    from train.networks.registry import NetworkName
+    from train.schedule import MethodName, RefineName
 
 __all__ = ["ImageOptions", "LearningOptions", "MethodOptions"]
 

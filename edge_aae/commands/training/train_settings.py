@@ -11,7 +11,10 @@ from edge_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from train.data.settings import DataSettings
-    from train.learning.settings import NetworkName, Schedule, TrainSettings
+    from train.learning.settings import TrainSettings
+    from train.networks.registry import NetworkName
+    from train.networks.spec import NetworkSpec
+    from train.schedule import Schedule
 
 __all__ = ["settings_of"]
 
@@ -29,22 +32,24 @@ def settings_of(
     DataError.
     """
     from train.learning.augmentation import AUGMENTATIONS
-    from train.learning.settings import TrainSettings, default_batch_size, default_latent_dim
+    from train.learning.settings import TrainSettings
+    from train.networks.registry import network_spec
     from train.refinement.settings import RobustSettings
 
     network = _network(data, asked)
     _refuse_unused(asked, learning)
-    schedule = _schedule(network, asked, learning)
+    spec = network_spec(network)
+    schedule = _schedule(spec, asked, learning)
     data_settings = _data_settings(data, images, learning.seed)
     train_settings = TrainSettings(
         network=network,
         method=asked.method,
         refine=asked.refine,
-        latent_dim=_either(learning.latent, default_latent_dim(network, asked.method)),
+        latent_dim=_either(learning.latent, spec.latent_dim(asked.method)),
         schedule=schedule,
         robust=RobustSettings(components=asked.mixture),
         width=images.width,
-        batch_size=_either(learning.batch, default_batch_size(network)),
+        batch_size=_either(learning.batch, spec.batch_size),
         augment=AUGMENTATIONS[images.augment],
         amp=learning.amp,
         decision=asked.decision,
@@ -64,10 +69,10 @@ def _network(data: str, asked: MethodOptions) -> NetworkName:
     return choice.network
 
 
-def _schedule(network: NetworkName, asked: MethodOptions, learning: LearningOptions) -> Schedule:
-    from train.learning.settings import Schedule, default_schedule
+def _schedule(spec: NetworkSpec, asked: MethodOptions, learning: LearningOptions) -> Schedule:
+    from train.schedule import Schedule
 
-    standard = default_schedule(network, asked.method, asked.refine)
+    standard = spec.schedule(asked.method, asked.refine)
     return Schedule(
         train=_either(learning.epochs, standard.train),
         refine=_either(learning.refine_epochs, standard.refine),

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from benchmarks.paper.side_by_side import Progress, SideBySide
 from edge_runtime.errors import ConfigError
-from train.learning.settings import Schedule, TrainSettings
-from train.learning.trainer import Phase, Trainer
+from train.learning.settings import TrainSettings
+from train.learning.task import Task
+from train.learning.trainer import Trainer
 from train.refinement.itsr import ItsrSettings
+from train.schedule import Schedule
+from train.strategies.plain import PlainTraining
 
 Quick = Callable[..., TrainSettings]
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
@@ -24,51 +27,51 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers of 40 units for the paper's 1000."""
-    monkeypatch.setattr("train.networks.registry.MLP_HIDDEN", 40)
+    monkeypatch.setattr("train.networks.mlp.MLP_HIDDEN", 40)
 
 
 @pytest.fixture
-def fresh(shapes: Shapes, quick: Quick) -> Callable[..., Trainer]:
-    """fresh(seed, n=..., **settings): an untrained mlp trainer on 8x8 shapes."""
+def fresh(shapes: Shapes, quick: Quick) -> Callable[..., PlainTraining]:
+    """fresh(seed, n=..., **settings): an untrained mlp on 8x8 shapes."""
 
-    def make(seed: int, *, n: int = 64, **changes: Any) -> Trainer:
+    def make(seed: int, *, n: int = 64, **changes: Any) -> PlainTraining:
         images, _ = shapes(n, n // 16, side=8, seed=seed)
-        return Trainer(quick(**{"network": "mlp", "seed": seed, **changes}), images, CPU)
+        return PlainTraining(Task.of(quick(**{"network": "mlp", "seed": seed, **changes}), images, CPU))
 
     return make
 
 
-def test_whole_batches_give_what_the_trainer_gives(fresh: Callable[..., Trainer]) -> None:
-    def runs() -> list[Trainer]:
+def test_whole_batches_give_what_the_trainer_gives(fresh: Callable[..., PlainTraining]) -> None:
+    def runs() -> list[PlainTraining]:
         return [fresh(seed, n=64, method="ae", schedule=Schedule(train=3)) for seed in range(2)]
 
     together, alone = runs(), runs()
     SideBySide(together).run()
     for one, other in zip(together, alone, strict=True):
-        other.run()
+        Trainer(other).run()
         np.testing.assert_allclose(one.criteria_and_codes()[0], other.criteria_and_codes()[0], rtol=1e-3)
 
 
 def test_company_and_shorter_runs_change_nothing(
-    fresh: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
+    fresh: Callable[..., PlainTraining], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In double precision, with candidates that are given: a one-class SVM would turn rounding into other candidates.
-    monkeypatch.setattr(Trainer, "_open_phase", _refine_every_third)
+    monkeypatch.setattr(PlainTraining, "open_phase", _refine_every_third)
 
-    def runs() -> list[Trainer]:
+    def runs() -> list[PlainTraining]:
         itsr = Schedule(train=1, refine=1, retrain=2)
-        trainers = [
+        trainings = [
             fresh(0, n=100, schedule=Schedule(train=3)),
             fresh(1, n=50, schedule=Schedule(train=1)),
             fresh(2, n=70, refine="itsr", schedule=itsr, itsr=ItsrSettings(rounds=2)),
         ]
-        for trainer in trainers:
-            for network in trainer.learner.modules().values():
+        for training in trainings:
+            for network in training.learner.modules().values():
                 network.double()
-        return trainers
+        return trainings
 
     together, finished = runs(), []
-    SideBySide(together).run(on_finished=lambda trainer: finished.append(trainer.settings.seed))
+    SideBySide(together).run(on_finished=lambda training: finished.append(training.task.settings.seed))
     assert finished == [1, 2, 0]
     for one, other in zip(together, runs(), strict=True):
         SideBySide([other]).run()
@@ -79,8 +82,8 @@ def test_company_and_shorter_runs_change_nothing(
                 torch.testing.assert_close(value, expected[key], rtol=1e-8, atol=1e-8)
 
 
-def _refine_every_third(trainer: Trainer, phase: Phase) -> None:
-    refinement = trainer.refinement
+def _refine_every_third(training: PlainTraining, index: int) -> None:
+    phase, refinement = training.phases[index], training.refinement
     if phase.detection_round:
         refinement.rejected_in[phase.detection_round :: 3] = phase.detection_round
         refinement.weights[refinement.candidates] = 0.0
@@ -88,17 +91,17 @@ def _refine_every_third(trainer: Trainer, phase: Phase) -> None:
         refinement.start_retraining(np.linspace(1.0, 2.0, len(refinement.weights), dtype=np.float32))
 
 
-def test_itsr_refines_between_its_phases(fresh: Callable[..., Trainer]) -> None:
-    trainer = fresh(
+def test_itsr_refines_between_its_phases(fresh: Callable[..., PlainTraining]) -> None:
+    training = fresh(
         0, n=200, refine="itsr", schedule=Schedule(train=4, refine=1, retrain=2), itsr=ItsrSettings(rounds=3)
     )
-    SideBySide([trainer]).run()
-    rounds = trainer.refinement.rejected_in
+    SideBySide([training]).run()
+    rounds = training.refinement.rejected_in
     assert set(rounds[rounds > 0].tolist()) == {1, 2, 3}
-    assert (trainer.refinement.weights < 0).any()
+    assert (training.refinement.weights < 0).any()
 
 
-def test_a_batch_is_filled_up_from_the_next_shuffle(fresh: Callable[..., Trainer]) -> None:
+def test_a_batch_is_filled_up_from_the_next_shuffle(fresh: Callable[..., PlainTraining]) -> None:
     # 3 epochs of 40 images in batches of 16 are 7.5 steps.
     reports: list[Progress] = []
     SideBySide([fresh(0, n=40, schedule=Schedule(train=3))]).run(on_progress=reports.append)
@@ -114,20 +117,20 @@ def test_a_batch_is_filled_up_from_the_next_shuffle(fresh: Callable[..., Trainer
     ],
 )
 def test_runs_that_cannot_share_a_step_are_refused(
-    fresh: Callable[..., Trainer], change: dict[str, Any], message: str
+    fresh: Callable[..., PlainTraining], change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         SideBySide([fresh(0), fresh(1, **change)])
 
 
 def test_a_convolutional_network_is_refused(shapes: Shapes, quick: Quick) -> None:
-    trainer = Trainer(quick(network="conv"), shapes(32)[0], CPU)
+    training = PlainTraining(Task.of(quick(network="conv"), shapes(32)[0], CPU))
     with pytest.raises(ConfigError, match="takes network mlp, not conv"):
-        SideBySide([trainer])
+        SideBySide([training])
 
 
-def test_a_trained_run_is_refused(fresh: Callable[..., Trainer]) -> None:
-    trainer = fresh(0)
-    trainer.run()
+def test_a_trained_run_is_refused(fresh: Callable[..., PlainTraining]) -> None:
+    training = fresh(0)
+    Trainer(training).run()
     with pytest.raises(ConfigError, match="fresh runs"):
-        SideBySide([trainer])
+        SideBySide([training])

@@ -23,7 +23,7 @@ TOLERANCE = 1e-8
 @pytest.fixture(autouse=True)
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers of 40 units for the paper's 1000."""
-    monkeypatch.setattr("train.networks.registry.MLP_HIDDEN", 40)
+    monkeypatch.setattr("train.networks.mlp.MLP_HIDDEN", 40)
 
 
 def learner(seed: int, *, adversarial: bool = True) -> Learner:

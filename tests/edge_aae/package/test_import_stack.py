@@ -38,6 +38,7 @@ ROOMS = (
     "train/synthesis",
     "train/refinement",
     "train/learning",
+    "train/strategies",
     "train/calibration",
     "train/runs",
     "train/evaluation",

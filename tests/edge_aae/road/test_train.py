@@ -7,12 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from edge_aae.cli import cli
 from edge_aae.commands.training.outcome_lines import calibration_lines, outcome_lines
 from edge_runtime.errors import ConfigError
+from train.learning.augmentation import AUGMENTATIONS
+from train.networks.registry import NETWORKS
+from train.schedule import METHODS, REFINEMENTS
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +62,18 @@ def calibration(*, n: int, extrapolated: bool = False) -> dict[str, Any]:
         "limit": {"n": n, "target_fpr": 0.01, "extrapolated": extrapolated, "realised_fpr": [0.004, 0.018]},
         "contamination": {"share": 0.05, "low": 0.02, "high": 0.09},
     }
+
+
+def test_the_options_offer_every_network_method_and_refinement_there_is() -> None:
+    choices = {
+        option.name: list(option.type.choices)
+        for option in cli.commands["train"].params
+        if isinstance(option.type, click.Choice)
+    }
+    assert choices["network"] == ["auto", *NETWORKS]
+    assert choices["method"] == list(METHODS)
+    assert sorted(choices["refine"]) == sorted(REFINEMENTS)
+    assert sorted(choices["augment"]) == sorted(AUGMENTATIONS)
 
 
 def test_the_chosen_network_and_its_reason_are_said(train: Any) -> None:

@@ -13,7 +13,8 @@ from edge_aae.commands.training.train_settings import settings_of
 from edge_runtime.errors import ConfigError
 from train.data.settings import DataSettings
 from train.learning.augmentation import AUGMENTATIONS
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
+from train.schedule import Schedule
 
 
 def settings(*arguments: str, data: str = "photos") -> tuple[DataSettings, TrainSettings]:

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 import train.data.image_store
 from edge_runtime.errors import DataError
 from train.data.image_store import DiskStore, ImageStore, ImageWriter, MemoryStore, image_chunks, keep_only
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
+from train.learning.task import Task
 from train.learning.trainer import Trainer
+from train.schedule import Schedule
+from train.strategies.plain import PlainTraining
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (50, 16, 24, 3), dtype=np.uint8)
 
@@ -94,8 +97,8 @@ def test_training_from_disk_gives_the_weights_of_training_from_memory(
     weights = []
     for cache in ("memory", "disk"):
         images = stored(cache, tmp_path, images=IMAGES[:, :, :16])
-        trainer = Trainer(quick(schedule=Schedule(train=2)), images, torch.device("cpu"))
+        trainer = Trainer(PlainTraining(Task.of(quick(schedule=Schedule(train=2)), images, torch.device("cpu"))))
         trainer.run()
-        weights.append(trainer.autoencoder.state_dict())
-        np.testing.assert_array_equal(trainer.criteria_and_codes()[0].shape, (50, 2))
+        weights.append(trainer.strategy.autoencoder.state_dict())
+        np.testing.assert_array_equal(trainer.strategy.criteria_and_codes()[0].shape, (50, 2))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

@@ -8,67 +8,11 @@ from typing import Any
 import pytest
 
 from edge_runtime.errors import ConfigError
-from train.learning.settings import (
-    MethodName,
-    Schedule,
-    TrainSettings,
-    default_batch_size,
-    default_latent_dim,
-    default_schedule,
-)
-from train.networks.registry import NetworkName
-from train.refinement.itsr import ItsrSettings, RefineName
+from train.learning.settings import TrainSettings
+from train.refinement.itsr import ItsrSettings
+from train.schedule import Schedule
 
 Quick = Callable[..., TrainSettings]
-
-
-@pytest.mark.parametrize(
-    ("network", "method", "refine", "epochs"),
-    [
-        ("mlp", "ae", "none", (4000, 0, 0)),
-        ("mlp", "aae", "none", (1000, 0, 0)),
-        ("mlp", "aae", "itsr", (500, 100, 500)),
-        ("conv", "aae", "none", (100, 0, 0)),
-        ("conv", "ae", "none", (100, 0, 0)),
-        ("conv", "aae", "itsr", (50, 5, 50)),
-    ],
-)
-def test_the_default_schedule_is_the_paper_s_for_mlp_and_a_short_one_for_conv(
-    network: NetworkName, method: MethodName, refine: RefineName, epochs: tuple[int, int, int]
-) -> None:
-    schedule = default_schedule(network, method, refine)
-    assert (schedule.train, schedule.refine, schedule.retrain) == epochs
-
-
-def test_the_default_latent_is_the_paper_s_for_mlp() -> None:
-    assert default_latent_dim("mlp", "aae") == 2
-    assert default_latent_dim("mlp", "ae") == 32
-    assert default_latent_dim("conv", "aae") == 32
-
-
-def test_conv_s_default_batch_is_smaller() -> None:
-    assert (default_batch_size("mlp"), default_batch_size("conv")) == (128, 32)
-
-
-def test_a_schedule_scales_every_phase_and_rounds() -> None:
-    assert Schedule(train=500, refine=100, retrain=500).scaled(0.125) == Schedule(train=62, refine=12, retrain=62)
-    assert Schedule(train=10, refine=3, retrain=1).scaled(2.5) == Schedule(train=25, refine=8, retrain=2)
-
-
-def test_a_scaled_schedule_keeps_an_epoch_where_there_was_one_and_none_where_there_was_none() -> None:
-    assert Schedule(train=10, refine=2).scaled(0.001) == Schedule(train=1, refine=1, retrain=0)
-
-
-@pytest.mark.parametrize("factor", [0.0, -1.0, math.nan, math.inf])
-def test_a_scale_that_is_no_number_above_0_is_refused(factor: float) -> None:
-    with pytest.raises(ConfigError, match=r"--epochs-scale is .*, expected a number above 0"):
-        Schedule(train=10).scaled(factor)
-
-
-@pytest.mark.parametrize("epochs", [{"train": 0}, {"train": 1, "refine": -1}, {"train": 1, "retrain": -1}])
-def test_a_schedule_without_training_or_with_negative_epochs_is_refused(epochs: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match=r"epochs are .*expected 1 or more, 0 or more twice"):
-        Schedule(**epochs)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,10 @@ from safetensors.torch import save_file
 from edge_runtime.errors import DataError
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot, load_weights, restore_learner, snapshot_learner
+from train.learning.task import Task
 from train.learning.trainer import Trainer
 from train.networks.registry import build_autoencoder
+from train.strategies.plain import PlainTraining
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 Quick = Callable[..., TrainSettings]
@@ -23,7 +25,7 @@ Quick = Callable[..., TrainSettings]
 
 @pytest.fixture
 def trained(shapes: Shapes, quick: Quick) -> Trainer:
-    trainer = Trainer(quick(), shapes(32)[0], torch.device("cpu"))
+    trainer = Trainer(PlainTraining(Task.of(quick(), shapes(32)[0], torch.device("cpu"))))
     trainer.run()
     return trainer
 
@@ -48,7 +50,7 @@ def test_a_snapshot_holds_weights_of_every_network_and_the_state_of_both_optimis
     names = trained.snapshot().tensors
     groups = {name.split(".")[0] for name in names}
     assert groups == {"encoder", "decoder", "discriminator", "optimizer", "generator"}
-    modules = {"autoencoder": trained.autoencoder, "discriminator": trained.learner.discriminator}
+    modules = {"autoencoder": trained.strategy.autoencoder, "discriminator": trained.strategy.learner.discriminator}
     for optimizer, module in modules.items():
         assert module is not None
         for index, parameter in enumerate(module.parameters()):
@@ -60,22 +62,22 @@ def test_a_snapshot_holds_weights_of_every_network_and_the_state_of_both_optimis
 def test_a_snapshot_does_not_change_while_training_goes_on(trained: Trainer) -> None:
     snapshot = trained.snapshot()
     before = {name: tensor.clone() for name, tensor in snapshot.tensors.items()}
-    trained.learner.step(torch.rand(4, 1, 16, 16), torch.ones(4), torch.randn(4, 2), error_cap=math.inf)
+    trained.strategy.learner.step(torch.rand(4, 1, 16, 16), torch.ones(4), torch.randn(4, 2), error_cap=math.inf)
     assert all(torch.equal(tensor, before[name]) for name, tensor in snapshot.tensors.items())
-    after = snapshot_learner(trained.learner)
+    after = snapshot_learner(trained.strategy.learner)
     assert not torch.equal(after["optimizer.autoencoder/0/exp_avg"], before["optimizer.autoencoder/0/exp_avg"])
 
 
 def test_a_restored_learner_steps_as_the_original_would_have(trained: Trainer) -> None:
     batch = (torch.rand(4, 1, 16, 16), torch.ones(4), torch.randn(4, 2))
-    kept = snapshot_learner(trained.learner)
-    trained.learner.step(*batch, error_cap=math.inf)
-    first = snapshot_learner(trained.learner)
+    kept = snapshot_learner(trained.strategy.learner)
+    trained.strategy.learner.step(*batch, error_cap=math.inf)
+    first = snapshot_learner(trained.strategy.learner)
     for _ in range(3):
-        trained.learner.step(*batch, error_cap=math.inf)
-    restore_learner(trained.learner, kept)
-    trained.learner.step(*batch, error_cap=math.inf)
-    second = snapshot_learner(trained.learner)
+        trained.strategy.learner.step(*batch, error_cap=math.inf)
+    restore_learner(trained.strategy.learner, kept)
+    trained.strategy.learner.step(*batch, error_cap=math.inf)
+    second = snapshot_learner(trained.strategy.learner)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -117,19 +119,19 @@ def test_a_state_that_lacks_its_position_is_no_checkpoint(tmp_path: Path) -> Non
 
 def test_weights_load_into_the_network_they_belong_to(trained: Trainer, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in snapshot_learner(trained.learner).items()}, path)
+    save_file({name: tensor.contiguous() for name, tensor in snapshot_learner(trained.strategy.learner).items()}, path)
     fresh = build_autoencoder("conv", channels=1, height=16, width=16, latent_dim=2, batch_norm=True).eval()
     load_weights(path, {"encoder": fresh.encoder, "decoder": fresh.decoder})
     x = torch.rand(3, 1, 16, 16)
     with torch.no_grad():
-        expected = trained.autoencoder.eval()(x)
+        expected = trained.strategy.autoencoder.eval()(x)
         for loaded, original in zip(fresh(x), expected, strict=True):
             torch.testing.assert_close(loaded, original)
 
 
 def test_weights_of_another_network_are_refused(trained: Trainer, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in snapshot_learner(trained.learner).items()}, path)
+    save_file({name: tensor.contiguous() for name, tensor in snapshot_learner(trained.strategy.learner).items()}, path)
     other = build_autoencoder("conv", channels=1, height=16, width=16, latent_dim=7, batch_norm=True)
     with pytest.raises(DataError, match=r"weights\.safetensors does not fit the network of its config\.json"):
         load_weights(path, {"encoder": other.encoder, "decoder": other.decoder})

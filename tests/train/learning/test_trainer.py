@@ -1,3 +1,5 @@
+"""The loop: rows and reports, stopping, and going on from any whole epoch as if nothing had happened."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,11 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_runtime.errors import ConfigError, DataError
-from train.learning.settings import Schedule, TrainSettings
-from train.learning.snapshot import Snapshot
-from train.learning.trainer import EpochRow, Phase, Trainer, phases_of
-from train.refinement.itsr import ItsrSettings
+from train.learning.settings import TrainSettings
+from train.learning.snapshot import Snapshot, State
+from train.learning.strategy import EpochLosses, Phase
+from train.learning.task import Task
+from train.learning.trainer import EpochRow, Trainer
+from train.refinement.itsr import ItsrSettings, Refinement
+from train.schedule import Schedule
+from train.strategies.plain import PlainTraining
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 Quick = Callable[..., TrainSettings]
@@ -35,7 +40,7 @@ def make_trainer(shapes: Shapes, quick: Quick) -> MakeTrainer:
     """A trainer of 40 images in batches of 16, three an epoch."""
 
     def make(**changes: Any) -> Trainer:
-        return Trainer(quick(**changes), shapes(40, 4)[0], CPU)
+        return Trainer(PlainTraining(Task.of(quick(**changes), shapes(40, 4)[0], CPU)))
 
     return make
 
@@ -55,8 +60,8 @@ def assert_same_run(one: Trainer, other: Trainer) -> None:
     differing = [name for name, tensor in ours.items() if not torch.equal(tensor, theirs[name])]
     assert not differing
     assert timeless(one.rows) == timeless(other.rows)
-    assert one.refinement.weights.tolist() == other.refinement.weights.tolist()
-    assert one.refinement.rejected_in.tolist() == other.refinement.rejected_in.tolist()
+    assert one.strategy.refinement.weights.tolist() == other.strategy.refinement.weights.tolist()
+    assert one.strategy.refinement.rejected_in.tolist() == other.strategy.refinement.rejected_in.tolist()
 
 
 class StopAfter:
@@ -68,19 +73,6 @@ class StopAfter:
     def __call__(self) -> bool:
         self.left -= 1
         return self.left < 0
-
-
-def test_without_refinement_there_is_one_phase(quick: Quick) -> None:
-    assert phases_of(quick(schedule=Schedule(train=7))) == [Phase("train", 7)]
-
-
-def test_itsr_has_pretraining_ten_rounds_and_retraining(quick: Quick) -> None:
-    phases = phases_of(quick(refine="itsr", schedule=Schedule(train=500, refine=100, retrain=1000)))
-    assert phases == [
-        Phase("pretrain", 500),
-        *(Phase(f"refine-{number}", 100, detection_round=number) for number in range(1, 11)),
-        Phase("retrain", 1000, retrains=True),
-    ]
 
 
 def test_the_rows_follow_the_schedule(make_trainer: MakeTrainer) -> None:
@@ -111,26 +103,7 @@ def test_a_phase_without_epochs_still_refines(make_trainer: MakeTrainer) -> None
     trainer = make_trainer(**{**ITSR, "schedule": Schedule(train=1, refine=0, retrain=0)})
     assert trainer.run()
     assert len(trainer.rows) == 1
-    assert set(trainer.refinement.rejected_in.tolist()) >= {1, 2}
-
-
-def test_training_lowers_the_reconstruction_error(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(schedule=Schedule(train=8))
-    before, _ = trainer.criteria_and_codes()
-    trainer.run()
-    after, _ = trainer.criteria_and_codes()
-    assert after[:, 0].mean() < 0.8 * before[:, 0].mean()
-    assert trainer.rows[-1].reconstruction_loss < trainer.rows[0].reconstruction_loss
-
-
-def test_the_loss_of_a_row_is_in_the_unit_of_the_criterion(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(learning_rate=1e-12, method="ae", schedule=Schedule(train=1), batch_size=40)
-    trainer.autoencoder.train()
-    with torch.no_grad():
-        x = next(trainer.images.chunks(40)).float() / 255.0
-        error = (x - trainer.autoencoder(x)[1]).flatten(1).norm(dim=1).mean().item()
-    trainer.run()
-    assert trainer.rows[0].reconstruction_loss == pytest.approx(error, rel=1e-4)
+    assert set(trainer.strategy.refinement.rejected_in.tolist()) >= {1, 2}
 
 
 @pytest.mark.parametrize("changes", [{}, {"method": "ae"}, ITSR, {"network": "mlp"}])
@@ -187,7 +160,7 @@ def test_after_a_stop_in_any_phase_the_run_goes_on_as_if_nothing_had_happened(
 
     def at_its_second_batch() -> bool:
         nonlocal asked_in_phase
-        asked_in_phase += stopped.phases[stopped.phase_index].name == phase
+        asked_in_phase += stopped.strategy.phases[stopped.phase_index].name == phase
         return asked_in_phase == 2
 
     assert not stopped.run(stopped=at_its_second_batch)
@@ -233,96 +206,71 @@ def test_a_finished_run_has_nothing_left_to_do(make_trainer: MakeTrainer) -> Non
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights_of(trainer).items())
 
 
-def test_each_round_of_itsr_leaves_its_candidates_out_of_training(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer(**ITSR)
-    trainer.run()
-    rounds = trainer.refinement.rejected_in
-    n_first, n_second = int((rounds == 1).sum()), int((rounds == 2).sum())
-    assert n_first > 0
-    assert n_second > 0
-    by_phase = {row.phase: row for row in trainer.rows}
-    assert (by_phase["pretrain"].images, by_phase["pretrain"].candidates) == (40, 0)
-    assert (by_phase["refine-1"].images, by_phase["refine-1"].candidates) == (40 - n_first, n_first)
-    both = n_first + n_second
-    assert (by_phase["refine-2"].images, by_phase["refine-2"].candidates) == (40 - both, both)
-    n_negative = int((trainer.refinement.weights < 0).sum())
-    assert n_negative > 0
-    assert (by_phase["retrain"].images, by_phase["retrain"].candidates) == (40 - both + n_negative, both)
+class Recorded:
+    """A strategy that trains nothing and notes what it is asked: a phase without epochs, then one of two."""
+
+    calibrates_early = False
+    phases = (Phase("statistics", 0), Phase("sites", 2))
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.calls: list[tuple[Any, ...]] = []
+        self.refinement = Refinement.fresh(len(task.images), ItsrSettings())
+
+    def open_phase(self, index: int) -> None:
+        self.calls.append(("open", index))
+
+    def train_epoch(self, index: int, epoch: int, stopped: Callable[[], bool]) -> EpochLosses | None:
+        if stopped():
+            return None
+        self.calls.append(("train", index, epoch))
+        return EpochLosses(0.0, 0.0, 0.0, len(self.task.images))
+
+    def close_phase(self, index: int) -> None:
+        self.calls.append(("close", index))
+
+    def state(self) -> State:
+        return State({}, {})
+
+    def restore(self, state: State, index: int, *, closed: bool) -> None:
+        self.calls.append(("restore", index, closed))
 
 
-def test_an_image_of_weight_zero_is_not_trained_on(shapes: Shapes, quick: Quick) -> None:
-    trained = []
-    for grey in (0, 255):
-        images = shapes(40)[0]
-        images[5] = grey
-        trainer = Trainer(quick(), images, CPU)
-        trainer.refinement.weights[5] = 0.0
-        trainer.run()
-        assert {row.images for row in trainer.rows} == {39}
-        trained.append(weights_of(trainer))
-    # Not even through batch normalisation.
-    assert all(torch.equal(tensor, trained[1][name]) for name, tensor in trained[0].items())
+@pytest.fixture
+def recorded(shapes: Shapes, quick: Quick) -> Trainer:
+    """A trainer of a Recorded strategy."""
+    return Trainer(Recorded(Task.of(quick(), shapes(16)[0], CPU)))
 
 
-def test_negative_weights_drive_anomalies_away_and_leave_normal_images_alone(shapes: Shapes, quick: Quick) -> None:
-    images, labels = shapes(48, 6)
-
-    def mean_errors(weight_of_crosses: float) -> tuple[float, float]:
-        """Of squares and of crosses after training, the latter under the given weight."""
-        trainer = Trainer(quick(method="ae", schedule=Schedule(train=20)), images, CPU)
-        trainer.refinement.weights[labels == 1] = weight_of_crosses
-        trainer.refinement.retrain_threshold = 6.0
-        trainer.run()
-        criteria, _ = trainer.criteria_and_codes()
-        return float(criteria[labels == 0, 0].mean()), float(criteria[labels == 1, 0].mean())
-
-    # Tried with seeds 0 to 4: crosses 2.9 to 3.4, 4.7 to 5.1, 7.0 to 9.7; squares 2.3 to 2.8.
-    (squares, fitted), (_, left_out), (squares_after, driven_away) = (mean_errors(w) for w in (1.0, 0.0, -0.5))
-    assert fitted < 0.8 * left_out
-    assert left_out < 0.8 * driven_away
-    assert squares_after == pytest.approx(squares, rel=0.2)
+def test_phases_are_opened_trained_and_closed_in_order_with_or_without_epochs(recorded: Trainer) -> None:
+    positions: list[dict[str, int]] = []
+    assert recorded.total_epochs == 2
+    assert not recorded.can_calibrate
+    assert recorded.run(on_whole=lambda snapshot: positions.append(snapshot.position))
+    assert recorded.can_calibrate
+    assert recorded.strategy.calls == [
+        ("open", 0), ("close", 0), ("open", 1), ("train", 1, 0), ("train", 1, 1), ("close", 1)
+    ]  # fmt: skip
+    assert [tuple(position.values()) for position in positions] == [(1, 0), (1, 1), (2, 0)]
+    assert [(row.phase, row.epoch, row.images) for row in recorded.rows] == [("sites", 1, 16), ("sites", 2, 16)]
 
 
-def test_the_adversary_holds_the_codes_near_the_standard_normal_prior(shapes: Shapes, quick: Quick) -> None:
-    def distance_after_training(adversarial_weight: float) -> float:
-        settings = quick(
-            network="mlp",
-            batch_size=32,
-            schedule=Schedule(train=6),
-            adversarial_weight=adversarial_weight,
-        )
-        trainer = Trainer(settings, shapes(256, side=8)[0], CPU)
-        trainer.run()
-        _, codes = trainer.criteria_and_codes()
-        return float(np.abs(codes.mean(axis=0)).sum() + np.abs(np.cov(codes.T) - np.eye(2)).sum())
-
-    # Tried with seeds 0 and 1: 1.6 to 1.8 against 58 to 59.
-    assert distance_after_training(1.0) < 0.2 * distance_after_training(0.0)
+@pytest.mark.parametrize(
+    ("position", "restored"),
+    [((0, 0), (0, False)), ((1, 0), (0, True)), ((1, 1), (1, False)), ((2, 0), (1, True))],
+)
+def test_a_strategy_is_told_which_phase_its_state_is_of_and_whether_that_was_closed(
+    recorded: Trainer, position: tuple[int, int], restored: tuple[int, bool]
+) -> None:
+    snapshot = recorded.snapshot()
+    snapshot.position.update(zip(("phase_index", "epoch_in_phase"), position, strict=True))
+    recorded.restore(snapshot)
+    assert recorded.strategy.calls == [("restore", *restored)]
+    assert recorded.finished is (position == (2, 0))
 
 
-def test_a_batch_of_one_is_left_out(shapes: Shapes, quick: Quick) -> None:
-    trainer = Trainer(quick(network="mlp", schedule=Schedule(train=1)), shapes(17)[0], CPU)
-    assert trainer.run(), "17 images in batches of 16"
-
-
-def test_criteria_are_of_all_images_in_their_order(make_trainer: MakeTrainer) -> None:
-    trainer = make_trainer()
-    trainer.run()
-    criteria, codes = trainer.criteria_and_codes()
-    assert criteria.shape == (40, 2)
-    with torch.no_grad():
-        z, x_hat = trainer.autoencoder.eval()(trainer.images.batch(torch.tensor([7])).float() / 255.0)
-    np.testing.assert_allclose(codes[7], z[0].numpy(), atol=1e-5)
-    error = (trainer.images.batch(torch.tensor([7]))[0] / 255.0 - x_hat[0]).norm().item()
-    assert criteria[7, 0] == pytest.approx(error, rel=1e-4)
-
-
-def test_too_few_images_are_refused_with_their_number(shapes: Shapes, quick: Quick) -> None:
-    with pytest.raises(DataError, match=r"15 images to train on, expected at least 16"):
-        Trainer(quick(), shapes(15)[0], CPU)
-    Trainer(quick(), shapes(16)[0], CPU)
-
-
-def test_images_of_a_size_that_the_network_cannot_take_are_refused(shapes: Shapes, quick: Quick) -> None:
-    with pytest.raises(ConfigError, match=r"--imgsz 100x100: network conv halves this size 4 times"):
-        Trainer(quick(), shapes(16, side=100)[0], CPU)
+def test_what_is_drawn_from_the_task_s_generator_is_drawn_again_after_a_restore(recorded: Trainer) -> None:
+    snapshot = recorded.snapshot()
+    drawn = torch.rand(3, generator=recorded.task.generator)
+    recorded.restore(snapshot)
+    assert torch.equal(torch.rand(3, generator=recorded.task.generator), drawn)

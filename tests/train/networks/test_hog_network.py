@@ -13,7 +13,8 @@ from torch import Tensor
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.prior import StandardNormal
 from edge_runtime.model.score import CRITERIA, anomaly_map, reconstruction_error
-from train.networks.hog_network import BLOCK_VARIANCE, RIDGE, HogNetwork, ResidualStatistics, check_hog_size
+from train.networks.hog import BLOCK_VARIANCE, check_hog_size
+from train.networks.hog_network import RIDGE, HogNetwork, ResidualStatistics
 
 ROUND_TRIP_ATOL = 2e-6
 """Of float32, standardised and back."""
@@ -36,7 +37,7 @@ def fitted(channels: int = 1, height: int = 28, width: int = 28) -> tuple[HogNet
     torch.manual_seed(0)
     network = HogNetwork(channels=channels, height=height, width=width, latent_dim=LATENT_DIM, hidden=0.1)
     uint8 = images(channels=channels, height=height, width=width)
-    network.fit_blocks(uint8)
+    network.fit_inputs(uint8)
     x = uint8.float() / 255.0
     network.fit_statistics(network.prepare(x))
     return network.eval(), x
@@ -93,7 +94,7 @@ def test_every_block_has_the_same_total_variance_around_its_median() -> None:
 def test_images_that_are_all_the_same_are_standardised_to_finite_inputs() -> None:
     network = HogNetwork(channels=1, height=28, width=28, latent_dim=LATENT_DIM, hidden=0.1)
     same = images(1).expand(8, -1, -1, -1)
-    network.fit_blocks(same)
+    network.fit_inputs(same)
     assert network.prepare(same.float() / 255.0).isfinite().all()
 
 
@@ -101,6 +102,14 @@ def test_encoder_and_decoder_share_one_standardisation() -> None:
     network, _ = fitted()
     for name, value in network.encoder.blocks.state_dict().items():
         torch.testing.assert_close(network.decoder.blocks.state_dict()[name], value, rtol=0, atol=0)
+
+
+def test_a_network_that_takes_over_the_standardisation_reads_images_alike() -> None:
+    network, x = fitted()
+    other = HogNetwork(channels=1, height=28, width=28, latent_dim=LATENT_DIM, hidden=0.1)
+    other.load_input_statistics(network.input_statistics())
+    torch.testing.assert_close(other.prepare(x), network.prepare(x), rtol=0, atol=0)
+    torch.testing.assert_close(other.decoder.blocks.center, network.decoder.blocks.center, rtol=0, atol=0)
 
 
 def test_the_reconstruction_error_is_that_of_image_and_decoded_code() -> None:

@@ -9,9 +9,10 @@ import torch
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.prior import StandardNormal
 from edge_runtime.model.score import CRITERIA
-from train.learning.patch_learner import LossWeights, PatchLearner
-from train.networks.patch_network import PatchNetwork, SiteDiscriminator, pooled_tops, top_mean
-from train.networks.registry import build_autoencoder, check_input_size
+from train.networks.patch_head import pooled_tops, top_mean
+from train.networks.patch_network import PatchNetwork, SiteDiscriminator, check_patch_size
+from train.networks.registry import build_autoencoder
+from train.strategies.patch_learner import LossWeights, PatchLearner
 from train.synthesis.defects import KINDS, SynthesisSettings
 from train.synthesis.patch_batches import Augmentation, Batch, crop, draw_batch
 
@@ -71,7 +72,7 @@ def test_padding_raises_no_criterion() -> None:
 )
 def test_other_inputs_are_refused_and_sizes_named(channels: int, height: int, width: int, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_input_size("patch", channels, height, width)
+        check_patch_size(channels, height, width)
 
 
 def test_width_scales_the_network_and_the_default_stays_below_two_million_weights() -> None:

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from edge_aae.commands.training.train import train as train_command
 from edge_runtime.errors import ConfigError
 from train.data.settings import DataSettings
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.runs.dry_run import dry_run
+from train.schedule import Schedule
 
 Quick = Callable[..., TrainSettings]
 

@@ -22,11 +22,12 @@ from edge_runtime.model.prior import FullNormal
 from edge_runtime.model.score import FusedRule, UnionRule
 from train.data.guidance import GuidanceFiles
 from train.data.settings import DataSettings
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.networks.autoencoder import EXPOSURE
 from train.refinement.settings import RobustSettings
 from train.runs.run_folder import RunFolder
 from train.runs.session import TrainingOutcome, resume
+from train.schedule import Schedule
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 

@@ -29,12 +29,15 @@ import train.runs.session
 from edge_runtime.errors import ConfigError, DataError
 from train.data.settings import DataSettings
 from train.learning.scoring import raw_criteria
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot
+from train.learning.task import Task
 from train.learning.trainer import Trainer
 from train.networks.registry import build_autoencoder
 from train.runs.run_folder import RunFolder, latest_run
 from train.runs.session import pick_device, resume
+from train.schedule import Schedule
+from train.strategies.plain import PlainTraining
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 Quick = Callable[..., TrainSettings]
@@ -196,12 +199,12 @@ def test_a_run_read_back_gives_what_the_trained_network_gave(finished_run: Any) 
 
 
 def test_a_run_read_back_has_the_weights_that_training_in_memory_ends_with(finished_run: Any) -> None:
-    trainer = Trainer(finished_run.settings, finished_run.images, torch.device("cpu"))
+    trainer = Trainer(PlainTraining(Task.of(finished_run.settings, finished_run.images, torch.device("cpu"))))
     trainer.run()
     loaded = RunFolder(finished_run.path).load().autoencoder
     x = torch.rand(8, 1, 16, 16)
     with torch.no_grad():
-        for ours, theirs in zip(loaded(x), trainer.autoencoder.eval()(x), strict=True):
+        for ours, theirs in zip(loaded(x), trainer.strategy.autoencoder.eval()(x), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
@@ -477,7 +480,8 @@ def test_a_real_interrupt_leaves_a_folder_that_loads(small_set: DataSettings, tm
         import torch
         from train.data.settings import DataSettings
         from train.runs.session import train
-        from train.learning.settings import Schedule, TrainSettings
+        from train.learning.settings import TrainSettings
+        from train.schedule import Schedule
 
         logging.basicConfig(level=logging.INFO, format="%(message)s")
         torch.set_num_threads(1)

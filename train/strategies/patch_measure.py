@@ -1,4 +1,4 @@
-"""What a network of `patch` says of whole photographs, tile by tile. Called by patch_trainer.py."""
+"""What a network of `patch` says of whole photographs, tile by tile. Called by patch.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from edge_runtime.model.prior import Prior
 from train.data.photograph_store import PhotographStore
-from train.networks.patch_network import PatchNetwork, pooled_tops
+from train.networks.patch_head import pooled_tops
+from train.networks.patch_network import PatchNetwork
 
 __all__ = ["codes_and_tops", "measured"]
 

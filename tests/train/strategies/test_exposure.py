@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from train.networks.exposure import fit_exposure
 from train.networks.hog_network import HogNetwork
+from train.strategies.exposure import fit_exposure
 
 
 def probabilities(codes: NDArray[np.float32], rejected: NDArray[np.bool_], of: NDArray[np.float32]) -> list[float]:

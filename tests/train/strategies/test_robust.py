@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
 from train.data.guidance import KEEP, REJECT, UNGUIDED
-from train.learning import robust_trainer as robust
 from train.learning.augmentation import AugmentSettings
-from train.learning.robust_trainer import RobustTrainer
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot
+from train.learning.task import Task
+from train.learning.trainer import Trainer
 from train.networks.autoencoder import EXPOSURE
 from train.refinement.robust import RobustRefinement
 from train.refinement.settings import RobustSettings
+from train.schedule import Schedule
+from train.strategies import robust
+from train.strategies.robust import RobustTraining
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 Quick = Callable[..., TrainSettings]
@@ -32,10 +35,10 @@ EPOCHS = 3 * 2 + 3 * 2 + 2
 
 
 @pytest.fixture
-def make_trainer(shapes: Shapes, quick: Quick) -> Callable[..., RobustTrainer]:
+def make_trainer(shapes: Shapes, quick: Quick) -> Callable[..., Trainer]:
     """A trainer of 120 images of 16x16, every network two epochs."""
 
-    def make(guidance: NDArray[np.int8] | None = None, **changes: Any) -> RobustTrainer:
+    def make(guidance: NDArray[np.int8] | None = None, **changes: Any) -> Trainer:
         settings = {
             "network": "hog",
             "refine": "robust",
@@ -44,12 +47,12 @@ def make_trainer(shapes: Shapes, quick: Quick) -> Callable[..., RobustTrainer]:
             "robust": RobustSettings(screen_latent=4),
             **changes,
         }
-        return RobustTrainer(quick(**settings), shapes(N_IMAGES, N_CROSSES)[0], CPU, guidance)
+        return Trainer(RobustTraining(Task.of(quick(**settings), shapes(N_IMAGES, N_CROSSES)[0], CPU, guidance)))
 
     return make
 
 
-MakeTrainer = Callable[..., RobustTrainer]
+MakeTrainer = Callable[..., Trainer]
 
 
 def guidance_of(keep: list[int], reject: list[int]) -> NDArray[np.int8]:
@@ -58,26 +61,25 @@ def guidance_of(keep: list[int], reject: list[int]) -> NDArray[np.int8]:
     return guidance
 
 
-def assert_same(one: RobustTrainer, other: RobustTrainer) -> None:
+def assert_same(one: Trainer, other: Trainer) -> None:
     ours, theirs = one.snapshot(), other.snapshot()
     assert sorted(ours.tensors) == sorted(theirs.tensors)
     assert not [name for name, tensor in ours.tensors.items() if not torch.equal(tensor, theirs.tensors[name])]
-    np.testing.assert_array_equal(one.calibration_criteria(), other.calibration_criteria())
-    np.testing.assert_array_equal(one.refinement.screening, other.refinement.screening)
+    np.testing.assert_array_equal(one.strategy.calibration_criteria(), other.strategy.calibration_criteria())
+    np.testing.assert_array_equal(one.strategy.refinement.screening, other.strategy.refinement.screening)
 
 
-def trained_on(trainer: RobustTrainer, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
+def trained_on(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[int]]:
     """Runs the trainer; gives the images that each phase's network took a step on."""
     seen: dict[str, set[int]] = {}
-    original = trainer._training_inputs
+    original = trainer.strategy._training_inputs
 
     def spy(indices: torch.Tensor, mine: slice) -> torch.Tensor:
-        phase = trainer.phases[trainer.phase_index]
-        name = phase.name if phase.fold is None else f"{phase.name}-{phase.fold}"
-        seen.setdefault(name, set()).update(indices.tolist())
+        phase = trainer.strategy.phases[trainer.phase_index]
+        seen.setdefault(phase.name, set()).update(indices.tolist())
         return original(indices, mine)
 
-    monkeypatch.setattr(trainer, "_training_inputs", spy)
+    monkeypatch.setattr(trainer.strategy, "_training_inputs", spy)
     assert trainer.run()
     return seen
 
@@ -102,22 +104,22 @@ def test_no_image_is_judged_by_a_network_that_has_seen_it(
     trainer = make_trainer()
     seen = trained_on(trainer, monkeypatch)
     for fold in range(3):
-        members = set(np.flatnonzero(trainer.refinement.fold == fold).tolist())
+        members = set(np.flatnonzero(trainer.strategy.refinement.fold == fold).tolist())
         assert len(members) == N_IMAGES / 3
-        assert not members & seen[f"screen-{fold}"]
-        assert not members & seen[f"judge-{fold}"]
-    candidates = set(np.flatnonzero(trainer.refinement.candidates).tolist())
+        assert not members & seen[f"screen-{fold + 1}"]
+        assert not members & seen[f"judge-{fold + 1}"]
+    candidates = set(np.flatnonzero(trainer.strategy.refinement.candidates).tolist())
     assert seen["final"] == set(range(N_IMAGES)) - candidates
 
 
 def test_every_image_gets_finite_criteria_and_a_fifth_is_rejected(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
-    assert np.isnan(trainer.refinement.screening).all()
+    assert np.isnan(trainer.strategy.refinement.screening).all()
     trainer.run()
-    assert trainer.calibration_criteria().shape == (N_IMAGES, len(trainer.autoencoder.criteria))
-    assert np.isfinite(trainer.calibration_criteria()).all()
-    assert trainer.refinement.candidates.sum() == N_IMAGES // 5
-    assert EXPOSURE not in trainer.autoencoder.criteria
+    assert trainer.strategy.calibration_criteria().shape == (N_IMAGES, len(trainer.strategy.autoencoder.criteria))
+    assert np.isfinite(trainer.strategy.calibration_criteria()).all()
+    assert trainer.strategy.refinement.candidates.sum() == N_IMAGES // 5
+    assert EXPOSURE not in trainer.strategy.autoencoder.criteria
 
 
 def test_screening_networks_train_on_the_share_that_fits_best(make_trainer: MakeTrainer) -> None:
@@ -131,32 +133,32 @@ def test_screening_networks_train_on_the_share_that_fits_best(make_trainer: Make
 def test_anomalies_end_among_the_rejected(shapes: Shapes, quick: Quick) -> None:
     images, labels = shapes(300, 15)
     settings = quick(network="hog", refine="robust", latent_dim=8, batch_size=16, schedule=Schedule(train=1, refine=8))
-    trainer = RobustTrainer(settings, images, CPU)
+    trainer = Trainer(RobustTraining(Task.of(settings, images, CPU)))
     trainer.run()
-    assert (labels[trainer.refinement.candidates] == 1).sum() >= 13
+    assert (labels[trainer.strategy.refinement.candidates] == 1).sum() >= 13
 
 
 def test_a_persons_word_stands(make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = make_trainer()
     plain.run()
-    rejected = np.flatnonzero(plain.refinement.candidates)
-    keep, reject = rejected[:4].tolist(), np.flatnonzero(~plain.refinement.candidates)[:4].tolist()
+    rejected = np.flatnonzero(plain.strategy.refinement.candidates)
+    keep, reject = rejected[:4].tolist(), np.flatnonzero(~plain.strategy.refinement.candidates)[:4].tolist()
     trainer = make_trainer(guidance_of(keep, reject))
     seen = trained_on(trainer, monkeypatch)
     assert not any(set(reject) & indices for indices in seen.values())
     assert set(keep) <= seen["final"]
-    assert not trainer.refinement.candidates[keep].any()
-    assert trainer.refinement.verdict(reject[0]).reason == "rejected by a person"
-    assert trainer.refinement.verdict(keep[0]).reason == "kept by a person"
+    assert not trainer.strategy.refinement.candidates[keep].any()
+    assert trainer.strategy.refinement.verdict(reject[0]).reason == "rejected by a person"
+    assert trainer.strategy.refinement.verdict(keep[0]).reason == "kept by a person"
 
 
 def test_what_a_person_rejects_scores_higher_for_it(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer(guidance_of([], list(range(6))))
     trainer.run()
-    assert trainer.autoencoder.criteria[-1] == EXPOSURE
-    exposure = trainer.calibration_criteria()[:, -1]
+    assert trainer.strategy.autoencoder.criteria[-1] == EXPOSURE
+    exposure = trainer.strategy.calibration_criteria()[:, -1]
     assert ((exposure >= 0.0) & (exposure <= 1.0)).all()
-    terms = trainer.terms()
+    terms = trainer.strategy.terms()
     assert terms[EXPOSURE].transform == "linear"
     assert terms[EXPOSURE].weight > 0.0
 
@@ -194,9 +196,9 @@ def test_a_finished_run_restored_measures_the_same(make_trainer: MakeTrainer, tm
     trainer.snapshot().write(tmp_path / "checkpoint.safetensors")
     restored = make_trainer()
     restored.restore(Snapshot.read(tmp_path / "checkpoint.safetensors"))
-    ours, theirs = trainer.criteria_and_codes(), restored.criteria_and_codes()
+    ours, theirs = trainer.strategy.criteria_and_codes(), restored.strategy.criteria_and_codes()
     np.testing.assert_array_equal(ours[0], theirs[0])
-    np.testing.assert_array_equal(trainer.calibration_criteria(), restored.calibration_criteria())
+    np.testing.assert_array_equal(trainer.strategy.calibration_criteria(), restored.strategy.calibration_criteria())
 
 
 def test_images_prepared_for_every_batch_train_the_same(
@@ -206,16 +208,20 @@ def test_images_prepared_for_every_batch_train_the_same(
     kept.run()
     monkeypatch.setattr(robust, "MOST_KEPT_BYTES", 0)
     streamed = make_trainer()
-    assert streamed._prepared is None
+    assert streamed.strategy._prepared is None
     streamed.run()
-    np.testing.assert_allclose(kept.calibration_criteria(), streamed.calibration_criteria(), rtol=2e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        kept.strategy.calibration_criteria(), streamed.strategy.calibration_criteria(), rtol=2e-3, atol=1e-3
+    )
 
 
 def test_augmentation_changes_training_and_nothing_that_is_measured(make_trainer: MakeTrainer) -> None:
     plain, augmented = make_trainer(), make_trainer(augment=AugmentSettings(shift_px=1))
     indices = torch.arange(4)
-    torch.testing.assert_close(plain._inputs(indices), augmented._inputs(indices))
-    assert not torch.allclose(augmented._inputs(indices), augmented._training_inputs(indices, slice(None)))
+    torch.testing.assert_close(plain.strategy._inputs(indices), augmented.strategy._inputs(indices))
+    assert not torch.allclose(
+        augmented.strategy._inputs(indices), augmented.strategy._training_inputs(indices, slice(None))
+    )
     assert augmented.run()
 
 
@@ -223,23 +229,23 @@ def test_a_conventional_autoencoder_refines_too(make_trainer: MakeTrainer) -> No
     trainer = make_trainer(method="ae")
     trainer.run()
     assert all(row.discriminator_loss == 0.0 for row in trainer.rows)
-    assert np.isfinite(trainer.calibration_criteria()).all()
+    assert np.isfinite(trainer.strategy.calibration_criteria()).all()
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_networks_on_pixels_refine_too(make_trainer: MakeTrainer, network: str) -> None:
     trainer = make_trainer(network=network)
     trainer.run()
-    assert trainer.calibration_criteria().shape == (N_IMAGES, 2)
-    assert set(trainer.terms()) == {"reconstruction_error", "neg_log_prior"}
+    assert trainer.strategy.calibration_criteria().shape == (N_IMAGES, 2)
+    assert set(trainer.strategy.terms()) == {"reconstruction_error", "neg_log_prior"}
 
 
 def test_each_networks_density_is_laid_on_one_floor(make_trainer: MakeTrainer) -> None:
     trainer = make_trainer()
     trainer.run()
-    above = trainer.calibration_criteria()[:, 1] - trainer.prior.floor
+    above = trainer.strategy.calibration_criteria()[:, 1] - trainer.strategy.prior.floor
     assert (above >= -1e-3).all()
-    medians = [np.median(above[trainer.refinement.fold == fold]) for fold in range(3)]
+    medians = [np.median(above[trainer.strategy.refinement.fold == fold]) for fold in range(3)]
     # Half a chi-squared of six dimensions has its median at 2.7 nats, for images that a network has seen.
     assert all(1.0 < median < 20.0 for median in medians)
 

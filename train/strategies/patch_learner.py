@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.self_reference import MASK
 from train.learning.adversarial_step import StepLosses, named_optimizers
+from train.learning.snapshot import ADVERSARY
 from train.networks.patch_network import RECONSTRUCTED, PatchNetwork, SiteDiscriminator
 from train.networks.structure_losses import multi_scale_dissimilarity, valid_blocks
 from train.precision import has_bfloat16
@@ -111,7 +112,7 @@ class PatchLearner:
         named = self.autoencoder.parts()
         named |= {f"raw_{name}": module for name, module in self.training.parts().items()}
         if self.discriminator is not None:
-            named["discriminator"] = self.discriminator
+            named[ADVERSARY] = self.discriminator
         return named
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.extras import require
 
-__all__ = ["as_terms", "from_terms", "fused_weights"]
+__all__ = ["Level", "as_terms", "from_terms", "fused_weights"]
 
 RIDGE = 0.01
 """Of squared weights, against the mean loss: keeps weights finite where defects and normal images are told apart."""
 CLIP = 20.0
 """Spreads beyond which a criterion says no more: one glaring defect must not set the weights."""
 LEAST = 1e-12
+LEAST_SPREAD = 1e-6
+LOWER_QUANTILE = 0.16
+"""One standard deviation below the median of normally distributed terms."""
 LEAST_SHARE = 0.02
 """A weight below this share of the largest is set to zero."""
 
@@ -39,6 +43,31 @@ def from_terms(terms: NDArray[np.float64], names: Sequence[str], floor: float) -
     criteria[:, logs] = np.exp(criteria[:, logs])
     criteria[:, names.index("neg_log_prior")] += floor
     return criteria.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Where the terms of one network lie, so that several networks' can be laid side by side."""
+
+    middle: NDArray[np.float64]
+    """(K,) median of each term over photographs that the network was trained on"""
+    spread: NDArray[np.float64]
+    """(K,) median minus lower quantile, above 0"""
+
+    @classmethod
+    def of(cls, terms: NDArray[np.float64]) -> Level:
+        """terms: (N, K), of photographs that the network was trained on."""
+        middle = np.median(terms, axis=0)
+        return cls(middle, np.maximum(middle - np.quantile(terms, LOWER_QUANTILE, axis=0), LEAST_SPREAD))
+
+    def in_spreads(self, terms: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Terms (n, K) as spreads above the median."""
+        return ((terms - self.middle) / self.spread).astype(np.float32)
+
+    def terms(self, spreads: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Terms (n, K) that lie so many spreads above the median."""
+        levelled: NDArray[np.float64] = self.middle + self.spread * spreads
+        return levelled
 
 
 def fused_weights(normal: NDArray[np.float32], defective: NDArray[np.float32]) -> NDArray[np.float64]:

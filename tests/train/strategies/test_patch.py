@@ -19,11 +19,15 @@ from train.data.loading import load_training_set
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
 from train.evaluation.run_scorer import RunScorer
-from train.learning.patch_fusion import as_terms, from_terms, fused_weights
-from train.learning.patch_trainer import PatchTrainer
-from train.learning.settings import Schedule, TrainSettings
+from train.learning.settings import TrainSettings
+from train.learning.task import Task
+from train.learning.trainer import Trainer
 from train.refinement.settings import RobustSettings
 from train.runs.session import train
+from train.schedule import Schedule
+from train.strategies.patch import PatchTraining
+from train.strategies.patch_drawing import held_out_kinds, trained_kinds
+from train.strategies.patch_fusion import as_terms, from_terms, fused_weights
 
 N_PHOTOGRAPHS = 24
 PREPROCESS = Preprocess(height=64, width=64, fit="tile", scale=0.5, overlap=16, self_reference="row_column")
@@ -46,57 +50,61 @@ def _photographs() -> list[NDArray[np.uint8]]:
     ]
 
 
-def _trainer(settings: TrainSettings = SETTINGS, guidance: NDArray[np.int8] | None = None) -> PatchTrainer:
-    return PatchTrainer(settings, PhotographStore(_photographs(), PREPROCESS), torch.device("cpu"), guidance)
+def _trainer(settings: TrainSettings = SETTINGS, guidance: NDArray[np.int8] | None = None) -> Trainer:
+    return Trainer(
+        PatchTraining(Task.of(settings, PhotographStore(_photographs(), PREPROCESS), torch.device("cpu"), guidance))
+    )
 
 
 @pytest.fixture(scope="module")
-def trained() -> PatchTrainer:
+def trained() -> Trainer:
     trainer = _trainer()
     assert trainer.run()
     return trainer
 
 
-def test_phases_screen_each_fold_and_then_train_on_what_is_kept(trained: PatchTrainer) -> None:
+def test_phases_screen_each_fold_and_then_train_on_what_is_kept(trained: Trainer) -> None:
     assert [row.phase for row in trained.rows] == ["screen-1"] * 2 + ["screen-2"] * 2 + ["final"] * 3
     assert len(trained.rows) == trained.total_epochs
-    n_rejected = int(trained.refinement.candidates.sum())
+    n_rejected = int(trained.strategy.refinement.candidates.sum())
     assert n_rejected == round(0.2 * N_PHOTOGRAPHS)
     assert trained.rows[0].images == N_PHOTOGRAPHS // 2
     assert trained.rows[-1].images == N_PHOTOGRAPHS - n_rejected
-    rejected = int(np.flatnonzero(trained.refinement.candidates)[0])
-    assert "by networks that had not seen it" in trained.refinement.verdict(rejected).reason
+    rejected = int(np.flatnonzero(trained.strategy.refinement.candidates)[0])
+    assert "by networks that had not seen it" in trained.strategy.refinement.verdict(rejected).reason
 
 
-def test_calibration_criteria_are_finite_and_the_score_has_positive_weights(trained: PatchTrainer) -> None:
-    criteria = trained.calibration_criteria()
-    names = trained.autoencoder.criteria
+def test_calibration_criteria_are_finite_and_the_score_has_positive_weights(trained: Trainer) -> None:
+    criteria = trained.strategy.calibration_criteria()
+    names = trained.strategy.autoencoder.criteria
     assert criteria.shape == (N_PHOTOGRAPHS, len(names))
     assert np.isfinite(criteria).all()
-    terms = trained.terms()
+    terms = trained.strategy.terms()
     assert all(term.weight > 0 for term in terms.values() if term is not terms["defect_score"])
     assert np.isfinite(sum_of_terms(criteria, names, terms)).all()
 
 
-def test_thresholds_rest_on_the_last_network_where_it_has_not_seen_a_photograph(trained: PatchTrainer) -> None:
-    calibrating, (own, _) = trained.calibration_criteria(), trained.criteria_and_codes()
-    rejected = trained.refinement.candidates
+def test_thresholds_rest_on_the_last_network_where_it_has_not_seen_a_photograph(trained: Trainer) -> None:
+    calibrating, (own, _) = trained.strategy.calibration_criteria(), trained.strategy.criteria_and_codes()
+    rejected = trained.strategy.refinement.candidates
     np.testing.assert_allclose(calibrating[rejected], own[rejected], rtol=1e-6)
     # Those it was trained on look less anomalous to it than they would if they were new.
     assert (calibrating[~rejected] >= own[~rejected] - 1e-4).all()
     assert (calibrating[~rejected] > own[~rejected] + 1e-4).any()
 
 
-def test_a_photograph_is_as_anomalous_as_its_worst_tile(trained: PatchTrainer) -> None:
-    criteria, codes = trained.criteria_and_codes()
-    photograph = trained.images.photographs[3]
+def test_a_photograph_is_as_anomalous_as_its_worst_tile(trained: Trainer) -> None:
+    criteria, codes = trained.strategy.criteria_and_codes()
+    photograph = trained.task.images.photographs[3]
     with torch.inference_mode():
-        measured = trained.autoencoder.measure(trained.images.tiles(photograph).float() / 255.0, trained.prior)
+        measured = trained.strategy.autoencoder.measure(
+            trained.task.images.tiles(photograph).float() / 255.0, trained.strategy.prior
+        )
     np.testing.assert_allclose(criteria[3], measured.criteria.amax(dim=0).numpy(), rtol=1e-3, atol=1e-3)
     assert codes.shape == (N_PHOTOGRAPHS, 4)
 
 
-def test_a_run_stopped_and_restored_ends_in_the_same_weights(trained: PatchTrainer) -> None:
+def test_a_run_stopped_and_restored_ends_in_the_same_weights(trained: Trainer) -> None:
     trainer = _trainer()
     calls = 0
 
@@ -110,32 +118,34 @@ def test_a_run_stopped_and_restored_ends_in_the_same_weights(trained: PatchTrain
     resumed = _trainer()
     resumed.restore(trainer.snapshot())
     assert resumed.run()
-    for name, value in resumed.autoencoder.state_dict().items():
-        torch.testing.assert_close(value, trained.autoencoder.state_dict()[name], msg=name)
-    np.testing.assert_array_equal(resumed.calibration_criteria(), trained.calibration_criteria())
+    for name, value in resumed.strategy.autoencoder.state_dict().items():
+        torch.testing.assert_close(value, trained.strategy.autoencoder.state_dict()[name], msg=name)
+    np.testing.assert_array_equal(resumed.strategy.calibration_criteria(), trained.strategy.calibration_criteria())
 
 
-def test_a_finished_run_restored_gives_the_same_criteria(trained: PatchTrainer) -> None:
+def test_a_finished_run_restored_gives_the_same_criteria(trained: Trainer) -> None:
     again = _trainer()
     again.restore(trained.snapshot())
     assert again.finished
-    np.testing.assert_allclose(again.calibration_criteria(), trained.calibration_criteria(), rtol=1e-4)
-    np.testing.assert_allclose(again.prior.mean, trained.prior.mean, rtol=1e-4, atol=1e-6)  # type: ignore[union-attr]
+    np.testing.assert_allclose(
+        again.strategy.calibration_criteria(), trained.strategy.calibration_criteria(), rtol=1e-4
+    )
+    np.testing.assert_allclose(again.strategy.prior.mean, trained.strategy.prior.mean, rtol=1e-4, atol=1e-6)  # type: ignore[union-attr]
 
 
 def test_what_a_person_rejects_is_never_trained_on() -> None:
     guidance = np.zeros(N_PHOTOGRAPHS, dtype=np.int8)
     guidance[:3] = REJECT
     trainer = _trainer(guidance=guidance)
-    for phase in trainer.phases:
-        assert not set(range(3)) & set(trainer._seen(phase).tolist())
+    for index in range(len(trainer.strategy.phases)):
+        assert not set(range(3)) & set(trainer.strategy._seen(index).tolist())
 
 
 def test_a_screening_network_is_judged_on_kinds_it_has_not_seen() -> None:
     trainer = _trainer()
-    for phase in trainer.phases[:-1]:
-        assert trainer._held_out_kinds(phase)
-        assert not set(trainer._held_out_kinds(phase)) & set(trainer._kinds(phase))
+    for phase in trainer.strategy.phases[:-1]:
+        assert held_out_kinds(phase)
+        assert not set(held_out_kinds(phase)) & set(trained_kinds(phase))
 
 
 def test_without_refinement_one_network_trains_on_everything() -> None:
@@ -144,7 +154,7 @@ def test_without_refinement_one_network_trains_on_everything() -> None:
     )
     assert trainer.run()
     assert [row.images for row in trainer.rows] == [N_PHOTOGRAPHS]
-    assert np.isfinite(trainer.calibration_criteria()).all()
+    assert np.isfinite(trainer.strategy.calibration_criteria()).all()
 
 
 def test_terms_and_criteria_are_each_others_inverse() -> None:

@@ -1,0 +1,48 @@
+"""How a network is trained: method, refinement of the training set, and the epochs of each phase.
+
+The words that settings, networks and trainers share; nothing here knows what a network or an image is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from edge_runtime.errors import ConfigError
+
+__all__ = ["METHODS", "REFINEMENTS", "MethodName", "RefineName", "Schedule"]
+
+MethodName = Literal["aae", "ae"]
+METHODS: tuple[MethodName, ...] = ("aae", "ae")
+
+RefineName = Literal["none", "itsr", "robust"]
+REFINEMENTS: tuple[RefineName, ...] = ("none", "itsr", "robust")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """Epochs of each phase."""
+
+    train: int
+    """All epochs without refinement; pretraining, phase 1, with ITSR."""
+    refine: int = 0
+    """Epochs after each detection round of ITSR, phase 2."""
+    retrain: int = 0
+    """Epochs of re-training, phase 3 of ITSR."""
+
+    def __post_init__(self) -> None:
+        if self.train < 1 or self.refine < 0 or self.retrain < 0:
+            raise ConfigError(
+                f"epochs are {self.train} + {self.refine} a round + {self.retrain}, expected 1 or more, 0 or more twice"
+            )
+
+    def scaled(self, factor: float) -> Schedule:
+        """The schedule with every phase times factor, rounded, at least one epoch where there was one."""
+        if not (math.isfinite(factor) and factor > 0):
+            raise ConfigError(f"--epochs-scale is {factor}, expected a number above 0")
+
+        def scale(epochs: int) -> int:
+            return max(1, round(epochs * factor)) if epochs else 0
+
+        return Schedule(train=scale(self.train), refine=scale(self.refine), retrain=scale(self.retrain))
