@@ -1,0 +1,1 @@
+"""Frozen, pretrained trunks that give features of several strides, and how a user brings one."""
