@@ -129,8 +129,8 @@ def _check_operator(node: Mapping[str, Any], source: str) -> None:
     """One of PyTorch's own, and not as in training."""
     if not OPERATOR.fullmatch(str(node["target"])):
         raise DataError(
-            f"{source} calls {node['target']!r}, expected PyTorch's own operators on tensors (torch.ops.aten); write the "
-            "network with these"
+            f"{source} calls {node['target']!r}, expected PyTorch's own operators on tensors (torch.ops.aten); write "
+            "the network with these"
         )
     if any(given["name"] in TRAINING and given["arg"].get("as_bool") for given in node["inputs"]):
         raise DataError(f"{source} was exported in training mode ({node['target']}); {IN_EVALUATION}")

@@ -55,7 +55,7 @@ class TwoTaps(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU6())
+        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU6(inplace=True))
         self.second = nn.Sequential(nn.Conv2d(8, 12, 3, stride=2), nn.SiLU())
         self.register_buffer("gain", torch.full((1, 3, 1, 1), 1.5))
         self.offset = torch.tensor([0.1, 0.2, 0.3])

@@ -63,18 +63,23 @@ def uneven(model: onnx.ModelProto) -> list[list[int]]:
 
 
 @pytest.mark.parametrize(
-    ("size", "channels", "n_uneven"),
-    [((64, 96), 3, 4), ((65, 65), 3, 0), ((64, 64), 1, 4)],
+    ("size", "channels", "taps", "n_convolutions", "n_uneven"),
+    [((64, 96), 3, (4, 10), 33, 4), ((65, 65), 3, (1,), 6, 0), ((64, 64), 1, (1,), 6, 2)],
     ids=["even", "odd", "grey"],
 )
 def test_the_shipped_trunk_exports_to_fixed_shapes_with_every_padding_in_its_convolution(
-    size: tuple[int, int], channels: int, n_uneven: int, shipped: dict[str, Tensor]
+    size: tuple[int, int],
+    channels: int,
+    taps: tuple[int, ...],
+    n_convolutions: int,
+    n_uneven: int,
+    shipped: dict[str, Tensor],
 ) -> None:
-    model, _, _ = exported(load_backbone(), *size, channels)
+    model, _, _ = exported(load_backbone(taps=taps), *size, channels)
     found = operators(model)
     assert model.opset_import[0].version == OPSET
-    assert len(uneven(model)) == n_uneven  # the stem and the three blocks of stride 2 up to block 10
-    assert found["Conv"] == 33  # the stem, two of block 0, and three of each of blocks 1 to 10
+    assert len(uneven(model)) == n_uneven  # the stem and the blocks of stride 2: 1, 3, 5
+    assert found["Conv"] == n_convolutions  # the stem, two of block 0, and three of each block after it
     assert set(found) <= {"Cast", "Transpose", "Div", "Gather", "Mul", "Add", "Conv", "Clip"} | POOLING
 
 
@@ -82,12 +87,12 @@ POOLING = {"Reshape", "ReduceMean", "Concat"}
 """What `Pooled` adds."""
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet-v2"])
+@pytest.mark.parametrize(("name", "taps"), [("resnet18", (1, 2)), ("mobilenet-v2", (3,))])
 def test_the_other_architectures_export(
-    name: str, random_checkpoint: Callable[[Architecture], dict[str, Tensor]], tmp_path: Path
+    name: str, taps: tuple[int, ...], random_checkpoint: Callable[[Architecture], dict[str, Tensor]], tmp_path: Path
 ) -> None:
     save_file(random_checkpoint(ARCHITECTURES[name]), tmp_path / "w.safetensors")
-    model, _, _ = exported(load_backbone(tmp_path / "w.safetensors"), 64, 64)
+    model, _, _ = exported(load_backbone(tmp_path / "w.safetensors", taps=taps), 64, 64)
     known = {"Cast", "Transpose", "Div", "Gather", "Mul", "Add", "Conv", "Clip", "Relu", "MaxPool"}
     assert set(operators(model)) <= known | POOLING
 

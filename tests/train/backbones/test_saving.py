@@ -67,7 +67,7 @@ def saved(random_checkpoint: Callable[[Architecture], dict[str, Tensor]], tmp_pa
     [
         ({"version": 2}, "has version 2, this release reads 1"),
         ({"file": "../r.safetensors"}, "names 'resnet18' in '../r.safetensors', which this release does not know"),
-        ({"file_sha256": "0"}, "has SHA-256 .*, backbone.json says 0"),
+        ({"file_sha256": "0"}, r"has SHA-256 .*, backbone.json says 0"),
         ({"facts": {}}, "is not as it was written"),
     ],
 )
@@ -90,7 +90,7 @@ def test_weights_that_are_not_the_trunks_are_refused(saved: Path) -> None:
 def test_a_folder_without_a_backbone_says_so(saved: Path, tmp_path: Path) -> None:
     (saved / "backbone.safetensors").unlink()
     for folder in (saved, tmp_path):
-        with pytest.raises(DataError, match="has no whole backbone: .*; train again"):
+        with pytest.raises(DataError, match=r"has no whole backbone: .*; train again"):
             saved_backbone(folder)
     (saved / "backbone.json").write_text("[]")
     with pytest.raises(DataError, match="is not as it was written"):
