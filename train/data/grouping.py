@@ -88,8 +88,8 @@ class Groups:
         if reason is None:
             if self.n < FEW_GROUPS:
                 logger.warning(
-                    "only %d groups of images: the threshold rests on so few objects or sessions, and new ones may give "
-                    "more false alarms than asked for; %d or more are better",
+                    "only %d groups of images: the threshold rests on so few objects or sessions, and new ones may "
+                    "give more false alarms than asked for; %d or more are better",
                     self.n,
                     FEW_GROUPS,
                 )
@@ -203,8 +203,10 @@ def _pattern(group_by: str) -> re.Pattern[str]:
 
 def _by_name(group_by: str, names: Sequence[str]) -> Groups:
     """Names with the same first group of the match, or the same match; what does not match stands alone."""
-    matches = [_pattern(group_by).search(name) for name in names]
-    n_alone = matches.count(None)
+    pattern = _pattern(group_by)
+    matches = [pattern.search(name) for name in names]
+    found = [match and match.group(min(1, pattern.groups)) for match in matches]
+    n_alone = found.count(None)
     if n_alone == len(names):
         raise DataError(
             f"--group-by {group_by} matches none of {len(names)} names, such as {names[0]}; expected a regular "
@@ -216,12 +218,9 @@ def _by_name(group_by: str, names: Sequence[str]) -> Groups:
             group_by,
             len(names) - n_alone,
             len(names),
-            names[matches.index(None)],
+            names[found.index(None)],
         )
-    keys = [
-        (name,) if match is None else (match.group(1) if match.re.groups else match.group(), "matched")
-        for name, match in zip(names, matches, strict=True)
-    ]
+    keys = [("alone", name) if text is None else ("found", text) for name, text in zip(names, found, strict=True)]
     return Groups.by_key(group_by, keys)
 
 
