@@ -24,7 +24,8 @@ class SiteNormal:
     mean: NDArray[np.float32]
     """(D, h, w)"""
     whitening: NDArray[np.float32]
-    """(h w, D, D), lower triangular L^-1 of the covariance L L^T, sites row by row: L^-1 (z - mean) is standard normal"""
+    """(h w, D, D), sites row by row: lower triangular L^-1 of the covariance L L^T, so that L^-1 (z - mean) is standard
+    normal"""
 
     def __post_init__(self) -> None:
         dim, n_sites = self.mean.shape[0] if self.mean.ndim == 3 else 0, math.prod(self.mean.shape[1:])

@@ -25,7 +25,7 @@ class OutlyingRefinement(RobustRefinement):
         if not self.screened:
             return self.guidance == REJECT
         far = (self.screening > OUTLYING) & (self.guidance == UNGUIDED)
-        return RobustRefinement.candidates.fget(self) & (far | (self.guidance == REJECT))  # type: ignore[attr-defined, no-any-return]
+        return RobustRefinement.candidates.fget(self) & (far | (self.guidance == REJECT))  # type: ignore[attr-defined]
 
     def verdict(self, index: int) -> Verdict:
         """What became of image `index`, and why."""

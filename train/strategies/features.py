@@ -79,9 +79,8 @@ class FeaturesTraining:
         )
         self.prior: Prior = StandardNormal(settings.latent_dim)
         self.refinement = OutlyingRefinement.fresh(
-            settings.robust, task.guidance, len(network.own_criteria), settings.seed
+            settings.robust, task.guidance, len(network.own_criteria), settings.seed, task.groups
         )
-        self._groups = np.arange(len(task.images))
         self._reduced: Tensor | None = None
 
     @property
@@ -122,9 +121,7 @@ class FeaturesTraining:
             share = LEAST_RATE + (1.0 - LEAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * done))
             self.learner.set_learning_rate(settings.learning_rate * share)
             drawn = torch.randint(len(kept), (settings.batch_size,), generator=task.generator)
-            draws = torch.randn(
-                len(drawn), settings.latent_dim, height, width, generator=task.generator
-            )
+            draws = torch.randn(len(drawn), settings.latent_dim, height, width, generator=task.generator)
             batch = reduced[torch.from_numpy(kept)[drawn]].to(task.device)
             steps.append(self.learner.step(batch, draws.to(task.device)))
         return EpochLosses.mean(steps, len(kept), task.world)
@@ -143,7 +140,7 @@ class FeaturesTraining:
     def restore(self, state: State, index: int, *, closed: bool) -> None:
         """Go on within the phase, or after it."""
         restore_learner(self.learner, state.tensors)
-        self.refinement = OutlyingRefinement.from_arrays(state.refinement, self.task.settings.robust)  # type: ignore[assignment]
+        self.refinement = OutlyingRefinement.from_arrays(state.refinement, self.task.settings.robust)
         self._reduced = None
         if closed:
             self._fit_prior()
@@ -194,7 +191,7 @@ class FeaturesTraining:
         network.statistics.prototypes.copy_(points)
         network.statistics.center.copy_(center)
         other, owners = self._with_defects(believed)
-        groups = _at_most(self._groups, MOST_GROUPS)
+        groups = _at_most(self.task.groups, MOST_GROUPS)
         site, site_defect = sums.held_out(groups, other, owners)
         shift = site_mean - mean.float() - center
         neighbour, neighbour_defect = held_out_neighbours(
@@ -212,7 +209,7 @@ class FeaturesTraining:
     def _screen(self, reduced: Tensor, believed: NDArray[np.bool_]) -> None:
         """Score every image by distributions of believed images outside its group."""
         sites = reduced.flatten(2).transpose(1, 2)
-        folds = _at_most(self._groups, SCREENING_FOLDS)
+        folds = _at_most(self.task.groups, SCREENING_FOLDS)
         scores = np.log(top_mean(SiteSums(sites, believed).held_out(folds)[0]))
         middle = np.median(scores)
         spread = max(float(middle - np.quantile(scores, LOWER_QUANTILE)), 1e-9)
@@ -282,9 +279,7 @@ class FeaturesTraining:
         mean, factor = SiteSums(sites, np.ones(len(sites), dtype=np.bool_)).factors()
         identity = torch.eye(dimensions, dtype=torch.float64).expand_as(factor)
         inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-        self.prior = SiteNormal(
-            mean.T.reshape(dimensions, height, width).float().numpy(), inverse.float().numpy()
-        )
+        self.prior = SiteNormal(mean.T.reshape(dimensions, height, width).float().numpy(), inverse.float().numpy())
 
 
 def top_mean(distances: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -63,7 +63,7 @@ class SiteSums:
     def held_out(
         self, groups: NDArray[np.int64], other: Tensor | None = None, owners: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Distances (N, S) of each image from the distributions that a fit without its group gives, and (M, S) of others.
+        """Distances (N, S) of each image from distributions fitted without its group, and (M, S) of others.
 
         groups: (N,). other: (M, S, d) reduced features of what the images of the indices `owners` (M,) became, such as
         copies with a defect; they are judged by the distributions that judge their owners.

@@ -1,4 +1,4 @@
-"""One step of training the adversarial autoencoder of `features`: reduced features reconstructed, codes held to a prior.
+"""One step of training the autoencoder of `features`: reduced features reconstructed, codes held to a prior.
 
 Adversarial autoencoder: Makhzani et al. 2015, arXiv 1511.05644; at every site, as `patch` has it.
 """
