@@ -26,8 +26,6 @@ DIMENSIONS = 64
 """Of reduced features: on four development sets AUROC of 64, 96 and all 152 lies within .01, and the constants of a
 site grow with the square."""
 PROTOTYPES = 1000
-POSITIONS = 8
-"""Learnt channels by which encoder and decoder know a site's place."""
 UNITS = 64
 
 GRID_STEP = 16
@@ -71,7 +69,7 @@ class FeaturesNetwork(Autoencoder):
         """What is fitted and trained; the backbone is kept in files of its own."""
         return {
             "reduction": self.encoder.statistics,
-            "code": self.encoder.code,
+            "code": self.encoder.to_code,
             "decoder": self.decoder,
             "statistics": self.statistics,
             "fusion": self.fusion,
@@ -91,7 +89,7 @@ class FeaturesNetwork(Autoencoder):
         """The outputs of the exported detector; the map is the site distance."""
         projected = self.encoder.statistics.project(prepared)
         reduced = projected - self.encoder.statistics.site_mean
-        z = self.encoder.code(reduced)
+        z = self.encoder.to_code(reduced)
         error = (reduced - self.decoder(z)).square().mean(dim=1).sqrt()
         distance = self.statistics.site_distance(reduced)
         maps = (error, prior.neg_log_density(z), distance, self.statistics.neighbour_distance(projected))
@@ -105,7 +103,7 @@ class FeatureEncoder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.statistics = Reduction(sum(backbone.facts.channels), DIMENSIONS, grid)
-        self.code = SiteLayers(DIMENSIONS, latent_dim, grid)
+        self.to_code = SiteLayers(DIMENSIONS, latent_dim, grid)
 
     def features(self, x: Tensor) -> Tensor:
         """The taps, each averaged over 3x3 of its sites and brought to the coarsest grid: (B, C, h, w)."""
@@ -119,24 +117,23 @@ class FeatureEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, D, h, w) of images (B, 1 or 3, H, W) in [0, 1]."""
-        z: Tensor = self.code(self.statistics(self.features(x)))
+        z: Tensor = self.to_code(self.statistics(self.features(x)))
         return z
 
 
 class SiteLayers(nn.Module):
-    """Two layers of 1x1 convolutions that know their site's place by learnt channels."""
+    """Two layers of 1x1 convolutions that know their site's place by a learnt offset."""
 
     def __init__(self, n_in: int, n_out: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.place = nn.Parameter(0.1 * torch.randn(1, POSITIONS, *grid))
         self.hidden = nn.Conv2d(n_in, UNITS, 1)
-        self.of_place = nn.Conv2d(POSITIONS, UNITS, 1, bias=False)
+        self.place = nn.Parameter(torch.zeros(1, UNITS, *grid))
         self.activation = nn.LeakyReLU(0.1)
         self.out = nn.Conv2d(UNITS, n_out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, n_in, h, w) -> (B, n_out, h, w)."""
-        y: Tensor = self.out(self.activation(self.hidden(x) + self.of_place(self.place)))
+        y: Tensor = self.out(self.activation(self.hidden(x) + self.place))
         return y
 
 

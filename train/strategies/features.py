@@ -272,7 +272,7 @@ class FeaturesTraining:
         kept = torch.from_numpy(np.flatnonzero(~self.refinement.candidates))
         device = self.task.device
         codes = torch.cat(
-            [self.autoencoder.encoder.code(part.to(device)).cpu() for part in self._maps()[kept].split(64)]
+            [self.autoencoder.encoder.to_code(part.to(device)).cpu() for part in self._maps()[kept].split(64)]
         )
         _, dimensions, height, width = codes.shape
         sites = codes.flatten(2).transpose(1, 2)

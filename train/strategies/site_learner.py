@@ -32,7 +32,7 @@ class SiteLearner:
         self.autoencoder = autoencoder
         self.discriminator = discriminator
         self.adversarial_weight = adversarial_weight
-        self._layers = nn.ModuleList((autoencoder.encoder.code, autoencoder.decoder))
+        self._layers = nn.ModuleList((autoencoder.encoder.to_code, autoencoder.decoder))
         self.optimizer = torch.optim.Adam(self._layers.parameters(), lr=learning_rate)
         self.discriminator_optimizer = (
             torch.optim.Adam(discriminator.parameters(), lr=learning_rate) if discriminator is not None else None
@@ -40,7 +40,7 @@ class SiteLearner:
 
     def step(self, reduced: Tensor, draws: Tensor) -> StepLosses:
         """One step of each. reduced: features (B, d, h, w); draws: (B, D, h, w) from N(0, I)."""
-        z = self.autoencoder.encoder.code(reduced)
+        z = self.autoencoder.encoder.to_code(reduced)
         error = (reduced - self.autoencoder.decoder(z)).square().mean()
         fooled = error.new_zeros(()) if self.discriminator is None else softplus(-self.discriminator(z)).mean()
         self.optimizer.zero_grad(set_to_none=True)
