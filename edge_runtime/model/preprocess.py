@@ -106,7 +106,7 @@ class Preprocess:
         """Where the view lies in one frame; None unless there is an alignment. frame and errors as for a call."""
         if self.align is None:
             return None
-        return self.align.place(self._cut(self._checked(frame)), (self.height, self.width), frame.shape)
+        return self.align.place(self.cut(frame), (self.height, self.width), frame.shape)
 
     def tiles(self, frame: Frame, placement: Placement | None = None) -> tuple[Frame, Tiling]:
         """The network's inputs for one frame, (T, height, width, channels) uint8, C-contiguous, and where they lie.
@@ -118,11 +118,24 @@ class Preprocess:
         tiling = self._tiling(*scaled.shape[:2])
         return self.tiles_of(scaled, tiling), tiling
 
+    def cut(self, frame: Frame) -> Frame:
+        """The region of interest of a frame, (h, w) or (h, w, 3); frame and errors as for a call."""
+        frame = self._checked(frame)
+        if self.roi is None:
+            return frame
+        x, y, width, height = self.roi
+        if y + height > frame.shape[0] or x + width > frame.shape[1]:
+            raise FrameError(
+                f"frame is {frame.shape[0]} rows by {frame.shape[1]} columns, region of interest "
+                f"x={x} y={y} width={width} height={height} leaves it; use frames of the size trained on"
+            )
+        return frame[y : y + height, x : x + width]
+
     def scaled(self, frame: Frame, placement: Placement | None = None) -> Frame:
         """The frame cut, converted and resized, or its view warped, before channels are derived and tiles cut:
         (h, w, 1 or 3) uint8. placement: as for tiles."""
         placement = placement or self.place(frame)
-        frame = self._cut(self._checked(frame))
+        frame = self.cut(frame)
         if self.channels == 1 and frame.ndim == 3:
             frame = _cv2().cvtColor(frame, _cv2().COLOR_BGR2GRAY)
         if placement is None:
@@ -308,17 +321,6 @@ class Preprocess:
             hint = "convert BGRA before scoring" if frame.ndim == 3 and frame.shape[2] == 4 else "check the source"
             raise FrameError(f"frame is {frame.shape}, expected {expected}; {hint}")
         return frame
-
-    def _cut(self, frame: Frame) -> Frame:
-        if self.roi is None:
-            return frame
-        x, y, width, height = self.roi
-        if y + height > frame.shape[0] or x + width > frame.shape[1]:
-            raise FrameError(
-                f"frame is {frame.shape[0]} rows by {frame.shape[1]} columns, region of interest "
-                f"x={x} y={y} width={width} height={height} leaves it; use frames of the size trained on"
-            )
-        return frame[y : y + height, x : x + width]
 
     def _resize(self, frame: Frame, height: int, width: int) -> Frame:
         if frame.shape[:2] == (height, width):

@@ -71,6 +71,7 @@ class DryRun:
         return [
             f"images:      {n_found} found, {len(images.bad)} skipped, {len(images.duplicates)} near-duplicates left "
             f"out, {len(images.names)} to train on{guided if images.guidance else ''}",
+            *([] if images.preprocess.align is None else [f"view:        {images.preprocess.align}"]),
             *(f"skipped:     {reason}" for _, reason in images.bad[:3]),
             f"input:       {height}x{width}, {colour}, {images.preprocess.fit}, "
             f"held {'on disk' if on_disk else 'in memory'}",
