@@ -34,6 +34,7 @@ ROOMS = (
     "train",
     "train/backbones",
     "train/networks",
+    "train/views",
     "train/data",
     "train/synthesis",
     "train/refinement",
