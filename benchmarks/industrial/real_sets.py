@@ -46,6 +46,9 @@ CONTAMINATED = ("mvtec-pill", "magnetic-tile")
 
 PATHS = ("--data", "--elpv", "--mvtec", "--visa", "--weights", "--work", "--images", "--reference")
 """Options whose values say where something lies on one machine: the written command has their names alone."""
+NEVER_STARTED = "start"
+"""The step that failed where a cell lacks what it needs."""
+
 ABOUT_THE_RUN = ("--retry-failed", "--any-source", "--report-only")
 
 
@@ -95,7 +98,7 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     found = []
     for index, cell in enumerate(cells, start=1):
         result = store.get(cell, limit_s=limit_s, retry=arguments.retry_failed)
-        if result is None and not arguments.report_only:
+        if (result is None or _never_started(result)) and not arguments.report_only:
             result = store.add(cell, _done(cell, arguments))
             print(f"{index} of {len(cells)}, {cell.name}: {_line(result)}", flush=True)
         if result is not None:
@@ -212,7 +215,7 @@ def _done(cell: Cell, arguments: argparse.Namespace) -> dict[str, Any]:
             "n_good": 0,
             "n_tested_defects": 0,
             **about,
-            "failures": [_failure(error)],
+            "failures": [_failure(error, arguments)],
         }
     folder = _folder(cell, arguments)
     shutil.rmtree(folder, ignore_errors=True)
@@ -224,8 +227,16 @@ def _done(cell: Cell, arguments: argparse.Namespace) -> dict[str, Any]:
     return {**about, **found}
 
 
-def _failure(error: EdgeAaeError) -> dict[str, str]:
-    return {"step": "start", "line": str(error)}
+def _failure(error: EdgeAaeError, arguments: argparse.Namespace) -> dict[str, str]:
+    line = str(error)
+    for file in (arguments.weights, arguments.data):
+        line = line.replace(f"{file.parent}/", "") if file else line
+    return {"step": NEVER_STARTED, "line": line}
+
+
+def _never_started(result: dict[str, Any]) -> bool:
+    """Whether something was missing: it costs nothing to look again."""
+    return any(failure["step"] == NEVER_STARTED for failure in result["failures"])
 
 
 def _gaussian(split: Split, weights: Path) -> dict[str, Any]:
