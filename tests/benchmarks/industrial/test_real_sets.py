@@ -150,19 +150,3 @@ def test_the_gaussian_finds_what_is_unusual_at_its_site() -> None:
         reached.append(auroc(scores, np.arange(80) >= 40))
     assert reached[0] > 0.99
     assert reached[1] < 0.9
-
-
-@pytest.mark.slow
-def test_the_products_own_commands_give_every_figure(tmp_path: Path, make_set: MakeSet) -> None:
-    make_set(n_train=24, n_good=4, hole=6)
-    places = ["--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"), "--out", str(tmp_path / "table.md")]
-    quick = ["--variant", "quick=--epochs-scale 0.05 --no-report", "--limit-min", "0.01", "--threads", "1"]
-    assert main([*places, "--network", "hog", "--sets", "aliens", *quick]) == 0  # nothing is that fast
-    assert main([*places, "--network", "hog", "--sets", "aliens", *quick[:2], "--limit-min", "10", *quick[4:]]) == 0
-    cells = json.loads((tmp_path / "table.json").read_text())["cells"]
-    (cell,) = [cell for cell in cells if cell["variant"] == "quick"]
-    assert cell["failures"] == []
-    assert cell["network"] == "hog"
-    assert cell["exported"] is True
-    figures = ["auroc", "ap", "tpr", "fpr", "bacc", "pixel_auroc", "aupro", "train_s", "frame_ms", "bundle_mb"]
-    assert [name for name in figures if not isinstance(cell[name], float)] == []
