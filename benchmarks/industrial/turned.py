@@ -118,10 +118,10 @@ def _background(image: Frame, part: NDArray[np.uint8], rng: np.random.Generator)
     """The photograph as it is around the part, painted in behind it, with the grain of the rest: (H, W, 3)."""
     height, width = image.shape[:2]
     behind = cv2.dilate(part, np.ones((9, 9), np.uint8))
-    size = round(width * INPAINT_SCALE), round(height * INPAINT_SCALE)
+    scale = INPAINT_SCALE
     small = cv2.inpaint(
-        cv2.resize(image, size, interpolation=cv2.INTER_AREA),
-        cv2.resize(behind, size, interpolation=cv2.INTER_NEAREST),
+        cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA),
+        cv2.resize(behind, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST),
         5,
         cv2.INPAINT_TELEA,
     )
