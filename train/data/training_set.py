@@ -102,7 +102,8 @@ def preprocess_for(
         cutting = " or ".join(name for name, other in NETWORKS.items() if other.cuts_tiles)
         raise ConfigError(f"--scale and --overlap belong to --network {cutting}; {network} does not cut tiles")
     view = None
-    if settings.align != "none" or settings.smallest_defect is not None:
+    own_aspect = spec.photo_pixels is not None and settings.imgsz is None
+    if settings.align != "none" or settings.smallest_defect is not None or own_aspect:
         view = _view(settings, spec, channels, native, frames())
     height, width = (settings.imgsz or native) if view is None else view.size
     spec.check_size(channels, height, width)
@@ -136,7 +137,7 @@ def _view(
         return True
 
     policy = SizePolicy(
-        budget_pixels=native[0] * native[1],
+        budget_pixels=spec.photo_pixels or native[0] * native[1],
         imgsz=settings.imgsz,
         smallest_defect=settings.smallest_defect,
         takes=takes,

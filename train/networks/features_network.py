@@ -172,5 +172,7 @@ FEATURES = NetworkSpec(
     augments_itself=True,
     chooses_precision=True,
     one_process=True,
+    photo_pixels=256 * 256,
     reads_backbone=True,
+    fewest_images=5,
 )

@@ -65,7 +65,7 @@ class SiteStatistics(nn.Module):
         return (white * white).mean(dim=2).sqrt().reshape(B, h, w)
 
     def neighbour_distance(self, projected: Tensor) -> Tensor:
-        """Distance of each site to its nearest prototype, over the root of d: projected (B, d, h, w) -> (B, h, w)."""
+        """Distance of each site to its nearest prototype, over the root of d: (B, h, w) for (B, d, h, w)."""
         B, d, h, w = projected.shape
         at_sites = projected.reshape(B, d, h * w).transpose(1, 2) - self.center  # (B, S, d)
         norms = (self.prototypes * self.prototypes).sum(dim=1)

@@ -73,6 +73,8 @@ class NetworkSpec:
     """Varies its images by itself; --augment is refused."""
     chooses_precision: bool = False
     """Trains in bfloat16 where the device has it; --amp is refused."""
+    photo_pixels: int | None = None
+    """Pixels of an input for photographs where no size is named, in their own aspect; None: a square of 128"""
     reads_backbone: bool = False
     """Works on a pretrained backbone's features: --backbone names it."""
     fewest_images: int = 16

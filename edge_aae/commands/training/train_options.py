@@ -34,7 +34,7 @@ class MethodOptions(OptionGroup):
         default="auto",
         show_default=True,
         help="mlp: the paper's; conv: convolutional; hog: pixels and gradients; patch: textures and large photographs, "
-        "in tiles; auto: by the images, and says why.",
+        "in tiles; features: photographs of parts, by a pretrained backbone; auto: by the images, and says why.",
     )
     method: MethodName = option(
         "--method",
@@ -49,6 +49,12 @@ class MethodOptions(OptionGroup):
         default="robust",
         show_default=True,
         help="Against anomalies among the images; robust: cross-fitted; itsr: the paper's three phases.",
+    )
+    backbone: str = option(
+        "--backbone",
+        default="efficientnet-lite0",
+        show_default=True,
+        help="features: the shipped one, or a .safetensors or .pt2 file; see docs/backbones.md.",
     )
     target_fpr: float = option(
         "--target-fpr",
@@ -169,7 +175,7 @@ class LearningOptions(OptionGroup):
     """How long, in what steps and on what it is trained."""
 
     latent: int | None = option(
-        "--latent", type=int, help="Latent dimensions.  [default: 32; mlp with aae 2; patch 16 a site]"
+        "--latent", type=int, help="Latent dimensions.  [default: 32; mlp with aae 2; patch, features 16 a site]"
     )
     epochs: int | None = option(
         "--epochs", type=int, help="Epochs of training (itsr: of pretraining; robust: of each network that judges)."
@@ -183,7 +189,7 @@ class LearningOptions(OptionGroup):
     epochs_scale: float = option(
         "--epochs-scale", type=float, default=1.0, show_default=True, help="Times every phase's epochs."
     )
-    batch: int | None = option("--batch", type=int, help="Images a step.  [default: 128; conv 32, patch 16]")
+    batch: int | None = option("--batch", type=int, help="Images a step.  [default: 128; conv 32, patch, features 16]")
     seed: int = option("--seed", type=int, default=0, show_default=True, help="Repeats a run on one machine.")
     device: str = option(
         "--device", default="auto", show_default=True, help="auto (a GPU if there is one), cpu, cuda or cuda:N."

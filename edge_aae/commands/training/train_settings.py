@@ -53,6 +53,7 @@ def settings_of(
         augment=AUGMENTATIONS[images.augment],
         amp=learning.amp,
         decision=asked.decision,
+        backbone=asked.backbone,
         target_fpr=asked.target_fpr,
         seed=learning.seed,
     )
