@@ -58,7 +58,7 @@ class SiteStatistics(nn.Module):
         self.register_buffer("center", torch.zeros(dimensions))
 
     def site_distance(self, reduced: Tensor) -> Tensor:
-        """Mahalanobis distance of each site from its own distribution, over the root of d: (B, d, h, w) -> (B, h, w)."""
+        """Mahalanobis distance of each site by its own distribution, over the root of d: (B, h, w) for (B, d, h, w)."""
         B, d, h, w = reduced.shape
         at_sites = reduced.reshape(B, d, h * w).transpose(1, 2)  # (B, S, d)
         white = torch.matmul(self.whitening.to(reduced.dtype), at_sites[..., None])[..., 0]
