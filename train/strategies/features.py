@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ from train.networks.features_network import DIMENSIONS, PROTOTYPES, FeaturesNetw
 from train.networks.patch_network import SiteDiscriminator
 from train.networks.site_statistics import TOP_SITES
 from train.refinement.outlying import OutlyingRefinement
-from train.strategies.coreset import farthest_points, held_out_neighbours
-from train.strategies.site_gaussian import SiteSums, fit_reduction, rounded
+from train.strategies.coreset import farthest_points, held_out_neighbours, neighbour_distances
+from train.strategies.site_gaussian import SiteSums, distances_from, fit_reduction, refitted, rounded
 from train.strategies.site_learner import SiteLearner
 from train.synthesis.photograph_defects import defective_copies
 
@@ -46,6 +47,8 @@ SCREENING_FOLDS = 20
 MOST_GROUPS = 200
 """Groups that are left out one by one; more are put together."""
 NEIGHBOUR_FOLDS = 8
+FEW_GROUPS = 60
+"""Up to which images are judged by fits anew: in closed form the reduction has seen the image, which with few counts."""
 LOWER_QUANTILE = 0.16
 STEPS = 24
 """Gradient steps of an epoch."""
@@ -105,7 +108,9 @@ class FeaturesTraining:
             if not believed.all():
                 self._fit_reduction(features[torch.from_numpy(believed[drawn])])
         self._reduced = self._all_reduced(features, drawn)
-        self._fit_statistics(believed)
+        self._fit_statistics(features, believed)
+        # As a resumed run will have it, to the bit: the fit has moved the sites' means.
+        self._reduced = self._all_reduced(features, drawn)
 
     def train_epoch(self, index: int, epoch: int, stopped: Callable[[], bool]) -> EpochLosses | None:
         """STEPS gradient steps on the images that are kept."""
@@ -173,7 +178,7 @@ class FeaturesTraining:
         reduction.projection.copy_(projection[:, :, None, None])
         reduction.site_mean.copy_(reduction.project(mean[None].to(reduction.projection.device))[0])
 
-    def _fit_statistics(self, believed: NDArray[np.bool_]) -> None:
+    def _fit_statistics(self, features: Tensor, believed: NDArray[np.bool_]) -> None:
         """Distributions and prototypes of the believed images; held-out criteria of all; the fused score's weights."""
         settings, network = self.task.settings, self.autoencoder
         reduced = self._sites()
@@ -192,11 +197,20 @@ class FeaturesTraining:
         network.statistics.center.copy_(center)
         other, owners = self._with_defects(believed)
         groups = _at_most(self.task.groups, MOST_GROUPS)
-        site, site_defect = sums.held_out(groups, other, owners)
-        shift = site_mean - mean.float() - center
-        neighbour, neighbour_defect = held_out_neighbours(
-            projected, believed, _at_most(groups, NEIGHBOUR_FOLDS), PROTOTYPES, generator, other + shift, owners
-        )
+        folds = _at_most(groups, NEIGHBOUR_FOLDS)
+        if len(np.unique(groups)) <= FEW_GROUPS:
+            few = partial(refitted, dimensions=DIMENSIONS, seed=settings.seed)
+            site, site_defect = few(features, believed, groups, other, owners, judge=distances_from, by_site=True)
+            neighbour, neighbour_defect = few(
+                features, believed, folds, other, owners, judge=partial(self._nearest, generator), by_site=False
+            )
+        else:
+            reduced_other = self._reduce(other).flatten(2).transpose(1, 2)
+            site, site_defect = sums.held_out(groups, reduced_other, owners)
+            shift = site_mean - mean.float() - center
+            neighbour, neighbour_defect = held_out_neighbours(
+                projected, believed, folds, PROTOTYPES, generator, reduced_other + shift, owners
+            )
         self.refinement.criteria[:, SITE_DISTANCE] = top_mean(site)
         self.refinement.criteria[:, NEIGHBOUR_DISTANCE] = top_mean(neighbour)
         normal = self.refinement.criteria[:, SITE_DISTANCE:]
@@ -204,7 +218,6 @@ class FeaturesTraining:
         weights = fusion_weights(normal[believed], defective)
         network.fusion.weights.zero_()
         network.fusion.weights[SITE_DISTANCE:].copy_(torch.from_numpy(weights))
-        self._reduced = self._shaped(reduced - mean.float())
 
     def _screen(self, reduced: Tensor, believed: NDArray[np.bool_]) -> None:
         """Score every image by distributions of believed images outside its group."""
@@ -216,14 +229,20 @@ class FeaturesTraining:
         self.refinement.screening[:] = (scores - middle) / spread
 
     def _with_defects(self, believed: NDArray[np.bool_]) -> tuple[Tensor, NDArray[np.int64]]:
-        """Reduced features (M, S, d) of copies with a synthetic defect, and the images that they are copies of (M,)."""
+        """Features (M, C, h, w) of copies with a synthetic defect, and the images that they are copies of (M,)."""
         chosen = np.flatnonzero(believed)
         chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_COPIES)).round().astype(int)]
         copies, _, sources, _ = defective_copies(
             list(self.task.images.array[chosen]), len(chosen), self.task.settings.seed
         )
-        features = self._features_of(torch.from_numpy(copies).permute(0, 3, 1, 2))
-        return self._reduce(features).flatten(2).transpose(1, 2), chosen[sources]
+        return self._features_of(torch.from_numpy(copies).permute(0, 3, 1, 2)), chosen[sources]
+
+    @staticmethod
+    def _nearest(generator: torch.Generator, rows: Tensor, usual: Tensor) -> NDArray[np.float32]:
+        """Distances (n, S) of rows to prototypes of what is usual."""
+        points = farthest_points(usual.flatten(0, 1), PROTOTYPES, generator)
+        distances: NDArray[np.float32] = neighbour_distances(rows, points).numpy()
+        return distances
 
     def _drawn_features(self) -> tuple[Tensor, NDArray[np.int64]]:
         """Features (n, C, h, w) of up to MOST_FITTED images, and their indices."""
@@ -261,10 +280,6 @@ class FeaturesTraining:
     def _sites(self) -> Tensor:
         """Reduced features (N, S, d) of all images."""
         return self._maps().flatten(2).transpose(1, 2)
-
-    def _shaped(self, sites: Tensor) -> Tensor:
-        _, height, width = self.autoencoder.encoder.statistics.site_mean.shape
-        return sites.transpose(1, 2).reshape(len(sites), -1, height, width)
 
     @torch.inference_mode()
     def _fit_prior(self) -> None:

@@ -6,12 +6,14 @@ the very distribution that a fit without it gives.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["SiteSums", "fit_reduction", "rounded"]
+__all__ = ["SiteSums", "distances_from", "fit_reduction", "reduced_by", "refitted", "rounded"]
 
 SHRINK = 0.1
 """Share of the covariance that all sites have in common in that of each."""
@@ -83,6 +85,51 @@ class SiteSums:
             if len(owned):
                 others[owned] = _distances(other[torch.from_numpy(owned)].double(), mean, factor)
         return own, others
+
+
+def reduced_by(features: Tensor, projection: Tensor, mean: Tensor) -> Tensor:
+    """Reduced features (n, S, d) of features (n, C, h, w), by what fit_reduction gave."""
+    centred = (features - mean).flatten(2).transpose(1, 2)  # (n, S, C)
+    return centred @ projection.T
+
+
+def refitted(
+    features: Tensor,
+    kept: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+    other: Tensor,
+    owners: NDArray[np.int64],
+    *,
+    judge: Callable[[Tensor, Tensor], NDArray[np.floating]],
+    by_site: bool,
+    dimensions: int,
+    seed: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Distances (N, S) of each image, and (M, S) of others, by fits without its group, the reduction's among them.
+
+    For few images: what they have in common is then fitted to each of them. features: (N, C, h, w); other: (M, C, h, w),
+    of images `owners`; judge: distances (n, S) of reduced features (n, S, d) by what others (k, S, d) show to be usual.
+    by_site: whether the mean that is taken off is the site's, or that of all sites.
+    """
+    n_sites = features.shape[2] * features.shape[3]
+    own = np.zeros((len(features), n_sites), dtype=np.float32)
+    others = np.zeros((len(other), n_sites), dtype=np.float32)
+    for group in np.unique(groups):
+        seen = features[torch.from_numpy(np.flatnonzero((groups != group) & kept))]
+        projection, mean = fit_reduction(seen, dimensions, seed)
+        reduction = (projection, mean if by_site else mean.mean(dim=(1, 2), keepdim=True))
+        usual = reduced_by(seen, *reduction)
+        members, owned = np.flatnonzero(groups == group), np.flatnonzero(groups[owners] == group)
+        own[members] = judge(reduced_by(features[torch.from_numpy(members)], *reduction), usual)
+        if len(owned):
+            others[owned] = judge(reduced_by(other[torch.from_numpy(owned)], *reduction), usual)
+    return own, others
+
+
+def distances_from(rows: Tensor, usual: Tensor) -> NDArray[np.float64]:
+    """Mahalanobis distances (n, S) of rows (n, S, d) from the distributions of others (k, S, d)."""
+    mean, factor = SiteSums(usual, np.ones(len(usual), dtype=np.bool_)).factors()
+    return _distances(rows.double(), mean, factor)
 
 
 def rounded(factor: Tensor) -> Tensor:

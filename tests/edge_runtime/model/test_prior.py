@@ -66,7 +66,7 @@ def test_the_same_prior_gives_the_same_bytes() -> None:
 
 
 def test_an_unknown_kind_of_prior_is_refused() -> None:
-    with pytest.raises(BundleError, match="prior kind 'mixture', this release knows 'standard_normal', 'full_norm"):
+    with pytest.raises(BundleError, match="prior kind 'mixture', this release knows standard_normal, full_norm"):
         prior_from_npz(npz(kind=np.array("mixture"), dim=np.array(2)))
 
 

@@ -11,8 +11,8 @@ from edge_runtime.errors import ConfigError
 from train.networks.registry import NETWORKS, NetworkName, build_autoencoder, network_spec
 from train.schedule import MethodName, RefineName
 
-GREY = [name for name, spec in NETWORKS.items() if not spec.cuts_tiles]
-"""Networks that take one channel as it is; `patch` has tests of its own."""
+GREY = [name for name, spec in NETWORKS.items() if not (spec.cuts_tiles or spec.reads_backbone)]
+"""Networks that give pixels back; `patch` and `features` have tests of their own."""
 
 
 def refusal(network: NetworkName, channels: int, height: int, width: int) -> str | None:
@@ -61,7 +61,7 @@ def test_every_name_has_the_spec_of_that_name() -> None:
 
 
 def test_a_name_that_is_no_network_s_is_refused_with_those_that_are() -> None:
-    with pytest.raises(ConfigError, match=r"^network is 'vgg', expected one of mlp, conv, hog, patch$"):
+    with pytest.raises(ConfigError, match=r"^network is 'vgg', expected one of mlp, conv, hog, patch, features$"):
         network_spec("vgg")  # type: ignore[arg-type]
 
 
@@ -82,6 +82,8 @@ def test_a_name_that_is_no_network_s_is_refused_with_those_that_are() -> None:
         ("hog", "aae", "itsr", (40, 0, 0)),
         ("patch", "aae", "none", (200, 0, 0)),
         ("patch", "aae", "robust", (150, 40, 0)),
+        ("features", "aae", "none", (20, 0, 0)),
+        ("features", "ae", "robust", (20, 0, 0)),
     ],
 )
 def test_the_default_schedule_is_the_paper_s_for_mlp_and_a_short_one_for_the_others(
@@ -94,15 +96,15 @@ def test_the_default_schedule_is_the_paper_s_for_mlp_and_a_short_one_for_the_oth
 def test_the_default_latent_is_the_paper_s_for_mlp() -> None:
     of_aae = {name: spec.latent_dim("aae") for name, spec in NETWORKS.items()}
     of_ae = {name: spec.latent_dim("ae") for name, spec in NETWORKS.items()}
-    assert of_aae == {"mlp": 2, "conv": 32, "hog": 32, "patch": 16}
-    assert of_ae == {"mlp": 32, "conv": 32, "hog": 32, "patch": 16}
+    assert of_aae == {"mlp": 2, "conv": 32, "hog": 32, "patch": 16, "features": 16}
+    assert of_ae == {"mlp": 32, "conv": 32, "hog": 32, "patch": 16, "features": 16}
 
 
 def test_the_default_batch_is_smaller_where_maps_are_large() -> None:
     sizes = {name: spec.batch_size for name, spec in NETWORKS.items()}
-    assert sizes == {"mlp": 128, "conv": 32, "hog": 128, "patch": 16}
+    assert sizes == {"mlp": 128, "conv": 32, "hog": 128, "patch": 16, "features": 16}
 
 
 def test_the_adversary_pulls_less_against_smaller_losses() -> None:
     weights = {name: spec.adversarial_weight for name, spec in NETWORKS.items()}
-    assert weights == {"mlp": 4.0, "conv": 4.0, "hog": 0.02, "patch": 0.1}
+    assert weights == {"mlp": 4.0, "conv": 4.0, "hog": 0.02, "patch": 0.1, "features": 0.1}

