@@ -10,6 +10,7 @@ from pathlib import Path
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.model.images import list_images, read_image
 from edge_runtime.model.preprocess import Frame
+from train.data.grouping import photograph_groups
 from train.data.image_store import ImageWriter
 from train.data.near_duplicates import without_duplicates
 from train.data.photograph_store import PhotographStore
@@ -74,7 +75,8 @@ def load_folder(
     if settings.drop_duplicates:
         store, kept, duplicates = without_duplicates(store, names)
         names = [names[index] for index in kept]
-    return TrainingSet(store, names, None, preprocess, raw_frames, bad, duplicates)
+    groups = photograph_groups(settings.group_by, folder, names, store, distinct=bool(settings.drop_duplicates))
+    return TrainingSet(store, names, None, preprocess, raw_frames, bad, duplicates, groups=groups)
 
 
 def _probe(folder: Path, files: list[Path]) -> tuple[bool, list[float]]:

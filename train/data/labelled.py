@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import DataError
+from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.scoring.labelled import LabelledImages
+from train.data.grouping import Groups
 from train.data.image_store import ImageWriter
 from train.data.near_duplicates import without_duplicates
 from train.data.settings import DataSettings
@@ -22,6 +23,11 @@ def load_labelled(
     settings: DataSettings, data: LabelledImages, network: NetworkName, cache_folder: Path | None = None
 ) -> TrainingSet:
     """The training images of a labelled set; raises DataError and ConfigError as load_training_set does."""
+    if settings.group_by not in ("auto", "none"):
+        raise ConfigError(
+            f"--group-by {settings.group_by}: {settings.path} is a labelled set, whose images have neither names nor "
+            "times; leave it out"
+        )
     chosen = _choose(settings, data)
     frames = data.images[chosen]
     height, width = frames.shape[1:3]
@@ -47,7 +53,8 @@ def load_labelled(
         store, kept, duplicates = without_duplicates(store, names)
         names = [names[index] for index in kept]
         labels = labels[kept] if labels is not None else None
-    return TrainingSet(store, names, labels, preprocess, list(spread(frames)), duplicates=duplicates)
+    groups = Groups.alone(len(names))
+    return TrainingSet(store, names, labels, preprocess, list(spread(frames)), duplicates=duplicates, groups=groups)
 
 
 def _choose(settings: DataSettings, data: LabelledImages) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
+from train.data.grouping import check_group_by
 from train.data.guidance import GuidanceFiles
 from train.data.image_store import CacheName
 
@@ -39,6 +40,9 @@ class DataSettings:
     """Frames a second taken from a video: a part that passes within a second is seen about twice."""
     drop_duplicates: bool | None = None
     """Near-duplicates are left out; None: of videos alone, where they say how long nothing moved."""
+    group_by: str = "auto"
+    """What keeps images together in folds: auto (near-duplicates, in videos blocks of time), none, folder, minutes:N,
+    or a regular expression on names."""
     cache: CacheName = "auto"
     """Where the images are held; auto: in memory, or on disk where they would take half of what is free."""
     guidance: GuidanceFiles = field(default_factory=GuidanceFiles)
@@ -51,6 +55,7 @@ class DataSettings:
             raise ConfigError(f"--max-bad is {self.max_bad:.2%}, expected between 0% and 100%")
         if not (math.isfinite(self.sample_fps) and self.sample_fps > 0.0):
             raise ConfigError(f"--sample-fps is {self.sample_fps}, expected frames a second, above 0")
+        check_group_by(self.group_by)
         if self.cache not in ("auto", "memory", "disk"):
             raise ConfigError(f"--cache is {self.cache!r}, expected auto, memory or disk")
         for label, share in self.contaminate:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.self_reference import N_CHANNELS
+from train.data.grouping import Groups
 from train.data.guidance import Guidance
 from train.data.image_store import ImageStore
 from train.data.photograph_store import PhotographStore
@@ -54,6 +55,8 @@ class TrainingSet:
     """(name, name of the earlier image) of near-duplicates left out"""
     guidance: Guidance = field(default_factory=lambda: Guidance.none(0))
     """A person's corrections and labels: (N,) verdicts"""
+    groups: Groups = field(default_factory=lambda: Groups.alone(0))
+    """Which images show one object or come from one session, (N,)"""
 
     @property
     def images(self) -> NDArray[np.uint8]:

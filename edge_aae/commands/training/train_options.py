@@ -117,6 +117,14 @@ class ImageOptions(OptionGroup):
         default=None,
         help="Leave out images that look like an earlier one.  [default: drop for videos, keep else]",
     )
+    group_by: str = option(
+        "--group-by",
+        default="auto",
+        show_default=True,
+        metavar="auto|none|folder|REGEX|minutes:N",
+        help="What keeps images of one object or session in one fold; REGEX: its first group, in the name; minutes: "
+        "by EXIF or file times; auto: near-duplicates, in videos blocks of time.",
+    )
     cache: CacheName = option(
         "--cache",
         type=click.Choice(["auto", "memory", "disk"]),

@@ -108,6 +108,7 @@ def _data_settings(data: str, images: ImageOptions, seed: int) -> DataSettings:
         max_bad=images.max_bad,
         sample_fps=images.sample_fps,
         drop_duplicates=images.drop_duplicates,
+        group_by=images.group_by,
         cache=images.cache,
         guidance=GuidanceFiles.of(keep=images.keep, reject=images.reject, labels=images.labels),
         seed=seed,
