@@ -18,6 +18,9 @@ from train.networks.registry import NetworkName, network_spec
 
 __all__ = ["load_labelled"]
 
+LOOKED_AT = 64
+"""Images, evenly spread, that a view is fitted to."""
+
 
 def load_labelled(
     settings: DataSettings, data: LabelledImages, network: NetworkName, cache_folder: Path | None = None
@@ -42,6 +45,7 @@ def load_labelled(
         channels=settings.channels or (1 if frames.ndim == 3 else 3),
         native=(height, width),
         same_aspect=True,
+        frames=lambda: spread(frames, LOOKED_AT),
     )
     writer = ImageWriter(preprocess.input_shape, len(frames), settings.cache, cache_folder)
     for frame in frames:

@@ -52,6 +52,7 @@ def load_video(
         channels=settings.channels or (1 if all(is_grey(frame, tolerance=CODEC_COLOUR) for frame in probed) else 3),
         native=(PHOTO_SIDE, PHOTO_SIDE),
         same_aspect=True,
+        frames=lambda: probed,
     )
     writer = ImageWriter(preprocess.input_shape, n_expected, settings.cache, cache_folder)
     names: list[str] = []

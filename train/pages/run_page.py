@@ -88,6 +88,7 @@ def _summary_of_run(path: Path, run: TrainedRun, table: VerdictTable) -> str:
         *([("groups", groups_line(found, config.n_images))] if found else []),
         ("network", f"{config.train.network}, {config.train.method}, {config.train.latent_dim} latent dimensions"),
         ("input", "x".join(map(str, config.preprocess.input_shape)) + f", fit {config.preprocess.fit}"),
+        *([] if config.preprocess.align is None else [("view", str(config.preprocess.align))]),
         ("refinement", f"{config.train.refine}: {n_rejected} images rejected, {len(table.names) - n_rejected} kept"),
         ("threshold", f"{run.decision.threshold:.4g} on the score, rule {config.train.rule}"),
         *_false_alarms(limit),

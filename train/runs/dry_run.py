@@ -70,6 +70,7 @@ class DryRun:
         return [
             f"images:      {n_found} found, {len(images.bad)} skipped, {len(images.duplicates)} near-duplicates left "
             f"out, {len(images.names)} to train on{guided if images.guidance else ''}",
+            *([] if images.preprocess.align is None else [f"view:        {images.preprocess.align}"]),
             *(f"skipped:     {reason}" for _, reason in images.bad[:3]),
             *([f"groups:      {images.groups.line()}"] if settings.makes_folds and images.groups.by != "none" else []),
             f"input:       {height}x{width}, {colour}, {images.preprocess.fit}, "

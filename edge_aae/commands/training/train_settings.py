@@ -105,6 +105,8 @@ def _data_settings(data: str, images: ImageOptions, seed: int) -> DataSettings:
         scale=images.scale,
         overlap=images.overlap,
         roi=images.roi,
+        align=images.align,
+        smallest_defect=images.smallest_defect,
         max_bad=images.max_bad,
         sample_fps=images.sample_fps,
         drop_duplicates=images.drop_duplicates,
