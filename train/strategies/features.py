@@ -48,7 +48,8 @@ MOST_GROUPS = 200
 """Groups that are left out one by one; more are put together."""
 NEIGHBOUR_FOLDS = 8
 FEW_GROUPS = 60
-"""Up to which images are judged by fits anew: in closed form the reduction has seen the image, which with few counts."""
+"""Up to which images are judged by fits anew: in closed form the reduction has seen the image, and with few that
+counts."""
 LOWER_QUANTILE = 0.16
 STEPS = 24
 """Gradient steps of an epoch."""
@@ -262,7 +263,7 @@ class FeaturesTraining:
     @torch.inference_mode()
     def _reduce(self, features: Tensor) -> Tensor:
         reduction = self.autoencoder.encoder.statistics
-        return torch.cat([reduction(part.to(self.task.device)).cpu() for part in features.split(64)])
+        return torch.cat([reduction(part.to(self.task.device)).cpu() for part in features.split(CHUNK)])
 
     def _all_reduced(self, features: Tensor, drawn: NDArray[np.int64]) -> Tensor:
         """Reduced features (N, d, h, w) of all images, those drawn from the features at hand."""
