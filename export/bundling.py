@@ -96,6 +96,7 @@ def _manifest(run: TrainedRun, files: dict[str, bytes], precisions: Sequence[Pre
             "refine": config.train.refine,
             "latent_dim": config.train.latent_dim,
             "parameters": sum(parameter.numel() for parameter in run.autoencoder.parameters()),
+            **({} if run.autoencoder.backbone is None else {"backbone": run.autoencoder.backbone.facts.to_json()}),
         },
         "preprocess": config.preprocess.to_json(),
         "graphs": {name: graph_facts(content) for name, content in files.items()},
@@ -114,7 +115,7 @@ def _manifest(run: TrainedRun, files: dict[str, bytes], precisions: Sequence[Pre
             "images_sha256": config.images_sha256,
             # A name, not a path: the bundle travels.
             "data": {**config.data.to_json(), "path": telling_name(config.data.path)},
-            "settings": config.train.to_json(),
+            "settings": {**config.train.to_json(), "backbone": Path(config.train.backbone).name},
         },
         "parity": {item.name: _evidence(item) for item in precisions},
     }

@@ -136,6 +136,9 @@ def _checks(reference: Reference, files: dict[str, bytes], precision: str) -> tu
 
 
 def _int8(reference: Reference, files: dict[str, bytes], images: TrainingFrames | None, missing: str) -> Precision:
+    spec = reference.run.config.train.spec
+    if spec.not_in_int8:
+        return Precision("int8", refused=f"network {spec.name}: {spec.not_in_int8}")
     if images is None:
         return Precision("int8", refused=f"INT8 needs the training images to calibrate on: {missing}")
 

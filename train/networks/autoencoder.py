@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from edge_runtime.model.prior import Prior
 from edge_runtime.model.score import CRITERIA, Term, anomaly_map, reconstruction_error
+from train.backbones.backbone import Backbone
 
 __all__ = ["EXPOSURE", "NORM_EPSILON", "Autoencoder", "Discriminator", "Exposure", "Measured"]
 
@@ -41,6 +42,8 @@ class Autoencoder(nn.Module):
 
     own_criteria: tuple[str, ...] = CRITERIA
     """Names of the columns that `measure_prepared` gives."""
+    backbone: Backbone | None = None
+    """What images are read through, where they are read through a pretrained one."""
     standardises_inputs: bool = False
     """Whether `prepare` reads images through numbers that fit_inputs finds."""
     latent_dim: int

@@ -107,8 +107,8 @@ def refitted(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Distances (N, S) of each image, and (M, S) of others, by fits without its group, the reduction's among them.
 
-    For few images: what they have in common is then fitted to each of them. features: (N, C, h, w); other: (M, C, h, w),
-    of images `owners`; judge: distances (n, S) of reduced features (n, S, d) by what others (k, S, d) show as usual.
+    For few images: what they have in common is then fitted to each of them. features: (N, C, h, w); other: (M, C, h,
+    w), of images `owners`; judge: distances (n, S) of reduced features (n, S, d) by normal ones (k, S, d).
     by_site: whether the mean that is taken off is the site's, or that of all sites.
     """
     n_sites = features.shape[2] * features.shape[3]
