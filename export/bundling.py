@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from edge_runtime import __version__
@@ -66,11 +67,14 @@ def _of(precision: Precision, reports: Sequence[GateReport]) -> list[GateReport]
 def _packed(run: TrainedRun, files: dict[str, bytes], precisions: Sequence[Precision], out: Path) -> Bundle:
     manifest = _manifest(run, files, precisions)
     files = {**files, "prior.npz": run.prior.to_npz()}
+    preprocess = run.config.preprocess
+    placements = [preprocess.place(frame) for frame in run.raw_frames]
     golden = Golden(
         inputs=run.sample_inputs,
         outputs=torch_outputs(run, run.sample_inputs, torch.float32),
         raw_frames=tuple(run.raw_frames),
-        raw_inputs=tuple(_raw_input(run.config.preprocess, frame) for frame in run.raw_frames),
+        raw_inputs=tuple(_raw_input(preprocess, frame) for frame in run.raw_frames),
+        raw_views=tuple(np.array(placement.matrix) for placement in placements if placement is not None),
         hashes=hashes_of(manifest, files),
     )
     return Bundle.from_parts(manifest, {**files, "golden.npz": golden.to_npz()}, out)

@@ -1,4 +1,4 @@
-"""industrial.md: what industrial_table.py found, as tables."""
+"""industrial.md: what table.py found, as tables."""
 
 from __future__ import annotations
 

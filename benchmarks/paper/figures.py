@@ -4,7 +4,7 @@
     python benchmarks/paper/figures.py --epochs-scale 0.016      # a short one, for a CPU
 
 What each shows, and the numbers in it, goes to paper-figures.md in --results. Figure 5's bars are the results that
-paper_table.py left there.
+table.py left there.
 """
 
 from __future__ import annotations

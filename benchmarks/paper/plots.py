@@ -1,4 +1,4 @@
-"""Drawings for paper_figures.py: numbers in, one PNG out."""
+"""Drawings for figures.py: numbers in, one PNG out."""
 
 from __future__ import annotations
 

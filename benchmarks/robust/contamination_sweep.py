@@ -4,8 +4,9 @@
 
 MNIST 0 vs 2 and T-shirt vs Pullover, by the protocol of the paper's table; AE, AAE and ITSR with the published
 schedule capped at --max-epochs, `robust` with the product's own. The photographs of magnetic tile are swept by
-industrial_table.py (--share), whose finished jobs in --industrial join the tables. A finished job leaves a JSON file in
---work and is not done again. Writes contamination.json and contamination.md into --out.
+benchmarks/industrial/table.py (--share), whose finished jobs in --industrial join the tables.
+A finished job leaves a JSON file in --work and is not done again. Writes contamination.json and contamination.md
+into --out.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def markdown(results: list[dict[str, Any]], photographs: list[dict[str, Any]]) -> Iterator[str]:
-    """Both tables; results of this script, and those of industrial_table.py."""
+    """Both tables; results of this script, and those of benchmarks/industrial/table.py."""
     yield "# Contamination from 0 to 20 %"
     yield ""
     yield "Made by:"
@@ -137,9 +138,10 @@ def _of_photographs(photographs: list[dict[str, Any]]) -> Iterator[str]:
     shares = sorted({_share_of(result) for result in swept})
     yield "## Magnetic tile"
     yield ""
-    yield "By industrial_table.py ([industrial.md](industrial.md)), BAcc (AUROC): AE, AAE and ITSR with network `conv`"
-    yield "on whole photographs of 128x128, `robust` with `patch`; the jobs' names there tell the share of their"
-    yield "default epochs. What is mixed in are defects of the kinds that are tested, taken out of the test set."
+    yield "By `benchmarks/industrial/table.py` ([industrial.md](industrial.md)), BAcc (AUROC): AE, AAE and ITSR with"
+    yield "network `conv` on whole photographs of 128x128, `robust` with `patch`; the jobs' names there tell the share"
+    yield "of their default epochs. What is mixed in are defects of the kinds that are tested, taken out of the test"
+    yield "set."
     yield ""
     yield f"| method | {' | '.join(f'{100 * share:g} %' for share in shares)} |"
     yield "|---" * (1 + len(shares)) + "|"
@@ -162,7 +164,7 @@ def _photograph_cell(results: list[dict[str, Any]]) -> str:
 
 
 def _share_of(result: dict[str, Any]) -> float:
-    """Of contaminants, of a result of industrial_table.py."""
+    """Of contaminants, of a result of benchmarks/industrial/table.py."""
     return round(result["n_mixed_in"] / result["n_train"], 2)
 
 

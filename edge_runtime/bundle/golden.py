@@ -35,6 +35,8 @@ class Golden:
     raw_frames: tuple[Frame, ...] = ()
     raw_inputs: tuple[Frame, ...] = ()
     """What preprocessing made of each raw frame where the bundle was exported: (H, W, C), or (T, H, W, C) tiles"""
+    raw_views: tuple[NDArray[np.float64], ...] = ()
+    """Where the view lay in each raw frame at export, Placement.matrix (2, 3); none without an alignment"""
     hashes: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 by name of what these outputs vouch for, see hashes_of. A changed weight of a unit that no sample wakes
     leaves every output as it was: the hash still tells."""
@@ -51,6 +53,7 @@ class Golden:
                 "x_hat": self.outputs.x_hat,
                 **{f"frame_{index}": frame for index, frame in enumerate(self.raw_frames)},
                 **{f"frame_{index}_input": frame for index, frame in enumerate(self.raw_inputs)},
+                **{f"frame_{index}_view": matrix for index, matrix in enumerate(self.raw_views)},
                 **{f"sha256_{name}": np.array(digest) for name, digest in self.hashes.items()},
             }
         )
@@ -68,6 +71,7 @@ class Golden:
                 outputs,
                 tuple(arrays[f"frame_{index}"] for index in range(n_raw)),
                 tuple(arrays[f"frame_{index}_input"] for index in range(n_raw)),
+                tuple(arrays[key] for key in (f"frame_{index}_view" for index in range(n_raw)) if key in arrays),
                 {key.removeprefix("sha256_"): str(arrays[key]) for key in arrays if key.startswith("sha256_")},
             )
         except KeyError as error:
@@ -85,6 +89,13 @@ class Golden:
             _check_array(f"frame_{index}_input", image, expected, "u1", (3, 4))
             if image.shape[-3:] != self.inputs.shape[1:]:
                 raise _unfit(f"frame_{index}_input", image, expected)
+        for index, matrix in enumerate(self.raw_views):
+            if matrix.shape != (2, 3) or not np.isfinite(matrix).all():
+                raise _unfit(f"frame_{index}_view", matrix, "(2, 3) finite numbers")
+        if self.raw_views and len(self.raw_views) != len(self.raw_frames):
+            raise BundleError(
+                f"golden.npz has views of {len(self.raw_views)} frames, expected {len(self.raw_frames)}; export again"
+            )
 
 
 def _check_array(name: str, array: NDArray[Any], expected: str, dtypes: str, n_dims: tuple[int, ...]) -> None:

@@ -17,6 +17,7 @@ from edge_runtime.bundle.golden import Golden, hashes_of
 from edge_runtime.bundle.spread import criterion_spreads
 from edge_runtime.errors import BundleError
 from edge_runtime.gate.report import Check, GateReport, compare_outputs
+from edge_runtime.model.alignment import ALIGNED, Placement
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.self_reference import MASK
 
@@ -36,6 +37,8 @@ DEFAULT_BACKEND = "onnxruntime-cpu"
 PREPROCESSING: Mapping[str, Tolerance] = {
     # Grey levels: area interpolation rounds differently in OpenCV's vectorised paths.
     "network_input": Tolerance(atol=1.0, rtol=0.0),
+    # Pixels of the network's input that the corners of a view may lie apart: grey levels one off moved them by 0.1.
+    "view": Tolerance(atol=0.25, rtol=0.0),
     # Integer arithmetic on the same grey levels.
     "self_reference": Tolerance(atol=0.0, rtol=0.0),
 }
@@ -168,16 +171,22 @@ def compare_preprocessing(golden: Golden, preprocess: Preprocess) -> list[Compar
     """What this machine's preprocessing makes of the raw golden frames against what it made at export.
 
     Frames may be resized a grey level apart, which near black is a large step of the logarithm; so derived channels
-    are made again from the reference's own grey frame, and must then be the same to the byte.
+    are made again from the reference's own grey frame, and must then be the same to the byte. An aligned view must lie
+    where it lay, and is warped from where it lay: a tenth of a pixel at an edge is many grey levels.
     """
     if not golden.raw_frames:
         return []
     expected = [image if image.ndim == 4 else image[None] for image in golden.raw_inputs]
-    came = [preprocess.tiles(frame) for frame in golden.raw_frames]
+    comparisons = []
+    placements: list[Placement | None] = [None] * len(golden.raw_frames)
+    if preprocess.align is not None:
+        comparisons.append(_compare_views(golden, preprocess))
+        placements = [_placement_of(matrix) for matrix in golden.raw_views] or placements
+    came = [preprocess.tiles(frame, place) for frame, place in zip(golden.raw_frames, placements, strict=True)]
     if preprocess.self_reference == "none":
-        return [_compare_tiles("network_input", expected, [tiles for tiles, _ in came])]
+        return [*comparisons, _compare_tiles("network_input", expected, [tiles for tiles, _ in came])]
     resized = [tiles[..., RESIZED_CHANNELS] for tiles in expected]
-    comparisons = [_compare_tiles("network_input", resized, [tiles[..., RESIZED_CHANNELS] for tiles, _ in came])]
+    comparisons += [_compare_tiles("network_input", resized, [tiles[..., RESIZED_CHANNELS] for tiles, _ in came])]
     if all(tiles.shape == reference.shape for reference, (tiles, _) in zip(expected, came, strict=True)):
         again = [
             preprocess.tiles_of(tiling.assemble(reference)[:, :, :1], tiling)
@@ -185,6 +194,23 @@ def compare_preprocessing(golden: Golden, preprocess: Preprocess) -> list[Compar
         ]
         comparisons.append(_compare_tiles("self_reference", expected, again))
     return comparisons
+
+
+def _compare_views(golden: Golden, preprocess: Preprocess) -> Comparison:
+    """The corners of the views found here against those at export, in pixels of the network's input."""
+    height, width, _ = preprocess.input_shape
+    found = [preprocess.place(frame) for frame in golden.raw_frames]
+    here = np.array([place.corners(height, width) for place in found if place is not None])  # (N, 4, 2)
+    pixel = np.linalg.norm(here[:, 1] - here[:, 0], axis=1)[:, None, None] / width
+    there = np.array([_placement_of(matrix).corners(height, width) for matrix in golden.raw_views])
+    if there.shape != here.shape:
+        return compare("preprocess: view", there, here, PREPROCESSING["view"])
+    return compare("preprocess: view", there / pixel, here / pixel, PREPROCESSING["view"])
+
+
+def _placement_of(matrix: NDArray[np.float64]) -> Placement:
+    first, second = ((float(a), float(b), float(c)) for a, b, c in matrix)
+    return Placement(code=ALIGNED, matrix=(first, second))
 
 
 def _compare_tiles(name: str, expected: Sequence[Frame], came: Sequence[Frame]) -> Comparison:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, FrameError
 from edge_runtime.extras import require
+from edge_runtime.model.alignment import Alignment, Placement, unwarped, warped
 from edge_runtime.model.self_reference import BARS, MASK, N_CHANNELS, self_referenced
 from edge_runtime.model.tiling import Tiling
 
@@ -23,8 +24,8 @@ __all__ = ["LETTERBOX_GREY", "Frame", "Preprocess"]
 LETTERBOX_GREY = 114
 """Grey level of letterbox bars: mid-grey, so that a bar is neither the darkest nor the brightest thing in view."""
 
-ADDED_FIELDS = {"scale": 1.0, "overlap": 0, "self_reference": "none"}
-"""Settings that manifests from before tiling lack, and what they stand for there."""
+ADDED_FIELDS = {"scale": 1.0, "overlap": 0, "self_reference": "none", "align": None}
+"""Settings that manifests may lack, those from before tiling the first three, and what they stand for there."""
 
 Frame = NDArray[np.uint8]
 
@@ -52,6 +53,8 @@ class Preprocess:
     """area averages when it shrinks (no aliasing) and is bilinear when it enlarges."""
     roi: tuple[int, int, int, int] | None = None
     """x, y, width, height in frame pixels, cut out first; None takes the whole frame."""
+    align: Alignment | None = None
+    """A view that follows the part, stretched onto the input; None takes all of the (cut) frame."""
 
     def __post_init__(self) -> None:
         if not (isinstance(self.height, int) and isinstance(self.width, int)):
@@ -63,6 +66,7 @@ class Preprocess:
         if self.fit not in ("stretch", "letterbox", "tile"):
             raise ConfigError(f"fit is {self.fit!r}, expected 'stretch', 'letterbox' or 'tile'")
         self._check_tiles()
+        self._check_alignment()
         if self.self_reference not in ("none", "row_column"):
             raise ConfigError(f"self_reference is {self.self_reference!r}, expected 'none' or 'row_column'")
         if self.self_reference != "none" and self.channels != 1:
@@ -98,21 +102,46 @@ class Preprocess:
         network_input: Frame = self.tiles(frame)[0][0]
         return network_input
 
-    def tiles(self, frame: Frame) -> tuple[Frame, Tiling]:
+    def place(self, frame: Frame) -> Placement | None:
+        """Where the view lies in one frame; None unless there is an alignment. frame and errors as for a call."""
+        if self.align is None:
+            return None
+        return self.align.place(self.cut(frame), (self.height, self.width), frame.shape)
+
+    def tiles(self, frame: Frame, placement: Placement | None = None) -> tuple[Frame, Tiling]:
         """The network's inputs for one frame, (T, height, width, channels) uint8, C-contiguous, and where they lie.
 
-        T is 1 unless fit is tile. frame and errors as for a call. Medians are taken over the whole scaled frame.
+        T is 1 unless fit is tile. frame and errors as for a call. placement: what `place` gave for the frame, found
+        where None. Medians are taken over the whole scaled frame.
         """
-        scaled = self.scaled(frame)
+        scaled = self.scaled(frame, placement)
         tiling = self._tiling(*scaled.shape[:2])
         return self.tiles_of(scaled, tiling), tiling
 
-    def scaled(self, frame: Frame) -> Frame:
-        """The frame cut, converted and resized, before channels are derived and tiles cut: (h, w, 1 or 3) uint8."""
-        frame = self._cut(self._checked(frame))
+    def cut(self, frame: Frame) -> Frame:
+        """The region of interest of a frame, (h, w) or (h, w, 3); frame and errors as for a call."""
+        frame = self._checked(frame)
+        if self.roi is None:
+            return frame
+        x, y, width, height = self.roi
+        if y + height > frame.shape[0] or x + width > frame.shape[1]:
+            raise FrameError(
+                f"frame is {frame.shape[0]} rows by {frame.shape[1]} columns, region of interest "
+                f"x={x} y={y} width={width} height={height} leaves it; use frames of the size trained on"
+            )
+        return frame[y : y + height, x : x + width]
+
+    def scaled(self, frame: Frame, placement: Placement | None = None) -> Frame:
+        """The frame cut, converted and resized, or its view warped, before channels are derived and tiles cut:
+        (h, w, 1 or 3) uint8. placement: as for tiles."""
+        placement = placement or self.place(frame)
+        frame = self.cut(frame)
         if self.channels == 1 and frame.ndim == 3:
             frame = _cv2().cvtColor(frame, _cv2().COLOR_BGR2GRAY)
-        resized = self._resize(frame, *self._scaled_size(*frame.shape[:2]))
+        if placement is None:
+            resized = self._resize(frame, *self._scaled_size(*frame.shape[:2]))
+        else:
+            resized = warped(frame, placement, (self.height, self.width))
         return resized if resized.ndim == 3 else np.repeat(resized[:, :, None], self.channels, axis=2)
 
     def tiles_of(self, scaled: Frame, tiling: Tiling) -> Frame:
@@ -136,11 +165,14 @@ class Preprocess:
             return 0, 0, height, width
         return (self.height - height) // 2, (self.width - width) // 2, height, width
 
-    def map_to_frame(self, anomaly_map: NDArray[np.float32], frame_shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The anomaly map in frame coordinates: (H, W) float32, zero outside the region of interest.
+    def map_to_frame(
+        self, anomaly_map: NDArray[np.float32], frame_shape: tuple[int, ...], placement: Placement | None = None
+    ) -> NDArray[np.float32]:
+        """The anomaly map in frame coordinates: (H, W) float32, zero outside the region of interest and the view.
 
         anomaly_map: (h, w) float32 over the network's input, or (T, h, w) over the tiles of the frame, at any
-        resolution; tiles are stitched (Tiling.stitch). frame_shape: shape of the frame that was scored.
+        resolution; tiles are stitched (Tiling.stitch). frame_shape: shape of the frame that was scored. placement: with
+        an alignment what `place` gave for that frame.
         """
         frame_height, frame_width = frame_shape[:2]
         x, y, roi_width, roi_height = self.roi or (0, 0, frame_width, frame_height)
@@ -151,7 +183,14 @@ class Preprocess:
                 f"{len(maps)} anomaly maps came for a frame of {frame_height} rows by {frame_width} columns, expected "
                 f"one for each of its {len(tiling)} tiles; pass the shape of the frame that was scored"
             )
-        content = tiling.stitch(maps) if self.fit == "tile" else self._without_bars(maps[0], (roi_height, roi_width))
+        if self.align is not None:
+            if placement is None:
+                raise FrameError("the map is of an aligned view, and where that lay is not told; pass the placement")
+            content = unwarped(maps[0], placement, (self.height, self.width), (roi_height, roi_width))
+        elif self.fit == "tile":
+            content = tiling.stitch(maps)
+        else:
+            content = self._without_bars(maps[0], (roi_height, roi_width))
         if content.shape != (roi_height, roi_width):
             content = _cv2().resize(
                 np.ascontiguousarray(content), (roi_width, roi_height), interpolation=_cv2().INTER_LINEAR
@@ -161,8 +200,11 @@ class Preprocess:
         return mapped
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON values, for the manifest and the run's config."""
+        """The settings as JSON values, for the manifest and the run's config; `align` only where there is one."""
         values = asdict(self)
+        del values["align"]
+        if self.align is not None:
+            values["align"] = self.align.to_json()
         values["roi"] = list(self.roi) if self.roi is not None else None
         return values
 
@@ -170,14 +212,20 @@ class Preprocess:
     def from_json(cls, values: dict[str, Any]) -> Preprocess:
         """The settings read back; raises ConfigError for unknown keys and for values out of range.
 
-        scale, overlap and self_reference may be missing, as in manifests from before tiling: see ADDED_FIELDS.
+        scale, overlap, self_reference and align may be missing: see ADDED_FIELDS.
         """
         known = set(cls.__dataclass_fields__)
         if set(values) | set(ADDED_FIELDS) != known:
             raise ConfigError(f"preprocess has keys {sorted(values)}, expected {sorted(known)}")
         values = {**ADDED_FIELDS, **values}
-        roi = values["roi"]
-        return cls(**{**values, "roi": tuple(roi) if roi is not None else None})
+        roi, align = values["roi"], values["align"]
+        return cls(
+            **{
+                **values,
+                "roi": tuple(roi) if roi is not None else None,
+                "align": Alignment.from_json(align) if align is not None else None,
+            }
+        )
 
     def _check_tiles(self) -> None:
         if not (isinstance(self.scale, int | float) and math.isfinite(self.scale) and self.scale > 0):
@@ -192,6 +240,20 @@ class Preprocess:
             raise ConfigError(
                 f"fit is {self.fit!r} with scale {self.scale} and overlap {self.overlap}, which it does not use; "
                 "set fit to 'tile' or leave them at 1 and 0"
+            )
+
+    def _check_alignment(self) -> None:
+        if self.align is None:
+            return
+        if self.fit != "stretch":
+            raise ConfigError(
+                f"fit is {self.fit!r} with an alignment, expected 'stretch': the view has a height and a width of its "
+                "own, which fill the input"
+            )
+        if self.interpolation != "area":
+            raise ConfigError(
+                f"interpolation is {self.interpolation!r} with an alignment, expected 'area': the view is averaged and "
+                "warped in one way alone"
             )
 
     def _scaled_size(self, height: int, width: int) -> tuple[int, int]:
@@ -259,17 +321,6 @@ class Preprocess:
             hint = "convert BGRA before scoring" if frame.ndim == 3 and frame.shape[2] == 4 else "check the source"
             raise FrameError(f"frame is {frame.shape}, expected {expected}; {hint}")
         return frame
-
-    def _cut(self, frame: Frame) -> Frame:
-        if self.roi is None:
-            return frame
-        x, y, width, height = self.roi
-        if y + height > frame.shape[0] or x + width > frame.shape[1]:
-            raise FrameError(
-                f"frame is {frame.shape[0]} rows by {frame.shape[1]} columns, region of interest "
-                f"x={x} y={y} width={width} height={height} leaves it; use frames of the size trained on"
-            )
-        return frame[y : y + height, x : x + width]
 
     def _resize(self, frame: Frame, height: int, width: int) -> Frame:
         if frame.shape[:2] == (height, width):

@@ -169,9 +169,10 @@ class Detector:
         shape or dtype differ.
         """
         start = time.perf_counter()
-        tiles, tiling, scored = self.inputs(frame)
+        geometry = self._terms.geometry.placed(frame)
+        tiles, tiling, scored = geometry.inputs(frame)
         elapsed_ms = 1000.0 * (time.perf_counter() - start)
-        return self._score_tiles(tiles, tiling, self._terms.geometry, scored, preprocess=elapsed_ms)
+        return self._score_tiles(tiles, tiling, geometry, scored, preprocess=elapsed_ms)
 
     def inputs(self, frame: Frame) -> tuple[Frame, Tiling, NDArray[np.intp] | None]:
         """The network inputs (S, height, width, channels) that a frame is scored by, the T tiles' places, and which of

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.frame_view import Masking, View
 from edge_runtime.bundle.golden import Golden
+from edge_runtime.errors import ConfigError
+from edge_runtime.model.alignment import Placement
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.tiling import Tiling
 
@@ -23,6 +25,8 @@ class Geometry:
     preprocess: Preprocess
     masking: Masking | None = None
     """None leaves out nothing"""
+    placement: Placement | None = None
+    """Where the view lies in the one frame that this is of; None without an alignment, and before a frame is known"""
 
     @classmethod
     def of(cls, bundle: Bundle, view: View) -> Geometry:
@@ -32,6 +36,11 @@ class Geometry:
             preprocess = replace(preprocess, roi=view.roi)
         if view.mask is None:
             return cls(preprocess=preprocess)
+        if preprocess.align is not None:
+            raise ConfigError(
+                "the bundle's view follows the part, and a mask of the frame does not; leave the mask out, and "
+                "keep what must not be seen out of the region of interest"
+            )
         golden = Golden.from_npz(bundle.files["golden.npz"])
         usual = np.median(golden.inputs, axis=0).astype(np.uint8)
         return cls(preprocess=preprocess, masking=Masking(preprocess, view.mask, usual))
@@ -41,19 +50,24 @@ class Geometry:
         """Of a frame that is one network input, all of it."""
         return cls(preprocess=Preprocess(height=height, width=width))
 
+    def placed(self, frame: Frame) -> Geometry:
+        """Of this frame alone: with the place of its view, where there is an alignment. Raises FrameError."""
+        placement = self.preprocess.place(frame)
+        return self if placement is None else replace(self, placement=placement)
+
     def inputs(self, frame: Frame) -> tuple[Frame, Tiling, NDArray[np.intp] | None]:
         """The network inputs (S, height, width, channels) that a frame is scored by, the T tiles' places, and which of
         them the S are, None for all. Raises FrameError where shape or dtype differ."""
         if self.masking is None:
-            return *self.preprocess.tiles(frame), None
+            return *self.preprocess.tiles(frame, self.placement), None
         return *self.masking.tiles(frame), self.masking.scored
 
     def heatmap(self, anomaly_maps: NDArray[np.float32], frame_shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The tiles' maps (T, h, w), stitched, in the frame's coordinates: (H, W) float32, zero where masked.
+        """The tiles' maps (T, h, w), stitched, in the frame's coordinates: (H, W) float32.
 
-        Raises FrameError where a frame of this shape has other tiles.
+        Zero where masked and outside the view. Raises FrameError where a frame of this shape has other tiles.
         """
-        heat = self.preprocess.map_to_frame(anomaly_maps, frame_shape)
+        heat = self.preprocess.map_to_frame(anomaly_maps, frame_shape, self.placement)
         if self.masking is not None and self.masking.mask.shape == heat.shape:
             heat[~self.masking.mask] = 0.0
         return heat

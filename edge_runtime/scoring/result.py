@@ -32,7 +32,7 @@ class Result:
     tiling: Tiling
     """Where the T tiles lie; one tile unless the bundle's preprocessing cuts frames into several."""
     geometry: Geometry
-    """What the frame was scored with: region, mask and tiles. Shared by the results of a detector."""
+    """What the frame was scored with: region, mask, tiles, and the view's place in this frame where it was aligned."""
     latency_ms: dict[str, float]
     """Milliseconds for preprocess, infer and post, all tiles together."""
 
@@ -49,7 +49,8 @@ class Result:
         return only
 
     def heatmap(self, frame_shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The anomaly maps, stitched, in the frame's coordinates: (H, W) float32, zero where masked.
+        """The anomaly maps, stitched, in the frame's coordinates: (H, W) float32, zero where masked
+        and outside an aligned view.
 
         frame_shape: of the frame that was scored; raises FrameError where one of this shape has other tiles.
         """

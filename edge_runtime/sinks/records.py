@@ -34,8 +34,9 @@ def frame_record(
 
     t_emit: seconds since the epoch; age_ms: from capture to emission by the monotonic clock; model: the bundle's
     digest. score_smoothed: None where nothing is smoothed; state: the alarm's, None where there is no alarm; boxes:
-    None where nobody asked for them.
+    None where nobody asked for them. The key `view` is there where the bundle aligns parts.
     """
+    placement = result.geometry.placement
     latency_ms = {"capture": frame.capture_ms, **result.latency_ms}
     return {
         "v": VERSION,
@@ -53,6 +54,7 @@ def frame_record(
         "state": state or ("anomaly" if result.is_anomaly else "normal"),
         "event_id": event_id,
         "boxes": boxes,
+        **({} if placement is None else {"view": placement.code}),
         "criteria": dict(result.criteria),
         "latency_ms": {name: round(latency_ms[name], 3) for name in ("capture", "preprocess", "infer", "post")},
         "model": f"sha256:{model}",

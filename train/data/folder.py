@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.model.images import list_images, read_image
 from edge_runtime.model.preprocess import Frame
+from train.data.grouping import photograph_groups
 from train.data.image_store import ImageWriter
 from train.data.near_duplicates import without_duplicates
 from train.data.photograph_store import PhotographStore
@@ -25,7 +27,7 @@ SAME_ASPECT = 0.05
 """Aspect ratios within 5 % of each other are one camera's; such images are stretched, others letterboxed."""
 
 PROBED_FILES = 64
-"""Files looked at, evenly spread, to settle channels and fit where the user names none."""
+"""Files looked at, evenly spread, to settle channels, fit and view where the user names none."""
 
 
 def load_folder(
@@ -42,6 +44,7 @@ def load_folder(
         channels=settings.channels or (1 if grey else 3),
         native=(PHOTO_SIDE, PHOTO_SIDE),
         same_aspect=max(aspects) - min(aspects) <= SAME_ASPECT,
+        frames=lambda: _probed(files),
     )
     tiled = preprocess.fit == "tile"
     photographs: list[Frame] = []
@@ -74,7 +77,8 @@ def load_folder(
     if settings.drop_duplicates:
         store, kept, duplicates = without_duplicates(store, names)
         names = [names[index] for index in kept]
-    return TrainingSet(store, names, None, preprocess, raw_frames, bad, duplicates)
+    groups = photograph_groups(settings.group_by, folder, names, store, distinct=bool(settings.drop_duplicates))
+    return TrainingSet(store, names, None, preprocess, raw_frames, bad, duplicates, groups=groups)
 
 
 def _probe(folder: Path, files: list[Path]) -> tuple[bool, list[float]]:
@@ -83,16 +87,22 @@ def _probe(folder: Path, files: list[Path]) -> tuple[bool, list[float]]:
     Settles channels and fit before the pass that reads every file and drops its raw pixels.
     """
     grey, aspects = True, []
-    for file in spread(files, PROBED_FILES):
-        frame, reason = _try_read(file)
-        if frame is None:
-            logger.debug("not probed: %s", reason)
-            continue
+    for frame in _probed(files):
         grey = grey and is_grey(frame)
         aspects.append(math.log(frame.shape[1] / frame.shape[0]))
     if not aspects:
         raise DataError(f"none of {len(files)} images in {folder} can be read; the first: {_try_read(files[0])[1]}")
     return grey, aspects
+
+
+def _probed(files: list[Path]) -> Iterator[Frame]:
+    """A spread of the images, one at a time: those that can be read."""
+    for file in spread(files, PROBED_FILES):
+        frame, reason = _try_read(file)
+        if frame is None:
+            logger.debug("not probed: %s", reason)
+            continue
+        yield frame
 
 
 def _try_read(file: Path, *, minimum: int = 1) -> tuple[Frame | None, str]:

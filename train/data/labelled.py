@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import DataError
+from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.scoring.labelled import LabelledImages
+from train.data.grouping import Groups
 from train.data.image_store import ImageWriter
 from train.data.near_duplicates import without_duplicates
 from train.data.settings import DataSettings
@@ -17,11 +18,19 @@ from train.networks.registry import NetworkName, network_spec
 
 __all__ = ["load_labelled"]
 
+LOOKED_AT = 64
+"""Images, evenly spread, that a view is fitted to."""
+
 
 def load_labelled(
     settings: DataSettings, data: LabelledImages, network: NetworkName, cache_folder: Path | None = None
 ) -> TrainingSet:
     """The training images of a labelled set; raises DataError and ConfigError as load_training_set does."""
+    if settings.group_by not in ("auto", "none"):
+        raise ConfigError(
+            f"--group-by {settings.group_by}: {settings.path} is a labelled set, whose images have neither names nor "
+            "times; leave it out"
+        )
     chosen = _choose(settings, data)
     frames = data.images[chosen]
     height, width = frames.shape[1:3]
@@ -36,6 +45,7 @@ def load_labelled(
         channels=settings.channels or (1 if frames.ndim == 3 else 3),
         native=(height, width),
         same_aspect=True,
+        frames=lambda: spread(frames, LOOKED_AT),
     )
     writer = ImageWriter(preprocess.input_shape, len(frames), settings.cache, cache_folder)
     for frame in frames:
@@ -47,7 +57,8 @@ def load_labelled(
         store, kept, duplicates = without_duplicates(store, names)
         names = [names[index] for index in kept]
         labels = labels[kept] if labels is not None else None
-    return TrainingSet(store, names, labels, preprocess, list(spread(frames)), duplicates=duplicates)
+    groups = Groups.alone(len(names))
+    return TrainingSet(store, names, labels, preprocess, list(spread(frames)), duplicates=duplicates, groups=groups)
 
 
 def _choose(settings: DataSettings, data: LabelledImages) -> NDArray[np.int64]:

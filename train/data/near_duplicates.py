@@ -7,13 +7,23 @@ without one; a largest difference does not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.extras import require
 from train.data.image_store import ImageStore, keep_only
+from train.data.photograph_store import PhotographStore
 
-__all__ = ["cell_means", "earlier_duplicates", "largest_difference", "without_duplicates"]
+__all__ = [
+    "cell_means",
+    "connected_duplicates",
+    "duplicate_groups",
+    "earlier_duplicates",
+    "largest_difference",
+    "without_duplicates",
+]
 
 CHUNK = 1024
 """Images whose cells are computed at a time."""
@@ -57,23 +67,45 @@ def earlier_duplicates(means: NDArray[np.float32], *, limit: float = LARGEST_DIF
     means: (N, rows, columns) of cell_means. An image that is itself a duplicate has none: chains of small changes
     do not swallow a large one.
     """
-    n_images, n_rows, n_columns = means.shape
-    row_edges = np.linspace(0, n_rows, min(INDEX_CELLS, n_rows) + 1).astype(int)[:-1]
-    column_edges = np.linspace(0, n_columns, min(INDEX_CELLS, n_columns) + 1).astype(int)[:-1]
-    sums = np.add.reduceat(np.add.reduceat(means, row_edges, axis=1), column_edges, axis=2)
-    n_cells = np.diff([*row_edges, n_rows])[:, None] * np.diff([*column_edges, n_columns])
-    coarse = (sums / n_cells).reshape(n_images, -1)
-    neighbors = require("sklearn.neighbors", extra="train", purpose="near-duplicate searches")
-    tree = neighbors.KDTree(coarse, metric="chebyshev")
-    duplicate_of = np.full(n_images, -1, dtype=np.int64)
-    for index in range(n_images):
+    near_to = _search(means, limit)
+    duplicate_of = np.full(len(means), -1, dtype=np.int64)
+    for index in range(len(means)):
         if duplicate_of[index] >= 0:
             continue
-        near = tree.query_radius(coarse[index : index + 1], limit)[0]
+        near = near_to(index)
         later = near[(near > index) & (duplicate_of[near] < 0)]
         same = later[largest_difference(means[later], means[index]) <= limit]
         duplicate_of[same] = index
     return duplicate_of
+
+
+def connected_duplicates(means: NDArray[np.float32], *, limit: float = LARGEST_DIFFERENCE) -> NDArray[np.int64]:
+    """The first of the images that each is linked with by a chain of near-duplicates, itself where it has none: (N,).
+
+    means: (N, rows, columns) of cell_means.
+    """
+    near_to = _search(means, limit)
+    first_of = np.full(len(means), -1, dtype=np.int64)
+    for index in range(len(means)):
+        if first_of[index] >= 0:
+            continue
+        first_of[index] = index
+        linked = [index]
+        while linked:
+            latest = linked.pop()
+            near = near_to(latest)
+            unlinked = near[first_of[near] < 0]
+            found = unlinked[largest_difference(means[unlinked], means[latest]) <= limit]
+            first_of[found] = index
+            linked.extend(found.tolist())
+    return first_of
+
+
+def duplicate_groups(store: ImageStore) -> NDArray[np.int64]:
+    """(N,) equal numbers for images linked by chains of near-duplicates. Takes 4 kB of memory an image."""
+    if isinstance(store, PhotographStore):
+        return connected_duplicates(np.concatenate([_means_of_photograph(item) for item in store.photographs]))
+    return connected_duplicates(_means_of_store(store))
 
 
 def without_duplicates(
@@ -83,8 +115,31 @@ def without_duplicates(
 
     The store given must not be used after. Takes 4 kB of memory an image.
     """
-    means = [cell_means(chunk.permute(0, 2, 3, 1).numpy()) for chunk in store.chunks(CHUNK)]
-    duplicate_of = earlier_duplicates(np.concatenate(means))
+    duplicate_of = earlier_duplicates(_means_of_store(store))
     kept = np.flatnonzero(duplicate_of < 0)
     dropped = [(names[index], names[duplicate_of[index]]) for index in np.flatnonzero(duplicate_of >= 0)]
     return keep_only(store, kept), kept, dropped
+
+
+def _search(means: NDArray[np.float32], limit: float) -> Callable[[int], NDArray[np.int64]]:
+    """What names the images that may be near-duplicates of the one of an index, itself among them."""
+    n_images, n_rows, n_columns = means.shape
+    row_edges = np.linspace(0, n_rows, min(INDEX_CELLS, n_rows) + 1).astype(int)[:-1]
+    column_edges = np.linspace(0, n_columns, min(INDEX_CELLS, n_columns) + 1).astype(int)[:-1]
+    sums = np.add.reduceat(np.add.reduceat(means, row_edges, axis=1), column_edges, axis=2)
+    n_cells = np.diff([*row_edges, n_rows])[:, None] * np.diff([*column_edges, n_columns])
+    coarse = (sums / n_cells).reshape(n_images, -1)
+    neighbors = require("sklearn.neighbors", extra="train", purpose="near-duplicate searches")
+    tree = neighbors.KDTree(coarse, metric="chebyshev")
+    return lambda index: np.asarray(tree.query_radius(coarse[index : index + 1], limit)[0], dtype=np.int64)
+
+
+def _means_of_store(store: ImageStore) -> NDArray[np.float32]:
+    return np.concatenate([cell_means(chunk.permute(0, 2, 3, 1).numpy()) for chunk in store.chunks(CHUNK)])
+
+
+def _means_of_photograph(photograph: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(1, CELLS, CELLS) of a photograph (h, w) of any size, which is stretched."""
+    cv2 = require("cv2", extra="camera", purpose="near-duplicate searches")
+    side = CELLS * CELL_PX
+    return cell_means(cv2.resize(photograph, (side, side), interpolation=cv2.INTER_AREA)[None, :, :, None])

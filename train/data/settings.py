@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
+from train.data.grouping import check_group_by
 from train.data.guidance import GuidanceFiles
 from train.data.image_store import CacheName
+from train.views.candidates import ViewName
 
 __all__ = ["DataSettings"]
 
@@ -33,12 +35,19 @@ class DataSettings:
     overlap: int | None = None
     """Network patch: pixels that neighbouring tiles share at least; None: a quarter of a tile's shorter side."""
     roi: tuple[int, int, int, int] | None = None
+    align: ViewName | Literal["auto"] = "none"
+    """Whether the view follows the part. auto must be settled, by choose_view, before images are loaded."""
+    smallest_defect: float | None = None
+    """Pixels of the photograph; the input is made so large that it is seen."""
     max_bad: float = 0.01
     """Share of images that may be unreadable."""
     sample_fps: float = 2.0
     """Frames a second taken from a video: a part that passes within a second is seen about twice."""
     drop_duplicates: bool | None = None
     """Near-duplicates are left out; None: of videos alone, where they say how long nothing moved."""
+    group_by: str = "auto"
+    """What keeps images together in folds: auto (near-duplicates, in videos blocks of time), none, folder, minutes:N,
+    or a regular expression on names."""
     cache: CacheName = "auto"
     """Where the images are held; auto: in memory, or on disk where they would take half of what is free."""
     guidance: GuidanceFiles = field(default_factory=GuidanceFiles)
@@ -51,8 +60,20 @@ class DataSettings:
             raise ConfigError(f"--max-bad is {self.max_bad:.2%}, expected between 0% and 100%")
         if not (math.isfinite(self.sample_fps) and self.sample_fps > 0.0):
             raise ConfigError(f"--sample-fps is {self.sample_fps}, expected frames a second, above 0")
+        check_group_by(self.group_by)
         if self.cache not in ("auto", "memory", "disk"):
             raise ConfigError(f"--cache is {self.cache!r}, expected auto, memory or disk")
+        if self.align not in ("auto", "none", "centre", "turn"):
+            raise ConfigError(f"--align is {self.align!r}, expected auto, none, centre or turn")
+        if self.smallest_defect is not None and not (math.isfinite(self.smallest_defect) and self.smallest_defect > 0):
+            raise ConfigError(f"--smallest-defect is {self.smallest_defect}, expected pixels of the images, above 0")
+        if self.smallest_defect is not None and self.imgsz is not None:
+            raise ConfigError("--smallest-defect sizes the network's input, and so does --imgsz; name one of them")
+        if self.align != "none" and self.fit == "letterbox":
+            raise ConfigError(
+                f"--fit letterbox with --align {self.align}: a view that follows the part takes more of the image in "
+                "place of bars; leave --fit out"
+            )
         for label, share in self.contaminate:
             if not 0.0 < share < 1.0:
                 raise ConfigError(f"--contaminate {label}:{share}, expected a share between 0 and 1, such as 2:0.05")

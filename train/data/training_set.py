@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.self_reference import N_CHANNELS
+from train.data.grouping import Groups
 from train.data.guidance import Guidance
 from train.data.image_store import ImageStore
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
 from train.networks.registry import NETWORKS, NetworkName, network_spec
 from train.networks.spec import NetworkSpec
+from train.views.candidates import ViewCandidate, views_of
+from train.views.sizes import SizePolicy
 
 __all__ = ["PHOTO_SIDE", "RAW_SAMPLE_BYTES", "TrainingSet", "preprocess_for", "spread"]
+
+logger = logging.getLogger(__name__)
 
 PHOTO_SIDE = 128
 """Default network input for photographs, pixels: minutes of training on two CPU cores."""
@@ -54,6 +61,8 @@ class TrainingSet:
     """(name, name of the earlier image) of near-duplicates left out"""
     guidance: Guidance = field(default_factory=lambda: Guidance.none(0))
     """A person's corrections and labels: (N,) verdicts"""
+    groups: Groups = field(default_factory=lambda: Groups.alone(0))
+    """Which images show one object or come from one session, (N,)"""
 
     @property
     def images(self) -> NDArray[np.uint8]:
@@ -79,10 +88,12 @@ def preprocess_for(
     channels: Literal[1, 3],
     native: tuple[int, int],
     same_aspect: bool,
+    frames: Callable[[], Iterable[Frame]],
 ) -> Preprocess:
     """The preprocessing of a run: what the settings name, else what the images suggest.
 
-    native: rows and columns where no input size is named. Raises ConfigError for a size the network cannot take.
+    native: rows and columns where no input size is named. frames: gives a sample of the images, where they are needed.
+    Raises ConfigError for a size the network cannot take, DataError where no view follows these parts.
     """
     spec = network_spec(network)
     if spec.cuts_tiles:
@@ -90,21 +101,68 @@ def preprocess_for(
     if settings.scale is not None or settings.overlap is not None:
         cutting = " or ".join(name for name, other in NETWORKS.items() if other.cuts_tiles)
         raise ConfigError(f"--scale and --overlap belong to --network {cutting}; {network} does not cut tiles")
-    height, width = settings.imgsz or native
+    view = None
+    if settings.align != "none" or settings.smallest_defect is not None:
+        view = _view(settings, spec, channels, native, frames())
+    height, width = (settings.imgsz or native) if view is None else view.size
     spec.check_size(channels, height, width)
+    align = None if view is None else view.align
     return Preprocess(
         height=height,
         width=width,
         channels=channels,
-        fit=settings.fit or ("stretch" if same_aspect else "letterbox"),
+        fit=settings.fit or ("stretch" if same_aspect or align is not None else "letterbox"),
         roi=settings.roi,
+        align=align,
     )
+
+
+def _view(
+    settings: DataSettings,
+    spec: NetworkSpec,
+    channels: Literal[1, 3],
+    native: tuple[int, int],
+    frames: Iterable[Frame],
+) -> ViewCandidate:
+    """The view that the settings name, fitted to a sample of the images."""
+    if settings.align == "auto":
+        raise ConfigError("--align auto is not settled yet: views_of and choose_view name none, centre or turn")
+
+    def takes(height: int, width: int) -> bool:
+        try:
+            spec.check_size(channels, height, width)
+        except ConfigError:
+            return False
+        return True
+
+    policy = SizePolicy(
+        budget_pixels=native[0] * native[1],
+        imgsz=settings.imgsz,
+        smallest_defect=settings.smallest_defect,
+        takes=takes,
+    )
+    candidates = views_of(frames, policy, roi=settings.roi, keep_aspect=settings.fit != "stretch")
+    (view,) = (candidate for candidate in candidates if candidate.name == settings.align)
+    if view.refused:
+        raise DataError(f"--align {view.name}: {view.refused}; train with another --align, or with none")
+    if view.align is not None:
+        logger.info("view: %s%s", view.align, f"; {view.note}" if view.note else "")
+    if view.span is not None:
+        height, width = view.size
+        span = f"the smallest defect spans {view.span.pixels:.1f} pixels of the network's input, {height}x{width}"
+        if view.span.hint:
+            logger.warning("%s, less than it should: %s", span, view.span.hint)
+        else:
+            logger.info("%s", span)
+    return view
 
 
 def _tiled(settings: DataSettings, spec: NetworkSpec) -> Preprocess:
     network = f"network {spec.name}"
     if settings.fit is not None:
         raise ConfigError(f"--fit {settings.fit}: {network} cuts tiles of any photograph; leave --fit out")
+    if settings.align != "none" or settings.smallest_defect is not None:
+        raise ConfigError(f"--align and --smallest-defect: {network} cuts tiles of any photograph; set --scale instead")
     if settings.drop_duplicates:
         raise ConfigError(f"--drop-duplicates compares whole images of one size; {network} keeps all")
     if settings.cache == "disk":

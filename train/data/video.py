@@ -12,6 +12,7 @@ from edge_runtime.errors import DataError, FrameError, SourceError
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.sources import VideoSource
 from train.data.folder import is_grey
+from train.data.grouping import frame_groups
 from train.data.image_store import ImageWriter
 from train.data.near_duplicates import LARGEST_DIFFERENCE, cell_means, largest_difference
 from train.data.settings import DataSettings
@@ -40,7 +41,7 @@ def load_video(
     A frame is a near-duplicate of the last one taken, or it is taken: what comes back later is seen again. Raises
     DataError where OpenCV finds no video, too little of it can be decoded, or its frames are too small.
     """
-    n_expected, probed = _probe(settings, file)
+    n_expected, rate, probed = _probe(settings, file)
     height, width = probed[0].shape[:2]
     minimum = network_spec(network).smallest_side
     if min(height, width) < minimum:
@@ -51,6 +52,7 @@ def load_video(
         channels=settings.channels or (1 if all(is_grey(frame, tolerance=CODEC_COLOUR) for frame in probed) else 3),
         native=(PHOTO_SIDE, PHOTO_SIDE),
         same_aspect=True,
+        frames=lambda: probed,
     )
     writer = ImageWriter(preprocess.input_shape, n_expected, settings.cache, cache_folder)
     names: list[str] = []
@@ -85,18 +87,20 @@ def load_video(
             f"{bad[0][1]}"
         )
     logger.info("%s: %d frames sampled, %d near-duplicates left out", file, n_sampled, len(duplicates))
-    return TrainingSet(writer.store(), names, None, preprocess, raw_frames, bad, duplicates)
+    times_s = [int(name.rpartition("#")[2]) / rate for name in names]
+    groups = frame_groups(settings.group_by, names, times_s)
+    return TrainingSet(writer.store(), names, None, preprocess, raw_frames, bad, duplicates, groups=groups)
 
 
-def _probe(settings: DataSettings, file: Path) -> tuple[int, list[Frame]]:
-    """How many frames will be sampled, by the file's header, and the first few of them."""
+def _probe(settings: DataSettings, file: Path) -> tuple[int, float, list[Frame]]:
+    """How many frames will be sampled, by the file's header, of how many a second, and the first few of them."""
     with _opened(file) as source:
         rate = source.frame_rate or USUAL_RATE
         n_expected = max(1, math.ceil(source.n_frames * min(1.0, settings.sample_fps / rate)))
     frames = [frame for _, frame in islice(_sampled(settings, file), PROBED_FRAMES) if not isinstance(frame, DataError)]
     if not frames:
         raise DataError(f"no frame of {file} can be decoded; play it to see whether it is damaged")
-    return n_expected, frames
+    return n_expected, rate, frames
 
 
 def _sampled(settings: DataSettings, file: Path) -> Iterator[tuple[str, Frame | DataError]]:

@@ -57,7 +57,8 @@ class RunScorer:
     def score(self, frame: Frame) -> ScoredImage:
         """Score one frame."""
         preprocess = self.run.config.preprocess
-        tiles, _ = preprocess.tiles(frame)
+        placement = preprocess.place(frame)
+        tiles, _ = preprocess.tiles(frame, placement)
         outputs = [self._outputs(tile) for tile in tiles]
         # A frame of several tiles is as anomalous as its worst, as on the device.
         criteria = np.concatenate([row for row, _ in outputs]).max(axis=0, keepdims=True)
@@ -67,7 +68,7 @@ class RunScorer:
             score=float(score[0]),
             is_anomaly=bool(self._decision.is_anomalous(score)[0]),
             criteria=dict(zip(self._names, map(float, criteria[0]), strict=True)),
-            heatmap=partial(preprocess.map_to_frame, pixels, frame.shape),
+            heatmap=partial(preprocess.map_to_frame, pixels, frame.shape, placement),
         )
 
     @torch.inference_mode()

@@ -112,6 +112,11 @@ class TrainSettings:
         """The decision rule in force."""
         return self.decision or ("fused" if self.refine == "robust" or self.spec.always_fused else "union")
 
+    @property
+    def makes_folds(self) -> bool:
+        """Whether images are judged by networks that have not seen their fold, which no group should be torn by."""
+        return self.refine == "robust"
+
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
         return asdict(self)

@@ -31,6 +31,8 @@ class Task:
     """N network inputs, given on `device`"""
     guidance: NDArray[np.int8]
     """(N,) KEEP, REJECT or UNGUIDED"""
+    groups: NDArray[np.int64]
+    """(N,) numbers from 0 on, equal for images that no fold may tear apart"""
     device: torch.device
     world: World
     """Processes that hold the same images and settings and share every batch and every scoring"""
@@ -45,8 +47,10 @@ class Task:
         device: torch.device,
         guidance: NDArray[np.int8] | None = None,
         world: World = ALONE,
+        groups: NDArray[np.int64] | None = None,
     ) -> Task:
-        """images: (N, H, W, C) uint8 network inputs; guidance: None for no word at all.
+        """images: (N, H, W, C) uint8 network inputs; guidance: None for no word at all; groups: None for every image
+        on its own.
 
         Raises DataError where there are too few images, ConfigError where a batch has fewer than there are processes.
         """
@@ -62,6 +66,7 @@ class Task:
             settings=settings,
             images=store.on(device),
             guidance=Guidance.none(n_images).verdicts if guidance is None else guidance,
+            groups=np.arange(n_images) if groups is None else groups,
             device=device,
             world=world,
             generator=torch.Generator().manual_seed(settings.seed),

@@ -1,23 +1,8 @@
-"""The networks by name, and what it takes to add one.
+"""The networks by name. CONTRIBUTING.md says what it takes to add one.
 
 All take images (B, C, H, W) float in [0, 1] and give reconstructions of the same shape and range. Layers come from
 the list that TensorRT's ONNX parser takes: strided convolution, nearest upsampling, pixel shuffle, batch
 normalisation, (leaky) ReLU.
-
-To add a network:
-
-1. Write its module in this room: an Autoencoder (autoencoder.py) that overrides what differs, and at the module's end
-   its NetworkSpec (spec.py), with the size check, the builder, defaults and traits. What `parts` names is what a run
-   keeps of it; a criterion of its own is a name in `own_criteria` and a Term in `terms`.
-2. Enter its name in NetworkName and its spec in NETWORKS below. Settings, data, sessions and run folders find all that
-   they ask of it there; where none of the traits says what it refuses, add a trait to NetworkSpec and ask for that,
-   never for the name.
-3. PlainTraining and RobustTraining train any network with one code an image. One that is trained in a way of its own
-   gets a Strategy: see train/strategies/choice.py.
-4. Name it in the options `--network`, `--latent` and `--batch` of edge_aae/commands/training/train_options.py (a test
-   compares the choices) and in docs/training.md; in train/data/network_choice.py, if `auto` is to take it.
-5. tests/train/networks/test_registry.py holds what every network must do; a test module of its own holds the rest.
-   tests/export builds each network's graphs: add it there, with its budget in the parity gate where it needs one.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
 from edge_runtime.scoring.heatmap import peak_of
+from train.data.grouping import groups_line
 from train.data.loading import load_training_set
 from train.data.photograph_store import PhotographStore
 from train.data.training_set import TrainingSet
@@ -75,7 +76,7 @@ def run_page(path: Path, images: TrainingSet | None = None, evaluation: Report |
 
 
 def _summary_of_run(path: Path, run: TrainedRun, table: VerdictTable) -> str:
-    config, limit = run.config, run.calibration.get("limit", {})
+    config, limit, found = run.config, run.calibration.get("limit", {}), run.calibration.get("groups")
     n_rejected = int((~table.kept).sum())
     rows = [
         ("run", f"{path}, {config.status}, {config.epochs_done} of {config.epochs_total} epochs on {config.device}"),
@@ -84,8 +85,10 @@ def _summary_of_run(path: Path, run: TrainedRun, table: VerdictTable) -> str:
             f"{config.data.path}: {config.n_images} images"
             + (f", {config.n_skipped} unreadable" if config.n_skipped else ""),
         ),
+        *([("groups", groups_line(found, config.n_images))] if found else []),
         ("network", f"{config.train.network}, {config.train.method}, {config.train.latent_dim} latent dimensions"),
         ("input", "x".join(map(str, config.preprocess.input_shape)) + f", fit {config.preprocess.fit}"),
+        *([] if config.preprocess.align is None else [("view", str(config.preprocess.align))]),
         ("refinement", f"{config.train.refine}: {n_rejected} images rejected, {len(table.names) - n_rejected} kept"),
         ("threshold", f"{run.decision.threshold:.4g} on the score, rule {config.train.rule}"),
         *_false_alarms(limit),

@@ -12,7 +12,7 @@ from train.data.guidance import KEEP, REJECT, UNGUIDED
 from train.refinement.itsr import NEVER, Verdict
 from train.refinement.settings import RobustSettings
 
-__all__ = ["RobustRefinement"]
+__all__ = ["RobustRefinement", "drawn_folds"]
 
 
 @dataclass(slots=True)
@@ -31,11 +31,16 @@ class RobustRefinement:
 
     @classmethod
     def fresh(
-        cls, settings: RobustSettings, guidance: NDArray[np.int8], n_criteria: int, seed: int
+        cls,
+        settings: RobustSettings,
+        guidance: NDArray[np.int8],
+        n_criteria: int,
+        seed: int,
+        groups: NDArray[np.int64] | None = None,
     ) -> RobustRefinement:
-        """Nothing scored yet; folds of equal size, drawn by the seed."""
+        """Nothing scored yet; folds as equal as groups (N,), from 0 on, let them be. None: every image on its own."""
         n_images = len(guidance)
-        fold = np.random.default_rng(seed).permutation(n_images).astype(np.int32) % settings.folds
+        fold = drawn_folds(np.arange(n_images) if groups is None else groups, settings.folds, seed)
         nothing = np.full(n_images, np.nan)
         return cls(settings, guidance, fold, nothing, np.full((n_images, n_criteria), np.nan, dtype=np.float32))
 
@@ -85,3 +90,16 @@ class RobustRefinement:
         """The state read back from a checkpoint."""
         names = ("guidance", "fold", "screening", "criteria")
         return cls(settings, *(arrays[name].copy() for name in names))
+
+
+def drawn_folds(groups: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int32]:
+    """(N,) fold of each image: groups (N,) in an order drawn by the seed, larger ones first, each into the fold that
+    holds the fewest images."""
+    sizes = np.bincount(groups)
+    drawn = np.random.default_rng(seed).permutation(len(sizes))
+    fold_of_group = np.empty(len(sizes), dtype=np.int32)
+    held = np.zeros(n_folds, dtype=np.int64)
+    for group in np.lexsort((drawn, -sizes)):
+        fold_of_group[group] = held.argmin()
+        held[fold_of_group[group]] += sizes[group]
+    return fold_of_group[groups]

@@ -12,12 +12,11 @@ from pathlib import Path
 import torch
 
 from train.data.image_store import DiskStore
-from train.data.loading import load_training_set
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
 from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer
-from train.runs.session import pick_device, trainer_for
+from train.runs.session import load_images, pick_device, trainer_for
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -71,7 +70,9 @@ class DryRun:
         return [
             f"images:      {n_found} found, {len(images.bad)} skipped, {len(images.duplicates)} near-duplicates left "
             f"out, {len(images.names)} to train on{guided if images.guidance else ''}",
+            *([] if images.preprocess.align is None else [f"view:        {images.preprocess.align}"]),
             *(f"skipped:     {reason}" for _, reason in images.bad[:3]),
+            *([f"groups:      {images.groups.line()}"] if settings.makes_folds and images.groups.by != "none" else []),
             f"input:       {height}x{width}, {colour}, {images.preprocess.fit}, "
             f"held {'on disk' if on_disk else 'in memory'}",
             f"network:     {settings.network}, method {settings.method}, refine {settings.refine}, latent "
@@ -91,7 +92,7 @@ def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto"
     """
     torch_device = pick_device(device)
     started_s = time.perf_counter()
-    images = load_training_set(data, settings.network, out)
+    images = load_images(data, settings, out)
     reading_s = time.perf_counter() - started_s
     trainer = trainer_for(settings, images, torch_device)
     pass_s = _timed_pass(trainer)

@@ -45,6 +45,8 @@ def write_findings(
         calibration, decision = calibrate_union(criteria, config.train.method, names)
     peaks = map_peaks(strategy.autoencoder, strategy.prior, trainer.task.images, world)
     calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
+    if config.train.makes_folds and images.groups.by != "none":
+        calibration["groups"] = images.groups.to_json()
     codes = strategy.criteria_and_codes()[1] if review else None
     if not world.is_first:
         return calibration

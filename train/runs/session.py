@@ -28,7 +28,7 @@ from train.runs.progress import TrainingProgress
 from train.runs.run_folder import RunConfig, RunFolder, point_latest_at, write_csv
 from train.strategies.choice import strategy_for
 
-__all__ = ["TrainingOutcome", "pick_device", "resume", "train", "trainer_for"]
+__all__ = ["TrainingOutcome", "load_images", "pick_device", "resume", "train", "trainer_for"]
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def train(
     torch_device = world.device or pick_device(device)
     _check_shared(settings, world)
     settings = replace(settings, amp=not settings.spec.chooses_precision and uses_amp(settings.amp, torch_device))
-    images = load_training_set(data, settings.network, out)
+    images = load_images(data, settings, out)
     images_sha256 = images.sha256()
     world.check_same(images_sha256, f"the first one's images in {data.path}")
     trainer = trainer_for(settings, images, torch_device, world)
@@ -123,7 +123,7 @@ def resume(out: Path, *, device: str = "auto", review: bool = False, world: Worl
     if config.status == "complete":
         raise ConfigError(f"{out} is complete ({config.epochs_done} epochs); there is nothing to resume")
     _check_shared(config.train, world)
-    images = load_training_set(config.data, config.train.network, out)
+    images = load_images(config.data, config.train, out)
     if images.sha256() != config.images_sha256:
         raise DataError(
             f"the images in {config.data.path} are not those {out} was trained on "
@@ -156,9 +156,21 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def load_images(data: DataSettings, settings: TrainSettings, out: Path | None) -> TrainingSet:
+    """The images of a run, in groups that its folds, if it makes any, can keep together.
+
+    Raises what load_training_set raises, and ConfigError where groups that were asked for do not make folds.
+    """
+    images = load_training_set(data, settings.network, out)
+    if not settings.makes_folds:
+        return images
+    return replace(images, groups=images.groups.for_folds(settings.robust.folds))
+
+
 def trainer_for(settings: TrainSettings, images: TrainingSet, device: torch.device, world: World = ALONE) -> Trainer:
     """The trainer of a run's settings, before its first step."""
-    return Trainer(strategy_for(Task.of(settings, images.store, device, images.guidance.verdicts, world)))
+    verdicts, groups = images.guidance.verdicts, images.groups.of
+    return Trainer(strategy_for(Task.of(settings, images.store, device, verdicts, world, groups)))
 
 
 def _run(
@@ -174,6 +186,8 @@ def _run(
         trainer.total_epochs,
         config.device,
     )
+    if config.train.makes_folds and images.groups.by != "none":
+        logger.info("groups: %s", images.groups.line())
     world = trainer.task.world
     if images.bad and world.is_first:
         write_csv(folder.path / "skipped.csv", ["name", "reason"], images.bad)

@@ -77,7 +77,7 @@ class PatchTraining:
         self.prior: Prior = StandardNormal(settings.latent_dim)
         n_criteria = len(self.autoencoder.own_criteria)
         nothing = np.full((len(self.store), n_criteria), np.nan, dtype=np.float32)
-        fresh = RobustRefinement.fresh(settings.robust, task.guidance, n_criteria, settings.seed)
+        fresh = RobustRefinement.fresh(settings.robust, task.guidance, n_criteria, settings.seed, task.groups)
         self.refinement = PatchRefinement(
             fresh.settings, fresh.guidance, fresh.fold, fresh.screening, fresh.criteria, nothing
         )

@@ -69,7 +69,7 @@ class RobustTraining:
         self.prior: Prior = StandardNormal(settings.latent_dim)
         self.learner = fresh_learner(task, settings.seed, units=settings.robust.discriminator_units)
         n_criteria = len(self.autoencoder.own_criteria) + self.exposed
-        self.refinement = RobustRefinement.fresh(settings.robust, task.guidance, n_criteria, settings.seed)
+        self.refinement = RobustRefinement.fresh(settings.robust, task.guidance, n_criteria, settings.seed, task.groups)
         self._input_statistics = self._fitted_inputs()
         self._prepared = self._prepare_once()
         self._seen = np.arange(n_images)

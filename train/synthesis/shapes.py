@@ -1,4 +1,7 @@
-"""Soft shapes that synthetic defects have: smooth noise, ragged patches, ovals, wandering lines. For synthesis.py."""
+"""Soft shapes that synthetic defects have: smooth noise, ragged patches, ovals, wandering lines.
+
+Called by defects.py.
+"""
 
 from __future__ import annotations
 

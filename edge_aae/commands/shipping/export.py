@@ -109,6 +109,7 @@ def _describe(bundle: Bundle) -> list[str]:
         f"{model.get('latent_dim')} latent dimensions, {model.get('parameters', 0):,} parameters",
         f"input       {height}x{width}x{channels} uint8, {fit}{derived}, "
         f"{preprocess.interpolation} interpolation, region of interest {preprocess.roi or 'whole frame'}",
+        *([] if preprocess.align is None else [f"view        {preprocess.align}"]),
         f"prior       {manifest['prior'].get('kind')}, {manifest['prior'].get('dim')} dimensions",
         f"decision    {manifest['decision']['rule']}, anomalous above score {bundle.decision.threshold:g}",
     ]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from train.learning.settings import DecisionName
     from train.networks.registry import NetworkName
     from train.schedule import MethodName, RefineName
+    from train.views.candidates import ViewName
 
 __all__ = ["ImageOptions", "LearningOptions", "MethodOptions"]
 
@@ -88,6 +89,18 @@ class ImageOptions(OptionGroup):
         type=click.Choice(["stretch", "letterbox"]),
         help="How images meet the input's shape.  [default: stretch if all have one aspect ratio, else letterbox]",
     )
+    align: ViewName = option(
+        "--align",
+        type=click.Choice(["none", "centre", "turn"]),
+        default="none",
+        show_default=True,
+        help="Look at the part, found by its outline: centre; turn: along its long axis as well.",
+    )
+    smallest_defect: float | None = option(
+        "--smallest-defect",
+        type=float,
+        help="Its extent in pixels of the images; makes the network's input so large that it is seen.",
+    )
     scale: float | None = option(
         "--scale", type=float, help="patch: photographs are scaled by this before tiles are cut.  [default: 0.5]"
     )
@@ -116,6 +129,14 @@ class ImageOptions(OptionGroup):
         "--drop-duplicates/--keep-duplicates",
         default=None,
         help="Leave out images that look like an earlier one.  [default: drop for videos, keep else]",
+    )
+    group_by: str = option(
+        "--group-by",
+        default="auto",
+        show_default=True,
+        metavar="auto|none|folder|REGEX|minutes:N",
+        help="What keeps images of one object or session in one fold; REGEX: its first group, in the name; minutes: "
+        "by EXIF or file times; auto: near-duplicates, in videos blocks of time.",
     )
     cache: CacheName = option(
         "--cache",

@@ -98,7 +98,7 @@ def test_methods_that_are_not_asked_for_stay_in_the_table(tmp_path: Path, monkey
     write_results(out, [_result(kept, 0.9), _result(asked, 0.5)])
     Results(work, []).add(asked, _result(asked, 0.7))
     command = f"--report-only --methods isolation-forest --settings fashion-0-9:0.05 --out {out} --work {work}"
-    monkeypatch.setattr(sys, "argv", ["paper_table.py", *command.split()])
+    monkeypatch.setattr(sys, "argv", ["table.py", *command.split()])
     assert paper_table.main() == 0
     results = json.loads((out / "paper.json").read_text())["results"]
     assert {result["method"]: result["cells"]["observed"]["bacc"] for result in results} == {
@@ -110,7 +110,7 @@ def test_methods_that_are_not_asked_for_stay_in_the_table(tmp_path: Path, monkey
 def test_an_unknown_method_is_an_error_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["paper_table.py", "--methods", "magic"])
+    monkeypatch.setattr(sys, "argv", ["table.py", "--methods", "magic"])
     assert paper_table.main() == 1
     assert "no magic here; expected all, or some of ae, aae, itsr" in capsys.readouterr().err
 

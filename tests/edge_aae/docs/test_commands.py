@@ -30,6 +30,7 @@ PROGRAMS = re.compile(
 ELSEWHERE = {
     r"^make (demo|test)": "`make test` is what runs this; tests/edge_aae/demo/test_demo.py runs the demo",
     r"^(/opt/edge-aae/bin/)?pip install": "the package index; benchmarks/release/release_check.py installs every extra",
+    r"^\.venv/bin/(python -m pytest|ruff) ": "these are the tests",
     r"^docker |^GRAFANA_PASSWORD": "a Docker engine; tests/docker executes steps, settings and queries",
     r"^sudo apt-get ": "changes the system; .ci/run installs the same packages",
     r"^sudo \.venv/bin/python docker/run_steps\.py": "tests/docker/test_images.py runs it, as root",
@@ -44,7 +45,7 @@ ELSEWHERE = {
     r"^scp |^ssh ": "another machine",
     r"^git checkout|^sha256sum|^python -m hatchling build": "a released tag; test_release.py builds twice",
     r"^cyclonedx-py": "cyclonedx-bom: not a dependency, tried by hand",
-    r"^python benchmarks/(?!paper_table\.py .*--dry-run)": "minutes to days; benchmarks/ says what each needs",
+    r"^python benchmarks/(?!paper/table\.py .*--dry-run)": "minutes to days; benchmarks/ says what each needs",
     r"^edge-aae review": "serves until Ctrl-C; test_review_page.py opens it in a browser",
     r"^cp feedback/|^edge-aae train .*--labels feedback|--keep runs/latest": "what a person decided before",
     r"^torchrun .*--resume": "an interrupted run of two processes; tests/train/test_distributed.py makes one",

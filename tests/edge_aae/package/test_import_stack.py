@@ -33,6 +33,7 @@ ROOMS = (
     "edge_runtime/live",
     "train",
     "train/networks",
+    "train/views",
     "train/data",
     "train/synthesis",
     "train/refinement",

@@ -41,8 +41,9 @@ def test_the_sdist_has_what_a_build_and_the_tests_need_and_no_data(builds: list[
     (file,) = builds[0].glob("*.tar.gz")
     with tarfile.open(file) as archive:
         names = [name.split("/", 1)[1] for name in archive.getnames()]
-    for needed in ("pyproject.toml", "LICENSE", "README.md", "constraints.txt", "tests/conftest.py", "docs/bundle.md",
-                   "docker/runtime-cpu.Dockerfile", "edge_aae/sample/NOTICE", "PKG-INFO"):  # fmt: skip
+    for needed in ("pyproject.toml", "LICENSE", "README.md", "CONTRIBUTING.md", "constraints.txt",
+                   "tests/conftest.py", "docs/bundle.md", "docker/runtime-cpu.Dockerfile", "edge_aae/sample/NOTICE",
+                   "PKG-INFO"):  # fmt: skip
         assert needed in names
     assert not [name for name in names if name.endswith((".pyc", ".aae", ".safetensors", ".engine"))]
     assert not [name for name in names if name.split("/")[0] in ("demo-out", "runs", "dist", ".venv")]

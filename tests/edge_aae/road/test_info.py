@@ -10,7 +10,16 @@ from click.testing import CliRunner
 
 from edge_aae.cli import cli
 from edge_runtime.bundle.bundle import Bundle
+from edge_runtime.model.alignment import Alignment
 from edge_runtime.model.preprocess import Preprocess
+
+
+def test_the_view_is_described(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
+    align = Alignment(mode="turn", height=80.0, width=160.2, frame=(240, 300))
+    make_bundle(Preprocess(height=8, width=16, align=align)).write(tmp_path / "x.aae")
+    said = CliRunner().invoke(cli, ["info", str(tmp_path / "x.aae")])
+    line = "view        80x160 pixels of frames of 240x300, centred on the part and turned along it\n"
+    assert line in said.output
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from edge_aae.commands.training.outcome_lines import calibration_lines, outcome_
 from edge_runtime.errors import ConfigError
 from train.learning.augmentation import AUGMENTATIONS
 from train.networks.registry import NETWORKS
+from train.pages.run_page import run_page
 from train.schedule import METHODS, REFINEMENTS
 
 
@@ -145,3 +147,18 @@ def test_only_reports_that_were_written_are_named(calibrated: dict[str, Any] | N
     assert where.startswith("run folder: runs/photos-1")
     assert ("rejected.png" in where) is said
     assert more == "go on with: edge-aae train --resume --out runs/photos-1"
+
+
+def test_groups_by_name_are_said_stored_and_shown(train: Any, tmp_path: Path) -> None:
+    done = train("--network", "hog", "--group-by", r"/(\d+)\.png")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "run/calibration.json").read_text())["calibration"]["groups"]
+    assert found == {"by": r"/(\d+)\.png", "n": 20}
+    assert json.loads((tmp_path / "run/config.json").read_text())["data"]["group_by"] == r"/(\d+)\.png"
+    assert r"20 of 40 images, by /(\d+)\.png" in "".join(run_page(tmp_path / "run"))
+
+
+def test_two_folders_make_no_three_folds(train: Any) -> None:
+    done = train("--network", "hog", "--group-by", "folder")
+    assert isinstance(done.exception, ConfigError)
+    assert "--group-by folder: 2 groups of images for 3 folds" in str(done.exception)

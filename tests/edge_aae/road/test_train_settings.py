@@ -58,6 +58,11 @@ def test_what_is_named_wins_and_the_seed_draws_images_and_weights() -> None:
     )  # fmt: skip
 
 
+def test_the_view_reaches_the_data() -> None:
+    data, _ = settings("--network", "conv", "--align", "turn", "--smallest-defect", "12.5")
+    assert data == DataSettings(path="photos", align="turn", smallest_defect=12.5)
+
+
 def test_mixture_width_and_the_files_of_a_person_reach_their_owners(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_text("a.png\n")
     data, found = settings(

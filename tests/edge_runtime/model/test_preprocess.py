@@ -246,14 +246,18 @@ def test_settings_are_stored_as_the_manifest_documents_them() -> None:
 
 def test_an_unknown_key_is_refused() -> None:
     values = {**Preprocess(height=4, width=4).to_json(), "gamma": 2.2}
-    with pytest.raises(ConfigError, match=r"preprocess has keys \['channels', 'fit', 'gamma', .*, expected \['chann"):
+    with pytest.raises(
+        ConfigError, match=r"preprocess has keys \['channels', 'fit', 'gamma', .*, expected \['align', 'chann"
+    ):
         Preprocess.from_json(values)
 
 
 def test_a_missing_key_is_refused() -> None:
     values = Preprocess(height=4, width=4).to_json()
     del values["fit"]
-    with pytest.raises(ConfigError, match=r"preprocess has keys \['channels', 'height', .*, expected \['channels', 'f"):
+    with pytest.raises(
+        ConfigError, match=r"preprocess has keys \['channels', 'height', .*, expected \['align', 'channels', 'f"
+    ):
         Preprocess.from_json(values)
 
 

@@ -14,7 +14,7 @@ from edge_runtime.errors import ConfigError
 from train.data.settings import DataSettings
 from train.learning.settings import TrainSettings
 from train.runs.dry_run import dry_run
-from train.schedule import Schedule
+from train.schedule import RefineName, Schedule
 
 Quick = Callable[..., TrainSettings]
 
@@ -86,3 +86,16 @@ def test_the_command_says_it_all_and_writes_nothing(photos: Path, cache: str) ->
     assert "MiB" in lines["memory"]
     assert lines["run folder"].strip().startswith("runs/photos-1, not made")
     assert sorted(photos.parent.rglob("*")) == before
+
+
+def test_a_dry_run_says_how_many_groups_folds_will_keep(photos: Path, quick: Quick) -> None:
+    def groups_of(refine: RefineName, **changes: Any) -> list[str]:
+        settings = quick(network="hog", refine=refine, schedule=Schedule(train=1, refine=1))
+        lines = dry_run(settings_of(photos, **changes), settings, device="cpu").lines()
+        return [line.removeprefix("groups:").strip() for line in lines if line.startswith("groups:")]
+
+    assert groups_of("robust") == ["39 of 40 images, by auto"]
+    assert groups_of("robust", group_by=r"^\d") == [r"10 of 40 images, by ^\d"]
+    assert groups_of("none") == groups_of("robust", group_by="none") == []
+    with pytest.raises(ConfigError, match="--group-by folder: 1 group of images for 3 folds, expected 3 groups"):
+        groups_of("robust", group_by="folder")

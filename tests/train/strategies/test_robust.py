@@ -19,7 +19,7 @@ from train.learning.snapshot import Snapshot
 from train.learning.task import Task
 from train.learning.trainer import Trainer
 from train.networks.autoencoder import EXPOSURE
-from train.refinement.robust import RobustRefinement
+from train.refinement.robust import RobustRefinement, drawn_folds
 from train.refinement.settings import RobustSettings
 from train.schedule import Schedule
 from train.strategies import robust
@@ -248,6 +248,28 @@ def test_each_networks_density_is_laid_on_one_floor(make_trainer: MakeTrainer) -
     medians = [np.median(above[trainer.strategy.refinement.fold == fold]) for fold in range(3)]
     # Half a chi-squared of six dimensions has its median at 2.7 nats, for images that a network has seen.
     assert all(1.0 < median < 20.0 for median in medians)
+
+
+@pytest.mark.parametrize(("n_images", "n_folds", "seed"), [(120, 3, 0), (41, 3, 7), (16, 5, 2)])
+def test_images_on_their_own_are_dealt_out_as_the_seed_has_them(n_images: int, n_folds: int, seed: int) -> None:
+    expected = np.random.default_rng(seed).permutation(n_images) % n_folds
+    assert drawn_folds(np.arange(n_images), n_folds, seed).tolist() == expected.tolist()
+
+
+def test_groups_stay_whole_in_folds_as_equal_as_they_let_them_be() -> None:
+    groups = np.repeat(np.arange(20), np.random.default_rng(0).integers(1, 9, 20))
+    fold = drawn_folds(groups, 3, seed=1)
+    assert all(len(set(fold[groups == group])) == 1 for group in range(20))
+    assert np.ptp(np.bincount(fold, minlength=3)) <= 1
+    assert drawn_folds(groups, 3, seed=2).tolist() != fold.tolist()
+
+
+def test_a_run_s_folds_keep_its_groups_whole(shapes: Shapes, quick: Quick) -> None:
+    groups = np.arange(30) // 3
+    settings = quick(network="hog", refine="robust", latent_dim=6)
+    training = RobustTraining(Task.of(settings, shapes(30)[0], CPU, groups=groups))
+    assert np.array_equal(training.refinement.fold, training.refinement.fold[::3].repeat(3))
+    assert sorted(np.bincount(training.refinement.fold)) == [9, 9, 12]
 
 
 def test_verdicts_name_the_score_and_the_share() -> None:
