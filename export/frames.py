@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.archive import sha256
+from edge_runtime.bundle.budgets import BUDGETS
 from edge_runtime.errors import DataError
 from edge_runtime.gate.decisions import UNKNOWN
 from edge_runtime.model.preprocess import Preprocess
@@ -40,7 +41,7 @@ PATCH_SHARE = (0.02, 0.15)
 STRADDLING_PAIRS = 4
 BLENDS = 256
 """Steps from one frame to another: uint8 frames have no finer ones that show."""
-ROUNDING = 1e-4
+ROUNDING = BUDGETS["fp32"].tolerances["score"].atol
 """Scores this near to the threshold, in units of it, may fall on either side by rounding alone."""
 
 Score = Callable[[NDArray[np.uint8]], NDArray[np.float64]]

@@ -20,6 +20,7 @@ from edge_runtime.archive import sha256
 from edge_runtime.bundle.budgets import Budget
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.comparison import Outputs
+from edge_runtime.bundle.spread import criterion_spreads
 from edge_runtime.errors import BundleError, GateError
 from edge_runtime.gate.report import Check, GateReport, compare_outputs
 from edge_runtime.gate.verification import DEFAULT_BACKEND, run_precision, runs_every_graph
@@ -77,6 +78,7 @@ class Reference:
                 against=against,
                 precision=precision,
                 budget=budget,
+                spreads=criterion_spreads(self.run.calibration),
                 labels=frames.labels,
                 groups=frames.groups,
             )

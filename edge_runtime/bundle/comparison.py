@@ -43,16 +43,25 @@ class Comparison:
     worst_frame: int
     """Index of the frame with the largest excess"""
     passed: bool
+    spread: float | None = None
+    """Of a criterion, what it varies by over normal images; None of another output, or where it is not known"""
+
+    @property
+    def max_in_spreads(self) -> float | None:
+        """The largest difference in units of the spread."""
+        return self.max_error / self.spread if self.spread else None
 
 
-def compare(where: str, reference: NDArray[Any], actual: NDArray[Any], tolerance: Tolerance) -> Comparison:
+def compare(
+    where: str, reference: NDArray[Any], actual: NDArray[Any], tolerance: Tolerance, *, spread: float | None = None
+) -> Comparison:
     """One output against its reference, element by element; another shape or a value that is not finite fails."""
     infinite = float("inf")
     if reference.shape != actual.shape or not np.isfinite(actual).all():
-        return Comparison(where, infinite, infinite, infinite, tolerance, 0, False)
+        return Comparison(where, infinite, infinite, infinite, tolerance, 0, False, spread)
     expected = np.asarray(reference, dtype=np.float64)
     error = np.abs(np.asarray(actual, dtype=np.float64) - expected)
-    excess = error - (tolerance.atol + tolerance.rtol * np.abs(expected))
+    excess = error - (tolerance.atol + tolerance.rtol * np.abs(expected - tolerance.origin))
     worst_frame = int(np.unravel_index(int(np.argmax(excess)), excess.shape)[0])
     return Comparison(
         where,
@@ -62,4 +71,5 @@ def compare(where: str, reference: NDArray[Any], actual: NDArray[Any], tolerance
         tolerance,
         worst_frame,
         bool((excess <= 0).all()),
+        spread,
     )

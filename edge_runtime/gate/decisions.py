@@ -97,7 +97,7 @@ def compare_decisions(
         flips=int(flips.sum()),
         flips_beyond_band=int((flips & ~near).sum()),
         rank_correlation=rank_correlation(expected, came),
-        score=compare(f"{where}: score", above, above_came, budget.tolerances["score"]),
+        score=compare(f"{where}: score", above, above_came, budget.of_score(decision.threshold)),
         auroc=_aurocs(expected, came, labels),
         n_pairs=0 if labels is None else int((labels == 0).sum() * (labels == 1).sum()),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from edge_runtime.gate.decisions import Decisions, compare_decisions
 from edge_runtime.model.score import Decision
 
 __all__ = ["Check", "GateReport", "compare_outputs"]
+
+NO_SPREADS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +65,7 @@ class GateReport:
             return []
         return [
             f"{item.where} differs from {self.reference}: max error {item.max_error:.3g} at frame "
-            f"{item.worst_frame}, allowed {item.tolerance.atol:g} + {item.tolerance.rtol:g} x |reference|"
+            f"{item.worst_frame}, allowed {item.tolerance}"
         ]
 
     def failures_of_files(self) -> list[str]:
@@ -104,6 +107,9 @@ class GateReport:
                     "mean": finite_or_none(item.mean_error),
                     "atol": finite_or_none(item.tolerance.atol),
                     "rtol": item.tolerance.rtol,
+                    "rtol_from": item.tolerance.origin,
+                    "spread": item.spread,
+                    "max_in_spreads": None if item.max_in_spreads is None else finite_or_none(item.max_in_spreads),
                     "passed": item.passed,
                 }
                 for item in self.comparisons
@@ -132,6 +138,7 @@ def compare_outputs(
     against: str,
     precision: str = "fp32",
     budget: Budget | None = None,
+    spreads: Mapping[str, float] = NO_SPREADS,
     labels: NDArray[np.int8] | None = None,
     groups: NDArray[np.int64] | None = None,
     preprocessing: Sequence[Comparison] = (),
@@ -139,8 +146,9 @@ def compare_outputs(
 ) -> GateReport:
     """The report on outputs of a precision's graphs, and on the decisions that follow from them.
 
-    criteria: names of the criteria's columns. budget: the precision's own where None. labels, groups: as of
-    compare_decisions. preprocessing, altered: what was found beside the outputs, as it stands in the report.
+    criteria: names of the criteria's columns. budget: the precision's own where None. spreads: by criterion, as of
+    criterion_spreads. labels, groups: as of compare_decisions. preprocessing, altered: what was found beside the
+    outputs, as it stands in the report.
     """
     budget = budget or budget_of(precision, backend)
     graph = detector_file(precision)
@@ -149,7 +157,7 @@ def compare_outputs(
         backend=backend,
         reference=against,
         budget=budget,
-        graphs=tuple(_compare_graphs(reference, actual, criteria, graph, budget)),
+        graphs=tuple(_compare_graphs(reference, actual, criteria, graph, budget, spreads)),
         decisions=compare_decisions(
             reference.criteria, actual.criteria, decision, budget, where=graph, labels=labels, groups=groups
         ),
@@ -159,14 +167,19 @@ def compare_outputs(
 
 
 def _compare_graphs(
-    reference: Outputs, actual: Outputs, criteria: Sequence[str], graph: str, budget: Budget
+    reference: Outputs,
+    actual: Outputs,
+    criteria: Sequence[str],
+    graph: str,
+    budget: Budget,
+    spreads: Mapping[str, float],
 ) -> list[Comparison]:
     """Criteria by name, or as one where the shapes differ; encoder and decoder where both sides ran them."""
     tolerances = budget.tolerances
     if actual.criteria.shape == reference.criteria.shape:
         rows = [
-            compare(f"{graph}: {name}", reference.criteria[:, k], actual.criteria[:, k], tolerances["criteria"])
-            for k, name in enumerate(criteria)
+            _compare_criterion(f"{graph}: {name}", expected, came, budget, spreads.get(name))
+            for name, expected, came in zip(criteria, reference.criteria.T, actual.criteria.T, strict=True)
         ]
     else:
         rows = [compare(f"{graph}: criteria", reference.criteria, actual.criteria, tolerances["criteria"])]
@@ -181,3 +194,12 @@ def _compare_graphs(
         if expected is not None and came is not None:
             rows.append(compare(where, expected, came, tolerances[name]))
     return rows
+
+
+def _compare_criterion(
+    where: str, expected: NDArray[Any], came: NDArray[Any], budget: Budget, spread: float | None
+) -> Comparison:
+    """spread: never believed to be more than these frames differ by, which a manifest cannot say away."""
+    if spread is not None:
+        spread = min(spread, float(np.ptp(expected)))
+    return compare(where, expected, came, budget.of_criterion(spread or 0.0), spread=spread)

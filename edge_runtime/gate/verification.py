@@ -14,6 +14,7 @@ from edge_runtime.bundle.budgets import Budget, Tolerance, detector_file
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.comparison import Comparison, Outputs, compare
 from edge_runtime.bundle.golden import Golden, hashes_of
+from edge_runtime.bundle.spread import criterion_spreads
 from edge_runtime.errors import BundleError
 from edge_runtime.gate.report import Check, GateReport, compare_outputs
 from edge_runtime.model.alignment import ALIGNED, Placement
@@ -151,6 +152,7 @@ def check_bundle(
         against="golden samples",
         precision=precision,
         budget=budget,
+        spreads=criterion_spreads(bundle.manifest["calibration"]),
         preprocessing=compare_preprocessing(golden, bundle.preprocess),
         altered=_altered(bundle, golden),
     )

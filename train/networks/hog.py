@@ -42,11 +42,18 @@ that none outweighs the others in the loss."""
 
 BINS = 8
 """Orientations over the full circle: dark-to-light and light-to-dark edges differ."""
+EDGE = math.sqrt(0.5)
+"""Cosine of 45 degrees, from a bin's direction to where its part ends: the direction of its neighbour."""
 
 MAGNITUDE_EPSILON = 1e-12
-"""Under the root of the squared gradient, whose slope is infinite where an image is flat."""
+"""Under the root of the squared gradient, whose slope is infinite where an image is flat; it stands in denominators."""
 HISTOGRAM_EPSILON = 1e-6
 """Under the root of a histogram's entry; a thousandth of one grey level's step in one pixel."""
+
+GREY_STEPS = 255_000
+"""From black to white, thousandths of a grey level: of a uint8 image GREY_WEIGHTS make whole ones. float32 adds whole
+numbers below 2**24 without rounding, in any order, so that what cancels leaves nothing on any processor; the root of a
+histogram near zero would multiply what is left by five hundred."""
 
 GREY_WEIGHTS = (0.114, 0.587, 0.299)
 """Of blue, green and red: ITU-R BT.601, as OpenCV's BGR2GRAY has them."""
@@ -80,7 +87,7 @@ class HogBlocks(nn.Module):
         self.coarse_cell = (sides[0] // COARSE_CELLS, sides[1] // COARSE_CELLS)
         self.fine_cell = (sides[0] // fine[0], sides[1] // fine[1])
         self.sizes = [math.prod(self.pixel_shape), BINS * COARSE_CELLS * COARSE_CELLS, BINS * math.prod(fine)]
-        self.gradients = OrientedGradients()
+        self.gradients = OrientedGradients(1.0 / GREY_STEPS)
         self.register_buffer("center", torch.zeros(sum(self.sizes)))
         self.register_buffer("scale", torch.ones(sum(self.sizes)))
 
@@ -91,10 +98,10 @@ class HogBlocks(nn.Module):
     def raw(self, x: Tensor) -> Tensor:
         """Inputs (B, F) before they are standardised."""
         pixels = avg_pool2d(x, self.pixel_pool) if max(self.pixel_pool) > 1 else x
-        luminance = grey(x)
+        steps = (grey(x) * GREY_STEPS).round()
         if max(self.gradient_pool) > 1:
-            luminance = avg_pool2d(luminance, self.gradient_pool)
-        oriented = self.gradients(luminance)
+            steps = avg_pool2d(steps, self.gradient_pool)
+        oriented = self.gradients(steps)
         histograms = [cell_histograms(oriented, cell) for cell in (self.coarse_cell, self.fine_cell)]
         return torch.cat([pixels.flatten(1), *histograms], dim=1)
 
@@ -127,23 +134,36 @@ def grey(x: Tensor) -> Tensor:
 
 
 class OrientedGradients(nn.Module):
-    """Gradient magnitude shared out over orientations: (B, 1, H, W) in [0, 1] -> (B, BINS, H, W), >= 0.
+    """Gradient magnitude shared out over orientations: (B, 1, H, W) -> (B, BINS, H, W), >= 0, white less black is 1.
 
     Central differences, zero at the border. Each bin takes the part of the gradient that points at most 45 degrees
     away from its direction, falling from all to nothing: with eight bins, two neighbours share each gradient.
     """
 
+    def __init__(self, step: float = 1.0) -> None:
+        """step: what 1 in an image stands for, of black to white."""
+        super().__init__()
+        self.step = step
+
     def forward(self, x: Tensor) -> Tensor:
-        """The oriented magnitudes of each pixel."""
+        """The oriented magnitudes of each pixel.
+
+        A bin's part is (p - c m) / (1 - c), of the gradient's length m, its projection p on the bin and c = cos 45
+        degrees. Where p is nearly c m float32 keeps no digit of the difference, hence (p^2 - m^2 / 2) / (p + c m),
+        whose numerator is a product.
+        """
         dx = pad(x[..., :, 2:] - x[..., :, :-2], (1, 1, 0, 0))
         dy = pad(x[..., 2:, :] - x[..., :-2, :], (0, 0, 1, 1))
-        magnitude = (dx * dx + dy * dy + MAGNITUDE_EPSILON).sqrt()
-        edge = math.cos(2.0 * math.pi / BINS)
-        shares = [
-            torch.relu(math.cos(angle) * dx + math.sin(angle) * dy - edge * magnitude) / (1.0 - edge)
-            for angle in (2.0 * math.pi * index / BINS for index in range(BINS))
-        ]
-        return torch.cat(shares, dim=1)
+        # In the image's own unit: a summand below 1e-8 the ONNX exporter leaves out, and 0 / 0 would follow.
+        least = EDGE * (dx * dx + dy * dy + MAGNITUDE_EPSILON / self.step**2).sqrt()
+        ahead = (dx.relu(), dy.relu(), (-dx).relu(), (-dy).relu())  # right, down, left, up
+        across = (dy.abs(), dx.abs()) * 2
+        shares = []
+        for index, along in enumerate(ahead):
+            aside, turned = across[index], ahead[(index + 1) % len(ahead)]
+            shares.append(0.5 * (along - aside).relu() * (along + aside) / (along + least))
+            shares.append(along * turned / (EDGE * (along + turned) + least))
+        return torch.cat(shares, dim=1) * (self.step / (1.0 - EDGE))
 
 
 def cell_histograms(oriented: Tensor, cell: tuple[int, int]) -> Tensor:

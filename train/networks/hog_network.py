@@ -18,6 +18,7 @@ from edge_runtime.model.score import CRITERIA, Term, reconstruction_error
 from train.networks.autoencoder import Autoencoder, Measured
 from train.networks.hog import HOG_MIN_SIDE, HogBlocks, check_hog_size
 from train.networks.spec import NetworkSpec
+from train.networks.whitening import RIDGE, whitening
 from train.schedule import Schedule
 
 __all__ = ["HOG", "HogNetwork"]
@@ -25,8 +26,6 @@ __all__ = ["HOG", "HogNetwork"]
 HIDDEN = (320, 160)
 """Units of the two hidden layers at width 1: a million weights on 28x28 images."""
 SLOPE = 0.1
-RIDGE = 0.01
-"""Of the mean variance, added to each residual's: directions that hardly vary must not blow up the distance."""
 
 
 class HogNetwork(Autoencoder):
@@ -179,7 +178,7 @@ class ResidualStatistics(nn.Module):
         covariance = torch.cov(values.T)
         covariance += RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
         self.mean.copy_(values.mean(dim=0))
-        self.whitening.copy_(torch.linalg.cholesky(torch.linalg.inv(covariance)))
+        self.whitening.copy_(torch.from_numpy(whitening(covariance.cpu().numpy())))
 
 
 def _layers(units: list[int]) -> nn.Sequential:

@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 
 from edge_runtime.extras import require
 from edge_runtime.model.prior import FullNormal, NormalMixture
+from train.networks.whitening import RIDGE, whitening
 
 __all__ = ["fit_density", "fit_mixture", "fit_normal"]
-
-RIDGE = 0.01
-"""Of the mean variance, added to each: a latent dimension that hardly varies must not blow up the distance."""
 
 
 def fit_density(codes: NDArray[Any], components: int, seed: int) -> FullNormal | NormalMixture:
@@ -28,7 +26,7 @@ def fit_normal(codes: NDArray[Any]) -> FullNormal:
     values = codes.astype(np.float64)
     covariance = np.atleast_2d(np.cov(values, rowvar=False))
     covariance += RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    return FullNormal(values.mean(axis=0).astype(np.float32), _whitening(covariance))
+    return FullNormal(values.mean(axis=0).astype(np.float32), whitening(covariance))
 
 
 def fit_mixture(codes: NDArray[Any], seed: int, components: int) -> NormalMixture:
@@ -36,11 +34,6 @@ def fit_mixture(codes: NDArray[Any], seed: int, components: int) -> NormalMixtur
     mixture = require("sklearn.mixture", extra="train", purpose="mixture densities")
     variance = float(codes.var(axis=0).mean())
     model = mixture.GaussianMixture(components, reg_covar=RIDGE * variance, random_state=seed).fit(codes)
-    whitenings = np.stack([_whitening(covariance) for covariance in model.covariances_])
+    whitenings = np.stack([whitening(covariance) for covariance in model.covariances_])
     weights = np.maximum(model.weights_, 1e-6)
     return NormalMixture((weights / weights.sum()).astype(np.float32), model.means_.astype(np.float32), whitenings)
-
-
-def _whitening(covariance: NDArray[np.float64]) -> NDArray[np.float32]:
-    whitening: NDArray[np.float32] = np.linalg.cholesky(np.linalg.inv(covariance)).astype(np.float32)
-    return whitening

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,24 +188,37 @@ def test_raw_frames_on_standard_input(workplace: Path, tmp_path: Path) -> None:
 
 @contextmanager
 def http_camera(port: int) -> Iterator[None]:
-    """ffmpeg as an MJPEG camera for one client."""
+    """ffmpeg as an MJPEG camera, for one client after another: where one gave up, it would be gone for the next."""
     command = [
         "ffmpeg", "-nostdin", "-loglevel", "error", "-re", "-f", "lavfi",
         "-i", "testsrc2=size=64x48:rate=20,noise=alls=20:allf=t", "-c:v", "mjpeg", "-q:v", "4", "-f", "mpjpeg",
         "-listen", "1", f"http://127.0.0.1:{port}/live",
     ]  # fmt: skip
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as server:
-        try:
-            yield
-        finally:
-            server.kill()
+    ended = threading.Event()
+    servers: list[subprocess.Popen[bytes]] = []
+
+    def serve() -> None:
+        while not ended.is_set():
+            servers.append(subprocess.Popen(command, stdin=subprocess.DEVNULL))
+            servers[-1].wait()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        while thread.is_alive():
+            for server in servers:
+                server.kill()
+            thread.join(0.1)
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg as a camera")
 def test_an_http_camera_that_goes_and_comes_back(workplace: Path) -> None:
     port = free_port()
     url = f"http://admin:secret@127.0.0.1:{port}/live"
-    with Running("--source", url, *QUICK, "--read-timeout", "1", cwd=workplace) as run:
+    with Running("--source", url, *QUICK, "--read-timeout", "5", cwd=workplace) as run:
         assert run.wait_for_status("SOURCE_OPEN_FAILED")["payload"]["code"] == "REFUSED"
         for _ in range(2):
             with http_camera(port):

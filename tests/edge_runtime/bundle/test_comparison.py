@@ -163,6 +163,9 @@ def test_another_shape_and_values_that_are_not_finite_are_infinitely_far(where: 
         "mean": None,
         "atol": item.tolerance.atol,
         "rtol": item.tolerance.rtol,
+        "rtol_from": 0.0,
+        "spread": None,
+        "max_in_spreads": None,
         "passed": False,
     }
 
@@ -260,6 +263,63 @@ def test_a_report_as_json_is_pinned() -> None:
         "mean": 0.25,
         "atol": 1e-5,
         "rtol": 0.0,
+        "rtol_from": 0.0,
+        "spread": None,
+        "max_in_spreads": None,
         "passed": False,
     }
     assert rows["encoder.onnx: latent"]["passed"] is True
+    assert rows["detector.onnx: score"]["rtol_from"] == 1.0
+
+
+NEG_LOG_PRIOR = "detector.onnx: neg_log_prior"
+
+
+def likelihoods(*values: float) -> Outputs:
+    return outputs(len(values), criteria=np.stack([np.zeros(len(values)), values], axis=1))
+
+
+@pytest.mark.parametrize(("error", "passes"), [(0.0199, True), (0.0201, False)])
+def test_a_criterion_may_be_off_by_a_share_of_what_it_varies_by(error: float, passes: bool) -> None:
+    # A thousandth of twenty nats, at the value 0 where no relative tolerance helps.
+    reference, actual = likelihoods(-30.0, 0.0, 5.0), likelihoods(-30.0, error, 5.0)
+    item = row(compared(reference, actual, spreads={"neg_log_prior": 20.0}), NEG_LOG_PRIOR)
+    assert item.passed is passes
+    assert item.spread == 20.0
+    assert item.max_in_spreads == pytest.approx(error / 20.0)
+    assert not row(compared(reference, actual), NEG_LOG_PRIOR).passed
+
+
+def test_a_small_spread_leaves_a_criterion_what_rounding_needs() -> None:
+    item = row(
+        compared(likelihoods(0.0, 1.0), likelihoods(0.0004, 1.0), spreads={"neg_log_prior": 1e-6}), NEG_LOG_PRIOR
+    )
+    assert item.passed
+    assert item.tolerance.atol == BUDGETS["fp32"].tolerances["criteria"].atol
+
+
+def test_no_spread_is_believed_beyond_what_the_frames_differ_by() -> None:
+    edited = compared(likelihoods(-1.0, 1.0), likelihoods(-1.0, 1.5), spreads={"neg_log_prior": 1e9})
+    item = row(edited, NEG_LOG_PRIOR)
+    assert (item.spread, item.tolerance.atol, item.passed) == (2.0, pytest.approx(0.002), False)
+
+
+@pytest.mark.parametrize(
+    ("expected", "came", "passes"),
+    [
+        (1.0001, 1.00055, True),
+        (1.0001, 1.00065, False),
+        (0.0, 0.0014, True),
+        (0.0, 0.0016, False),
+        (21.0, 21.0204, True),
+        (21.0, 21.0206, False),
+    ],
+)
+def test_a_score_may_be_off_by_a_share_of_its_distance_from_the_threshold(
+    expected: float, came: float, passes: bool
+) -> None:
+    # 5e-4 at the threshold 1, and a thousandth of |score - 1|.
+    report = compared(outputs(2, errors=np.array([expected, 0.5])), outputs(2, errors=np.array([came, 0.5])))
+    item = row(report, "detector.onnx: score")
+    assert item.passed is passes
+    assert str(item.tolerance) == "0.0005 + 0.001 x |reference - 1|"

@@ -123,6 +123,8 @@ def test_budgets_tighten_and_never_loosen() -> None:
     assert tight.tolerances["score"].atol == 1e-3
     assert tight.tolerances["score"].rtol == BUDGETS["fp16"].tolerances["score"].rtol
     assert tight.max_flips == 0.0
+    assert tight.of_criterion(1e6).atol == 1e-3
+    assert BUDGETS["fp16"].of_criterion(1e6).atol == 2e4
     assert BUDGETS["int8"].tightened(atol=None, rtol=None, max_flips=0.0).max_flips == 0.0
     assert BUDGETS["int8"].tightened(atol=0.1, rtol=None, max_flips=None).tolerances["score"].atol == 0.1
     with pytest.raises(ConfigError, match="--atol is -1, expected 0 or more"):

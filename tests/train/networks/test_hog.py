@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.networks.hog import BINS, HISTOGRAM_EPSILON, OrientedGradients, cell_histograms, grey
+from train.networks.hog import BINS, GREY_STEPS, HISTOGRAM_EPSILON, HogBlocks, OrientedGradients, cell_histograms, grey
 
 ATOL = 1e-6
 """Of float32 and of the epsilon under the magnitude's root."""
@@ -108,3 +108,32 @@ def test_grey_weighs_blue_green_and_red_as_opencv_does() -> None:
 def test_grey_images_stay_as_they_are() -> None:
     x = torch.rand(2, 1, 4, 4)
     assert grey(x) is x
+
+
+def stripes(seed: int) -> Tensor:
+    """A grey image (1, 1, 128, 128) in [0, 1] of diagonal stripes, each of one level: where two bins end."""
+    levels = torch.randint(0, 256, (255,), generator=torch.Generator().manual_seed(seed))
+    return levels[torch.arange(128)[:, None] + torch.arange(128)[None]][None, None] / 255.0
+
+
+@pytest.mark.parametrize("bgr", [(1.0,), (0.3, 0.9, 0.5)], ids=["grey", "colour"])
+def test_diagonal_edges_leave_exactly_nothing_outside_their_bin(bgr: tuple[float, ...]) -> None:
+    image = torch.cat([(stripes(0) * 255.0 * share).round() for share in bgr], dim=1) / 255.0
+    blocks = HogBlocks(len(bgr), 128, 128)
+    _, coarse, fine = blocks.raw(image).split(blocks.sizes, dim=1)
+    for histograms, side in ((coarse, 4), (fine, 8)):
+        inner = histograms.reshape(BINS, side, side)[:, 1:-1, 1:-1]  # the border has no gradient across it
+        assert inner[[0, 2, 3, 4, 6, 7]].eq(torch.tensor(HISTOGRAM_EPSILON).sqrt()).all()
+        assert inner[[1, 5]].gt(0.1).all()
+
+
+def test_float32_keeps_the_digits_of_float64() -> None:
+    blocks = HogBlocks(1, 128, 128)
+    torch.testing.assert_close(blocks.raw(stripes(0)).double(), blocks.raw(stripes(0).double()), rtol=1e-6, atol=1e-7)
+
+
+def test_an_image_in_another_unit_has_the_same_gradients() -> None:
+    image = torch.randint(0, 256, (1, 1, 9, 9), generator=torch.Generator().manual_seed(0)) / 255.0
+    steps = (image * GREY_STEPS).round()
+    found = OrientedGradients(1.0 / GREY_STEPS)(steps)
+    torch.testing.assert_close(found, OrientedGradients()(image), rtol=1e-4, atol=1e-6)

@@ -14,7 +14,8 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.model.prior import StandardNormal
 from edge_runtime.model.score import CRITERIA, anomaly_map, reconstruction_error
 from train.networks.hog import BLOCK_VARIANCE, check_hog_size
-from train.networks.hog_network import RIDGE, HogNetwork, ResidualStatistics
+from train.networks.hog_network import HogNetwork, ResidualStatistics
+from train.networks.whitening import RIDGE
 
 ROUND_TRIP_ATOL = 2e-6
 """Of float32, standardised and back."""

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.model.prior import NormalMixture
-from train.strategies.density import RIDGE, fit_density, fit_mixture, fit_normal
+from train.networks.whitening import RIDGE
+from train.strategies.density import fit_density, fit_mixture, fit_normal
 
 COVARIANCE = np.array([[4.0, 1.2], [1.2, 1.0]])
 
