@@ -61,7 +61,11 @@ def compare(
         return Comparison(where, infinite, infinite, infinite, tolerance, 0, False, spread)
     expected = np.asarray(reference, dtype=np.float64)
     error = np.abs(np.asarray(actual, dtype=np.float64) - expected)
-    excess = error - (tolerance.atol + tolerance.rtol * np.abs(expected - tolerance.origin))
+    atol: Any = tolerance.atol
+    if tolerance.of_largest and expected.size:
+        largest = np.abs(expected).max(axis=tuple(range(1, expected.ndim)), keepdims=True)
+        atol = tolerance.atol * np.maximum(1.0, largest)
+    excess = error - (atol + tolerance.rtol * np.abs(expected - tolerance.origin))
     worst_frame = int(np.unravel_index(int(np.argmax(excess)), excess.shape)[0])
     return Comparison(
         where,
