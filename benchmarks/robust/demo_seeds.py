@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edge_aae.demo.demo import METHODS, MethodRow, n_contaminants, train_and_evaluate
+from edge_aae.demo.training import METHODS, MethodRow, n_contaminants, trainings
 from edge_runtime import __version__
 
 
@@ -30,10 +30,10 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     rows: dict[str, list[MethodRow]] = {recipe.name: [] for recipe in METHODS}
     for seed in range(arguments.seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            for row, _ in train_and_evaluate(Path(folder), epochs_scale=1.0, seed=seed):
-                rows[row.name].append(row)
-                print(f"seed {seed}: {row}", flush=True)
+        with tempfile.TemporaryDirectory() as folder, trainings(Path(folder), epochs_scale=1.0, seed=seed) as running:
+            for name in rows:
+                rows[name].append(running[name].result())
+                print(f"seed {seed}: {rows[name][-1]}", flush=True)
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     arguments.out.mkdir(parents=True, exist_ok=True)
     content = {

@@ -6,20 +6,18 @@ import csv
 import logging
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from edge_aae.demo.page import strip, write_page
+from edge_aae.demo.training import CONTAMINANT, METHODS, NORMAL, SAMPLE, MethodRow, n_contaminants, trainings
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.gate.verification import DEFAULT_BACKEND, verify_bundle
-from edge_runtime.metrics import auroc, balanced_accuracy
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.detector import Detector
@@ -29,45 +27,10 @@ from edge_runtime.sources import VideoSource
 from edge_runtime.stream.pipeline import RunSummary, run
 from export.bundling import Export, export_bundle
 from export.parity import require_passed
-from train.data.settings import DataSettings
-from train.learning.scoring import raw_criteria
-from train.learning.settings import TrainSettings
-from train.networks.registry import NetworkName, network_spec
-from train.runs.run_folder import RunFolder
-from train.runs.session import TrainingOutcome, train
-from train.schedule import MethodName, RefineName, Schedule
 
-__all__ = ["METHODS", "MethodRow", "Recipe", "n_contaminants", "run_demo", "train_and_evaluate"]
+__all__ = ["run_demo"]
 
 logger = logging.getLogger(__name__)
-
-SAMPLE = Path(__file__).parents[1] / "sample/fashion.npz"
-NORMAL, CONTAMINANT = 0, 9
-"""T-shirts; ankle boots, 5 % of the training images."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
-    """One way to train on the sample."""
-
-    name: str
-    network: NetworkName = "mlp"
-    method: MethodName = "aae"
-    refine: RefineName = "none"
-    schedule: Schedule
-
-
-METHODS = (
-    Recipe(name="AE", method="ae", schedule=Schedule(train=40)),
-    Recipe(name="AAE", schedule=Schedule(train=40)),
-    Recipe(name="AAE+ITSR", refine="itsr", schedule=Schedule(train=10, refine=2, retrain=10)),
-    Recipe(name="robust", network="hog", refine="robust", schedule=network_spec("hog").schedule("aae", "robust")),
-)
-"""The paper's three with 40 epochs each, against 1000 to 10000 there: the demo shows the road, not the paper's figures.
-`robust`, the default of `edge-aae train`, with its own schedule. The last is exported."""
-
-TARGET_FPR = 0.1
-"""Of `robust`: what the paper's p90 asks of each of its criteria. The default of `edge-aae train` is 1 %."""
 
 MARKER = ".edge-aae-demo"
 """In a folder that this command made and may replace."""
@@ -79,22 +42,6 @@ VIDEO_SCALE = 10
 STRIP_FRAMES = 16
 
 
-@dataclass(frozen=True, slots=True)
-class MethodRow:
-    """One line of the demo's table."""
-
-    name: str
-    auroc: float
-    """Test T-shirts against boots and all other classes"""
-    observed_bacc: float
-    """Against boots, which were among the training images"""
-    unobserved_bacc: float
-    """Against the eight other classes"""
-    contaminants_rejected: int | None
-    rejected: int | None
-    seconds: float
-
-
 def run_demo(out: Path, *, epochs_scale: float = 1.0, seed: int = 0) -> Iterator[str]:
     """Run the demo into the folder `out`; yields lines to print.
 
@@ -102,11 +49,13 @@ def run_demo(out: Path, *, epochs_scale: float = 1.0, seed: int = 0) -> Iterator
     """
     _prepare(out)
     test = read_labelled(SAMPLE, "test")
-    trained = list(train_and_evaluate(out, epochs_scale=epochs_scale, seed=seed))
-    rows, outcomes = [row for row, _ in trained], [outcome for _, outcome in trained]
-    logger.info("-- export, verify")
-    exported = export_bundle(outcomes[-1].folder.path, out / "model.aae")
-    require_passed([verify_bundle(Bundle.open(out / "model.aae"))], subject=str(out / "model.aae"))
+    runs = [out / "runs" / recipe.folder for recipe in METHODS]
+    with trainings(out, epochs_scale=epochs_scale, seed=seed) as running:
+        running[METHODS[-1].name].result()
+        logger.info("-- export, verify")
+        exported = export_bundle(runs[-1], out / "model.aae")
+        require_passed([verify_bundle(Bundle.open(out / "model.aae"))], subject=str(out / "model.aae"))
+        rows = [running[recipe.name].result() for recipe in METHODS]
     logger.info("-- run")
     truth = _write_video(out / "conveyor.avi", test, seed)
     _write_truth(out / "conveyor.csv", truth)
@@ -121,7 +70,7 @@ def run_demo(out: Path, *, epochs_scale: float = 1.0, seed: int = 0) -> Iterator
         f"video: {found} of {N_VIDEO_CONTAMINANT + N_VIDEO_OTHER} anomalous frames found, "
         f"{false_alarms} of {N_VIDEO_NORMAL} normal frames flagged",
     ]
-    write_page(out, lines, [outcome.folder.path for outcome in outcomes])
+    write_page(out, lines, runs)
     yield from lines
     yield ""
     yield f"left in {out}/: model.aae, records.jsonl, conveyor.avi, strip.png, report.html, runs/"
@@ -139,69 +88,6 @@ def _prepare(out: Path) -> None:
         shutil.rmtree(out)
     out.mkdir(parents=True)
     (out / MARKER).touch()
-
-
-def train_and_evaluate(out: Path, *, epochs_scale: float, seed: int) -> Iterator[tuple[MethodRow, TrainingOutcome]]:
-    """Train each of METHODS on the sample into out/runs/ and measure it on the sample's test images."""
-    test = read_labelled(SAMPLE, "test")
-    for recipe in METHODS:
-        name = recipe.name
-        logger.info("-- %s", name)
-        outcome = _train(out, recipe, recipe.schedule.scaled(epochs_scale), seed)
-        if not outcome.complete:
-            raise DataError(f"the demo was interrupted in {name}; run it again")
-        yield _evaluate(name, outcome, test, recipe.refine), outcome
-
-
-def n_contaminants() -> int:
-    """Ankle boots among the sample's training images."""
-    labels = read_labelled(SAMPLE, "train").labels
-    assert labels is not None, "the sample has labels"
-    return int((labels == CONTAMINANT).sum())
-
-
-def _train(out: Path, recipe: Recipe, schedule: Schedule, seed: int) -> TrainingOutcome:
-    # No classes are named: all images of the sample train, boots among them, unmarked.
-    spec = network_spec(recipe.network)
-    settings = TrainSettings(
-        network=recipe.network,
-        method=recipe.method,
-        refine=recipe.refine,
-        latent_dim=spec.latent_dim(recipe.method),
-        schedule=schedule,
-        batch_size=spec.batch_size,
-        target_fpr=TARGET_FPR,
-        seed=seed,
-    )
-    folder = out / "runs" / recipe.name.lower().replace("+", "-")
-    return train(DataSettings(path=str(SAMPLE), seed=seed), settings, folder, announce=False)
-
-
-def _evaluate(name: str, outcome: TrainingOutcome, test: LabelledImages, refine: RefineName) -> MethodRow:
-    assert test.labels is not None, "the sample has labels"
-    trained = RunFolder(outcome.folder.path).load()
-    inputs = np.stack([trained.config.preprocess(image) for image in test.images])
-    criteria, _ = raw_criteria(trained.autoencoder, trained.prior, torch.from_numpy(inputs).permute(0, 3, 1, 2))
-    scores = trained.decision.score(criteria)
-    flagged = trained.decision.is_anomalous(scores)
-    anomalous = test.labels != NORMAL
-    observed = ~anomalous | (test.labels == CONTAMINANT)
-    unobserved = test.labels != CONTAMINANT
-    rejected = _rejected_labels(outcome.folder.path / "refinement.csv") if refine != "none" else None
-    return MethodRow(
-        name,
-        auroc(scores, anomalous),
-        balanced_accuracy(flagged[observed], anomalous[observed]),
-        balanced_accuracy(flagged[unobserved], anomalous[unobserved]),
-        None if rejected is None else rejected.count(CONTAMINANT),
-        None if rejected is None else len(rejected),
-        outcome.seconds,
-    )
-
-
-def _rejected_labels(refinement: Path) -> list[int]:
-    with refinement.open(newline="") as stream:
-        return [int(row["label"]) for row in csv.DictReader(stream) if row["kept"] == "0"]
 
 
 def _write_video(path: Path, test: LabelledImages, seed: int) -> NDArray[np.int64]:

@@ -12,8 +12,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.train.plain_runs import trainer_of
 from train.data.settings import DataSettings
 from train.learning.settings import TrainSettings
+from train.learning.trainer import Trainer
 from train.refinement.itsr import ItsrSettings
 from train.runs.session import TrainingOutcome, train
 from train.schedule import Schedule
@@ -110,3 +112,13 @@ def finished_run(
         out.mkdir(parents=True)  # an empty folder is no obstacle
         outcome = train(data, settings, out, device="cpu")
     return FinishedRun(outcome, folder / out, data, settings, images, labels)
+
+
+@pytest.fixture
+def make_trainer(shapes: Shapes, quick: Callable[..., TrainSettings]) -> Callable[..., Trainer]:
+    """A trainer of plain training on 40 images in batches of 16, three an epoch."""
+
+    def make(**changes: Any) -> Trainer:
+        return trainer_of(quick(**changes), shapes(40, 4)[0])
+
+    return make

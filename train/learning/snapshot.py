@@ -120,12 +120,19 @@ def restore_learner(learner: Learning, tensors: dict[str, Tensor]) -> None:
     for name, module in learner.modules().items():
         module.load_state_dict(_below(tensors, name))
     for name, optimizer in learner.optimizers().items():
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             if key.startswith(f"optimizer.{name}/"):
                 _, index, entry = key.split("/")
-                state.setdefault(int(index), {})[entry] = tensor.clone()
+                state.setdefault(int(index), {})[entry] = _laid_out_as(parameters[int(index)], tensor)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _laid_out_as(parameter: Tensor, stored: Tensor) -> Tensor:
+    """A copy of a moment in the parameter's order of strides: fused Adam walks both as flat memory, and a file holds
+    rows first where the weights of a convolution may lie channels last."""
+    return torch.empty_like(parameter).copy_(stored) if stored.shape == parameter.shape else stored.clone()
 
 
 def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from edge_runtime.model.score import CRITERIA, Term, reconstruction_error
 from train.networks.autoencoder import Autoencoder, Measured
 from train.networks.hog import HOG_MIN_SIDE, HogBlocks, check_hog_size
 from train.networks.spec import NetworkSpec
-from train.networks.whitening import RIDGE, whitening
+from train.networks.whitening import ridged, whitening
 from train.schedule import Schedule
 
 __all__ = ["HOG", "HogNetwork"]
@@ -175,10 +175,9 @@ class ResidualStatistics(nn.Module):
     def fit(self, residual: Tensor) -> None:
         """Mean and covariance of residuals (N, F), with a ridge."""
         values = residual.double()
-        covariance = torch.cov(values.T)
-        covariance += RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+        covariance = torch.cov(values.T).cpu().numpy()
         self.mean.copy_(values.mean(dim=0))
-        self.whitening.copy_(torch.from_numpy(whitening(covariance.cpu().numpy())))
+        self.whitening.copy_(torch.from_numpy(whitening(ridged(covariance))))
 
 
 def _layers(units: list[int]) -> nn.Sequential:

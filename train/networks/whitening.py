@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LARGEST_CONDITION", "RIDGE", "whitening"]
+__all__ = ["LARGEST_CONDITION", "RIDGE", "ridged", "whitening"]
 
 RIDGE = 0.01
 """Of the mean variance, added to each: a direction that hardly varies must not blow up the distance."""
@@ -15,6 +15,13 @@ LARGEST_CONDITION = 1e6
 deviation, then 6e-5 of the narrowest one's, well below what the parity gate allows (edge_runtime/bundle/budgets.py).
 The ridge alone holds it up to ten thousand dimensions; a mixture's parts, each ridged by all codes, it does not.
 """
+
+
+def ridged(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The covariance (D, D) with RIDGE of its mean variance added to each."""
+    dim = len(covariance)
+    added: NDArray[np.float64] = covariance + RIDGE * np.trace(covariance) / dim * np.eye(dim)
+    return added
 
 
 def whitening(covariance: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -23,8 +23,9 @@ LOG_INTERVAL_S = 10.0
 class TrainingProgress:
     """Shows epochs as they pass: phase, losses, remaining time. A context manager."""
 
-    def __init__(self, total_epochs: int, done_epochs: int = 0, *, shown: bool = True) -> None:
-        """shown: False keeps bars and log lines back, for all but one of several processes."""
+    def __init__(self, total_epochs: int, done_epochs: int = 0, *, shown: bool = True, bars: bool = True) -> None:
+        """shown: False keeps bars and log lines back, for all but one of several processes; bars: False logs lines on
+        a terminal too."""
         self._shown = shown
         self._total = total_epochs
         self._start_epochs = done_epochs
@@ -32,7 +33,7 @@ class TrainingProgress:
         self._logged_s = float("-inf")
         self._logged_phase = ""
         self._progress: Progress | None = None
-        if shown and sys.stderr.isatty():
+        if shown and bars and sys.stderr.isatty():
             self._progress = Progress(
                 TextColumn("{task.fields[phase]:<10}"),
                 BarColumn(bar_width=16),

@@ -75,10 +75,12 @@ def train(
     device: str = "auto",
     announce: bool = True,
     review: bool = False,
+    bars: bool = True,
     world: World = ALONE,
 ) -> TrainingOutcome:
     """Train a new run into the folder `out`; announce makes runs/latest point at it, review groups what was rejected.
 
+    bars: False logs lines of progress on a terminal too, for one that several runs share.
     world: the processes that train together, all of which call this; the first one writes. SIGINT and SIGTERM end it
     at the last whole epoch with a usable folder. Raises DataError, ConfigError.
     """
@@ -115,7 +117,7 @@ def train(
         folder.write_config(config)
         if announce:
             point_latest_at(out)
-    return _run(folder, config, trainer, images, review=review)
+    return _run(folder, config, trainer, images, review=review, bars=bars)
 
 
 def resume(out: Path, *, device: str = "auto", review: bool = False, world: World = ALONE) -> TrainingOutcome:
@@ -195,7 +197,7 @@ def trainer_for(
 
 
 def _run(
-    folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet, *, review: bool
+    folder: RunFolder, config: RunConfig, trainer: Trainer, images: TrainingSet, *, review: bool, bars: bool = True
 ) -> TrainingOutcome:
     logger.info(
         "training %s (%s, refine %s) on %d images %s, %d epochs, on %s",
@@ -221,7 +223,7 @@ def _run(
             snapshot.write(folder.checkpoint)
             written_s = time.monotonic()
 
-    progress_shown = TrainingProgress(trainer.total_epochs, len(trainer.rows), shown=world.is_first)
+    progress_shown = TrainingProgress(trainer.total_epochs, len(trainer.rows), shown=world.is_first, bars=bars)
     with progress_shown as progress, stop_requests(_say_stopping) as stopped:
         complete = trainer.run(progress, keep, stopped)
     seconds = time.monotonic() - start

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.extras import require
 from edge_runtime.model.prior import FullNormal, NormalMixture
-from train.networks.whitening import RIDGE, whitening
+from train.networks.whitening import RIDGE, ridged, whitening
 
 __all__ = ["fit_density", "fit_mixture", "fit_normal"]
 
@@ -25,8 +25,7 @@ def fit_normal(codes: NDArray[Any]) -> FullNormal:
     """The normal density with the mean and full covariance of codes (N, D)."""
     values = codes.astype(np.float64)
     covariance = np.atleast_2d(np.cov(values, rowvar=False))
-    covariance += RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    return FullNormal(values.mean(axis=0).astype(np.float32), whitening(covariance))
+    return FullNormal(values.mean(axis=0).astype(np.float32), whitening(ridged(covariance)))
 
 
 def fit_mixture(codes: NDArray[Any], seed: int, components: int) -> NormalMixture:

@@ -47,6 +47,13 @@ def test_a_command_takes_its_own_packages(folder: Path, photos: Path, way: list[
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", OURS.values(), ids=OURS)
+def test_the_processes_of_the_demo_take_them_too(folder: Path, way: list[str]) -> None:
+    done = python(*way, "demo", "--epochs-scale", "0.025", cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_torchrun_takes_them_too(folder: Path, photos: Path) -> None:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1", "-m", "edge_aae"]
     done = python(*torchrun, "train", photos / "train", "--imgsz", "16", "--dry-run", cwd=folder)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tests.train.plain_runs import CPU, ITSR
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import Snapshot, State
 from train.learning.strategy import EpochLosses, Phase
@@ -20,29 +21,12 @@ from train.learning.task import Task
 from train.learning.trainer import EpochRow, Trainer
 from train.refinement.itsr import ItsrSettings, Refinement
 from train.schedule import Schedule
-from train.strategies.plain import PlainTraining
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 Quick = Callable[..., TrainSettings]
 MakeTrainer = Callable[..., Trainer]
 
-CPU = torch.device("cpu")
-ITSR = {
-    "refine": "itsr",
-    "schedule": Schedule(train=2, refine=2, retrain=2),
-    "itsr": ItsrSettings(rounds=2, nu=0.1),
-}
 ITSR_EPOCHS = 8
-
-
-@pytest.fixture
-def make_trainer(shapes: Shapes, quick: Quick) -> MakeTrainer:
-    """A trainer of 40 images in batches of 16, three an epoch."""
-
-    def make(**changes: Any) -> Trainer:
-        return Trainer(PlainTraining(Task.of(quick(**changes), shapes(40, 4)[0], CPU)))
-
-    return make
 
 
 def weights_of(trainer: Trainer) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,37 +10,15 @@ import torch
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
+from tests.train.plain_runs import ITSR, trainer_of
 from train.learning.settings import TrainSettings
-from train.learning.task import Task
 from train.learning.trainer import Trainer
-from train.refinement.itsr import ItsrSettings
 from train.schedule import Schedule
-from train.strategies.plain import ItsrPhase, PlainTraining, phases_of
+from train.strategies.plain import ItsrPhase, phases_of
 
 Shapes = Callable[..., tuple[NDArray[np.uint8], NDArray[np.int64]]]
 Quick = Callable[..., TrainSettings]
 MakeTrainer = Callable[..., Trainer]
-
-CPU = torch.device("cpu")
-ITSR = {
-    "refine": "itsr",
-    "schedule": Schedule(train=2, refine=2, retrain=2),
-    "itsr": ItsrSettings(rounds=2, nu=0.1),
-}
-
-
-def trainer_of(settings: TrainSettings, images: NDArray[np.uint8]) -> Trainer:
-    return Trainer(PlainTraining(Task.of(settings, images, CPU)))
-
-
-@pytest.fixture
-def make_trainer(shapes: Shapes, quick: Quick) -> MakeTrainer:
-    """A trainer of 40 images in batches of 16, three an epoch."""
-
-    def make(**changes: Any) -> Trainer:
-        return trainer_of(quick(**changes), shapes(40, 4)[0])
-
-    return make
 
 
 def test_without_refinement_there_is_one_phase(quick: Quick) -> None:
