@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from train.networks.autoencoder import Autoencoder, Exposure
+from train.networks.features_network import SiteLayers
 
 __all__ = ["half_body", "join_half_bodies"]
 
 WEIGHTED = (nn.Linear, nn.Conv2d)
 """Layers that compute in half precision."""
-EXACT = (nn.ReLU, nn.LeakyReLU, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.Upsample)
+EXACT = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.Upsample)
 """Layers that lose nothing, or next to it, in half precision: they stay with the layer before them. A sigmoid does not:
 its output goes into the score."""
 
@@ -45,8 +46,8 @@ class HalfBody(nn.Module):
 
 def _halve(module: nn.Module) -> None:
     for name, child in module.named_children():
-        if isinstance(child, Exposure):
-            continue  # one row of weights, whose output is a criterion
+        if isinstance(child, Exposure | SiteLayers):
+            continue  # a few rows of weights whose output is a criterion, or is judged by a narrow density
         if isinstance(child, nn.Sequential):
             setattr(module, name, _halved_sequence(_without_norms(child)))
         elif isinstance(child, WEIGHTED):

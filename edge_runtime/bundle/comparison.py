@@ -64,7 +64,7 @@ def compare(
     atol: Any = tolerance.atol
     if tolerance.of_largest and expected.size:
         largest = np.abs(expected).max(axis=tuple(range(1, expected.ndim)), keepdims=True)
-        atol = tolerance.atol * np.maximum(1.0, largest)
+        atol = tolerance.atol + tolerance.of_largest * np.maximum(0.0, largest - 1.0)
     excess = error - (atol + tolerance.rtol * np.abs(expected - tolerance.origin))
     worst_frame = int(np.unravel_index(int(np.argmax(excess)), excess.shape)[0])
     return Comparison(

@@ -28,6 +28,9 @@ site grow with the square."""
 PROTOTYPES = 1000
 UNITS = 64
 
+CONVOLUTION_DIM = 4
+"""Of a convolution's weights."""
+
 GRID_STEP = 16
 """Pixels from one site to the next, where the backbone's deepest tap has no larger stride."""
 MIN_SIDE, MAX_SIDE = 64, 1024
@@ -107,6 +110,10 @@ class FeatureEncoder(nn.Module):
     def __init__(self, backbone: Backbone, grid: tuple[int, int], latent_dim: int) -> None:
         super().__init__()
         self.backbone = backbone
+        # What half precision holds: FP16 detectors have the very same, and a bundle packs them to half.
+        for weights in (*backbone.parameters(), *backbone.buffers()):
+            if weights.dim() == CONVOLUTION_DIM and weights.dtype == torch.float32:
+                weights.data.copy_(weights.half().float())
         self.statistics = Reduction(sum(backbone.facts.channels), DIMENSIONS, grid)
         self.to_code = SiteLayers(DIMENSIONS, latent_dim, grid)
 
