@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.own_packages import claim
+from edge_runtime.own_packages import claim
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
 

@@ -23,7 +23,7 @@ from edge_aae.commands.training.evaluate import evaluate
 from edge_aae.commands.training.report import report
 from edge_aae.commands.training.review import review
 from edge_aae.commands.training.train import train
-from edge_aae.own_packages import claim
+from edge_runtime.own_packages import claim
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
 

@@ -12,7 +12,7 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from edge_aae.own_packages import claim
+from edge_runtime.own_packages import claim
 from edge_runtime.backends.onnxruntime_cpu import usable_cores
 from edge_runtime.errors import DataError
 from edge_runtime.operations.stopping import stop_requests
