@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_runtime.own_packages import claim
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
+from edge_runtime.own_packages import claim
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle

@@ -23,9 +23,9 @@ from edge_aae.commands.training.evaluate import evaluate
 from edge_aae.commands.training.report import report
 from edge_aae.commands.training.review import review
 from edge_aae.commands.training.train import train
-from edge_runtime.own_packages import claim
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
+from edge_runtime.own_packages import claim
 
 __all__ = ["cli", "main"]
 

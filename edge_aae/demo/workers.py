@@ -12,10 +12,10 @@ from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from edge_runtime.own_packages import claim
 from edge_runtime.backends.onnxruntime_cpu import usable_cores
 from edge_runtime.errors import DataError
 from edge_runtime.operations.stopping import stop_requests
+from edge_runtime.own_packages import claim
 
 __all__ = ["side_by_side"]
 
