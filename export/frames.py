@@ -39,8 +39,9 @@ FEWEST_TRAINING_FRAMES = 16
 PATCH_SHARE = (0.02, 0.15)
 """Of a frame's area that a pasted patch covers, as in CutPaste (Li et al. 2021, arXiv 2104.04015)."""
 STRADDLING_PAIRS = 4
-BLENDS = 256
-"""Steps from one frame to another: uint8 frames have no finer ones that show."""
+BLENDS = 16
+"""Steps from one frame to another, and again within the one that crosses the threshold: uint8 frames have no finer ones
+that show."""
 ROUNDING = BUDGETS["fp32"].tolerances["score"].atol
 """Scores this near to the threshold, in units of it, may fall on either side by rounding alone."""
 
@@ -63,6 +64,11 @@ class GateFrames:
     def of(cls, inputs: NDArray[np.uint8], label: int = UNKNOWN) -> GateFrames:
         """Frames of one input each, all with one label."""
         return cls(inputs, np.full(len(inputs), label, dtype=np.int8), np.arange(len(inputs)))
+
+    def at(self, inputs: NDArray[np.int64]) -> GateFrames:
+        """Some inputs, by number; all tiles of a frame or none."""
+        frames, groups = np.unique(self.groups[inputs], return_inverse=True)
+        return GateFrames(self.inputs[inputs], self.labels[frames], groups)
 
     def joined(self, other: GateFrames) -> GateFrames:
         """These frames and then the others."""
@@ -177,15 +183,31 @@ def straddling_frames(frames: NDArray[np.uint8], score: Score, threshold: float)
     above = np.argsort(np.where(scores > threshold, scores, np.inf))[: int((scores > threshold).sum())]
     found = []
     for low, high in zip(below[:STRADDLING_PAIRS], above[:STRADDLING_PAIRS], strict=False):
-        share = np.arange(BLENDS + 1)[:, None, None, None] / BLENDS
-        blends = (frames[low] + share * (frames[high].astype(np.float64) - frames[low])).round().astype(np.uint8)
-        blend_scores = score(blends)
+        blends, blend_scores = _across(frames[low], frames[high], score, threshold)
         distance = np.abs(blend_scores - threshold) / max(1.0, abs(threshold))
         for side in (blend_scores <= threshold, blend_scores > threshold):
             candidates = np.flatnonzero(side & (distance > ROUNDING))
             if len(candidates):
                 found.append(blends[candidates[distance[candidates].argmin()]])
     return np.stack(found) if found else frames[:0]
+
+
+def _across(
+    low: NDArray[np.uint8], high: NDArray[np.uint8], score: Score, threshold: float
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Blends from one frame to the other in BLENDS steps, and their scores; then as many within the step in which the
+    score crosses the threshold."""
+    begin, end = 0.0, 1.0
+    tried, scored = [], []
+    for _ in range(2):
+        shares = np.linspace(begin, end, BLENDS + 1)
+        blends = (low + shares[:, None, None, None] * (high.astype(np.float64) - low)).round().astype(np.uint8)
+        scores = score(blends)
+        tried.append(blends)
+        scored.append(scores)
+        step = int(np.flatnonzero(scores <= threshold).max(initial=0))
+        begin, end = shares[step], shares[min(step + 1, BLENDS)]
+    return np.concatenate(tried), np.concatenate(scored)
 
 
 def frames_of_items(items: list[Item], preprocess: Preprocess) -> GateFrames:

@@ -121,7 +121,7 @@ BUDGETS: Mapping[str, Budget] = {
             # Convolutions summed in another order differ by a few float32 steps (1.2e-7) of the largest partial sum;
             # over a dozen layers 1e-6 was seen on reconstructions in [0, 1]. Ten times that still shows one perturbed
             # weight.
-            "x_hat": Tolerance(atol=1e-5, rtol=0.0, of_largest=5e-5),
+            "x_hat": Tolerance(atol=1e-5, rtol=0.0, of_largest=5e-6),
             # A squared difference doubles the error of x_hat, to which the detector's own code adds; 7e-6 was seen on
             # noise.
             "anomaly_map": Tolerance(atol=5e-5, rtol=0.0, of_largest=5e-5),
@@ -150,8 +150,8 @@ BUDGETS: Mapping[str, Budget] = {
             # to the score is held below.
             "criteria": Tolerance(atol=0.5, rtol=1e-2),
             "score": Tolerance(atol=1e-2, rtol=5e-3),
-            "latent": Tolerance(atol=2e-2, rtol=5e-3, of_largest=1e-2),
-            "anomaly_map": Tolerance(atol=2e-2, rtol=1e-2, of_largest=1e-2),
+            "latent": Tolerance(atol=2e-2, rtol=5e-3, of_largest=3e-2),
+            "anomaly_map": Tolerance(atol=2e-2, rtol=1e-2, of_largest=6e-2),
         },
         of_spread=0.02,
         band=1e-3,

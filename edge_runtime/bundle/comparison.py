@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,11 @@ class Outputs:
     """(N, D) or (N, D, h, w), the encoder's; None where the detector alone ran"""
     x_hat: NDArray[np.floating[Any]] | None = None
     """(N, C, H, W), the decoder's for the reference codes; None likewise"""
+
+    def at(self, inputs: NDArray[np.int64]) -> Outputs:
+        """Those of some inputs, by number."""
+        arrays = (getattr(self, field.name) for field in fields(self))
+        return Outputs(*(None if array is None else array[inputs] for array in arrays))
 
 
 @dataclass(frozen=True, slots=True)

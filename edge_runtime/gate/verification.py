@@ -32,6 +32,9 @@ __all__ = [
     "verify_bundle",
 ]
 
+CHUNK = 8
+"""Frames that encoder and decoder take at once."""
+
 DEFAULT_BACKEND = "onnxruntime-cpu"
 
 PREPROCESSING: Mapping[str, Tolerance] = {
@@ -76,12 +79,19 @@ def run_graphs(
     missing = set(DETECTOR_OUTPUTS) - set(by_name)
     if missing:
         raise BundleError(f"detector.onnx lacks outputs {sorted(missing)}; export the bundle again")
-    x = np.ascontiguousarray(inputs.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255.0)
     encoder = onnx_session(files["encoder.onnx"], threads=threads)
     decoder = onnx_session(files["decoder.onnx"], threads=threads)
-    (encoded,) = run_session(encoder, {"x": x})
-    (decoded,) = run_session(decoder, {"z": np.asarray(latent, dtype=np.float32)})
-    return Outputs(by_name["criteria"], by_name["latent"], by_name["anomaly_map"], encoded, decoded)
+    codes = np.asarray(latent, dtype=np.float32)
+    encoded: list[NDArray[np.float32]] = []
+    decoded: list[NDArray[np.float32]] = []
+    for begin in range(0, len(inputs), CHUNK):
+        part = inputs[begin : begin + CHUNK]
+        x = np.ascontiguousarray(part.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255.0)
+        encoded += run_session(encoder, {"x": x})
+        decoded += run_session(decoder, {"z": codes[begin : begin + CHUNK]})
+    return Outputs(
+        by_name["criteria"], by_name["latent"], by_name["anomaly_map"], np.concatenate(encoded), np.concatenate(decoded)
+    )
 
 
 def runs_every_graph(precision: str, backend: str) -> bool:
