@@ -31,7 +31,7 @@ class Outputs:
     def at(self, inputs: NDArray[np.int64]) -> Outputs:
         """Those of some inputs, by number."""
         arrays = (getattr(self, field.name) for field in fields(self))
-        return Outputs(*(None if array is None else array[inputs] for array in arrays))
+        return Outputs(*(None if array is None else array[inputs] for array in arrays))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
