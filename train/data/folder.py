@@ -16,10 +16,10 @@ from train.data.image_store import ImageWriter
 from train.data.near_duplicates import without_duplicates
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
-from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
+from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, Probe, TrainingSet, preprocess_for, spread
 from train.networks.registry import NetworkName, network_spec
 
-__all__ = ["is_grey", "load_folder"]
+__all__ = ["is_grey", "load_folder", "probe_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,18 +34,8 @@ def load_folder(
     settings: DataSettings, folder: Path, network: NetworkName, cache_folder: Path | None = None
 ) -> TrainingSet:
     """The images of a folder; raises DataError and ConfigError as load_training_set does."""
-    files = list_images(folder)
-    if not files:
-        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image, at any depth")
-    grey, aspects = _probe(folder, files)
-    preprocess = preprocess_for(
-        settings,
-        network,
-        channels=settings.channels or (1 if grey else 3),
-        native=(PHOTO_SIDE, PHOTO_SIDE),
-        same_aspect=max(aspects) - min(aspects) <= SAME_ASPECT,
-        frames=lambda: _probed(files),
-    )
+    files = _files(folder)
+    preprocess = preprocess_for(settings, network, _probe(settings, folder, files))
     tiled = preprocess.fit == "tile"
     photographs: list[Frame] = []
     writer = ImageWriter(preprocess.input_shape, 0 if tiled else len(files), settings.cache, cache_folder)
@@ -81,18 +71,32 @@ def load_folder(
     return TrainingSet(store, names, None, preprocess, raw_frames, bad, duplicates, groups=groups)
 
 
-def _probe(folder: Path, files: list[Path]) -> tuple[bool, list[float]]:
-    """Whether a spread of files is all grey, and the logarithms of their aspect ratios.
+def probe_folder(settings: DataSettings, folder: Path) -> Probe:
+    """What a spread of a folder's images says of all; raises DataError where none can be read."""
+    return _probe(settings, folder, _files(folder))
 
-    Settles channels and fit before the pass that reads every file and drops its raw pixels.
-    """
+
+def _files(folder: Path) -> list[Path]:
+    files = list_images(folder)
+    if not files:
+        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image, at any depth")
+    return files
+
+
+def _probe(settings: DataSettings, folder: Path, files: list[Path]) -> Probe:
+    """Settles channels and fit before the pass that reads every file and drops its raw pixels."""
     grey, aspects = True, []
     for frame in _probed(files):
         grey = grey and is_grey(frame)
         aspects.append(math.log(frame.shape[1] / frame.shape[0]))
     if not aspects:
         raise DataError(f"none of {len(files)} images in {folder} can be read; the first: {_try_read(files[0])[1]}")
-    return grey, aspects
+    return Probe(
+        channels=settings.channels or (1 if grey else 3),
+        native=(PHOTO_SIDE, PHOTO_SIDE),
+        same_aspect=max(aspects) - min(aspects) <= SAME_ASPECT,
+        frames=lambda: _probed(files),
+    )
 
 
 def _probed(files: list[Path]) -> Iterator[Frame]:

@@ -13,10 +13,10 @@ from train.data.grouping import Groups
 from train.data.image_store import ImageWriter
 from train.data.near_duplicates import without_duplicates
 from train.data.settings import DataSettings
-from train.data.training_set import TrainingSet, preprocess_for, spread
+from train.data.training_set import Probe, TrainingSet, preprocess_for, spread
 from train.networks.registry import NetworkName, network_spec
 
-__all__ = ["load_labelled"]
+__all__ = ["load_labelled", "probe_labelled"]
 
 LOOKED_AT = 64
 """Images, evenly spread, that a view is fitted to."""
@@ -39,14 +39,7 @@ def load_labelled(
         raise DataError(
             f"images are {height}x{width}, network {network} needs at least {minimum}x{minimum}; use another network"
         )
-    preprocess = preprocess_for(
-        settings,
-        network,
-        channels=settings.channels or (1 if frames.ndim == 3 else 3),
-        native=(height, width),
-        same_aspect=True,
-        frames=lambda: spread(frames, LOOKED_AT),
-    )
+    preprocess = preprocess_for(settings, network, _probe(settings, frames))
     writer = ImageWriter(preprocess.input_shape, len(frames), settings.cache, cache_folder)
     for frame in frames:
         writer.append(preprocess(frame))
@@ -59,6 +52,21 @@ def load_labelled(
         labels = labels[kept] if labels is not None else None
     groups = Groups.alone(len(names))
     return TrainingSet(store, names, labels, preprocess, list(spread(frames)), duplicates=duplicates, groups=groups)
+
+
+def probe_labelled(settings: DataSettings, data: LabelledImages) -> Probe:
+    """What the training images of a labelled set have in common; raises DataError as load_labelled does."""
+    return _probe(settings, data.images[_choose(settings, data)])
+
+
+def _probe(settings: DataSettings, frames: NDArray[np.uint8]) -> Probe:
+    height, width = frames.shape[1:3]
+    return Probe(
+        channels=settings.channels or (1 if frames.ndim == 3 else 3),
+        native=(height, width),
+        same_aspect=True,
+        frames=lambda: spread(frames, LOOKED_AT),
+    )
 
 
 def _choose(settings: DataSettings, data: LabelledImages) -> NDArray[np.int64]:

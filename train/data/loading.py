@@ -8,15 +8,15 @@ from pathlib import Path
 from edge_runtime.errors import DataError
 from edge_runtime.model.images import is_image
 from edge_runtime.scoring.labelled import is_labelled_set, read_labelled
-from train.data.folder import load_folder
+from train.data.folder import load_folder, probe_folder
 from train.data.guidance import read_guidance
-from train.data.labelled import load_labelled
+from train.data.labelled import load_labelled, probe_labelled
 from train.data.settings import DataSettings
-from train.data.training_set import TrainingSet
-from train.data.video import load_video
+from train.data.training_set import Probe, TrainingSet
+from train.data.video import load_video, probe_video
 from train.networks.registry import NetworkName, network_spec
 
-__all__ = ["load_training_set"]
+__all__ = ["load_training_set", "probe_images"]
 
 
 def load_training_set(settings: DataSettings, network: NetworkName, cache_folder: Path | None = None) -> TrainingSet:
@@ -31,7 +31,23 @@ def load_training_set(settings: DataSettings, network: NetworkName, cache_folder
     return replace(images, guidance=guidance)
 
 
+def probe_images(settings: DataSettings, network: NetworkName) -> Probe:
+    """What a spread of a run's images says of all of them; raises DataError as load_training_set does."""
+    path = _source(settings, network)
+    if is_labelled_set(path):
+        return probe_labelled(settings, read_labelled(path, "train"))
+    return (probe_video if path.is_file() else probe_folder)(settings, path)
+
+
 def _load_images(settings: DataSettings, network: NetworkName, cache_folder: Path | None) -> TrainingSet:
+    path = _source(settings, network)
+    if is_labelled_set(path):
+        return load_labelled(settings, read_labelled(path, "train"), network, cache_folder)
+    return (load_video if path.is_file() else load_folder)(settings, path, network, cache_folder)
+
+
+def _source(settings: DataSettings, network: NetworkName) -> Path:
+    """Where the images are, of a kind that the network trains on."""
     path, cuts_tiles = Path(settings.path), network_spec(network).cuts_tiles
     if not path.exists():
         raise DataError(f"no data at {path}; expected a folder of images, a video, an IDX folder or an .npz file")
@@ -40,7 +56,7 @@ def _load_images(settings: DataSettings, network: NetworkName, cache_folder: Pat
             raise DataError(
                 f"network {network} trains on a folder of photographs, {path} is a labelled set; use another"
             )
-        return load_labelled(settings, read_labelled(path, "train"), network, cache_folder)
+        return path
     if path.is_file() and is_image(path):
         raise DataError(f"{path} is a single file; expected a folder of images, a video, an IDX pair or an .npz file")
     if settings.classes or settings.contaminate:
@@ -48,4 +64,4 @@ def _load_images(settings: DataSettings, network: NetworkName, cache_folder: Pat
         raise DataError(f"--classes and --contaminate need labels; {path} is a {kind} without any")
     if cuts_tiles and path.is_file():
         raise DataError(f"network {network} trains on a folder of photographs, {path} is a video; use --network conv")
-    return (load_video if path.is_file() else load_folder)(settings, path, network, cache_folder)
+    return path

@@ -36,7 +36,7 @@ class DataSettings:
     """Network patch: pixels that neighbouring tiles share at least; None: a quarter of a tile's shorter side."""
     roi: tuple[int, int, int, int] | None = None
     align: ViewName | Literal["auto"] = "none"
-    """Whether the view follows the part. auto must be settled, by choose_view, before images are loaded."""
+    """Whether the view follows the part. auto is settled by train/runs/view_choice.py, before images are loaded."""
     smallest_defect: float | None = None
     """Pixels of the photograph; the input is made so large that it is seen."""
     max_bad: float = 0.01

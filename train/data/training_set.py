@@ -24,7 +24,15 @@ from train.networks.spec import NetworkSpec
 from train.views.candidates import ViewCandidate, views_of
 from train.views.sizes import SizePolicy
 
-__all__ = ["PHOTO_SIDE", "RAW_SAMPLE_BYTES", "TrainingSet", "preprocess_for", "spread"]
+__all__ = [
+    "PHOTO_SIDE",
+    "RAW_SAMPLE_BYTES",
+    "Probe",
+    "TrainingSet",
+    "preprocess_for",
+    "spread",
+    "view_candidates",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -81,18 +89,22 @@ class TrainingSet:
         return digest.hexdigest()
 
 
-def preprocess_for(
-    settings: DataSettings,
-    network: NetworkName,
-    *,
-    channels: Literal[1, 3],
-    native: tuple[int, int],
-    same_aspect: bool,
-    frames: Callable[[], Iterable[Frame]],
-) -> Preprocess:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """What a spread of the images says of all of them, before these are read."""
+
+    channels: Literal[1, 3]
+    """Those named, else those of the images"""
+    native: tuple[int, int]
+    """Rows and columns of the network's input where none are named"""
+    same_aspect: bool
+    frames: Callable[[], Iterable[Frame]]
+    """Gives the images looked at, raw, one after the other"""
+
+
+def preprocess_for(settings: DataSettings, network: NetworkName, probe: Probe) -> Preprocess:
     """The preprocessing of a run: what the settings name, else what the images suggest.
 
-    native: rows and columns where no input size is named. frames: gives a sample of the images, where they are needed.
     Raises ConfigError for a size the network cannot take, DataError where no view follows these parts.
     """
     spec = network_spec(network)
@@ -104,45 +116,47 @@ def preprocess_for(
     view = None
     own_aspect = spec.photo_pixels is not None and settings.imgsz is None
     if settings.align != "none" or settings.smallest_defect is not None or own_aspect:
-        view = _view(settings, spec, channels, native, frames())
-    height, width = (settings.imgsz or native) if view is None else view.size
-    spec.check_size(channels, height, width)
+        view = _view(settings, network, probe)
+    height, width = (settings.imgsz or probe.native) if view is None else view.size
+    spec.check_size(probe.channels, height, width)
     align = None if view is None else view.align
     return Preprocess(
         height=height,
         width=width,
-        channels=channels,
-        fit=settings.fit or ("stretch" if same_aspect or align is not None else "letterbox"),
+        channels=probe.channels,
+        fit=settings.fit or ("stretch" if probe.same_aspect or align is not None else "letterbox"),
         roi=settings.roi,
         align=align,
     )
 
 
-def _view(
-    settings: DataSettings,
-    spec: NetworkSpec,
-    channels: Literal[1, 3],
-    native: tuple[int, int],
-    frames: Iterable[Frame],
-) -> ViewCandidate:
-    """The view that the settings name, fitted to a sample of the images."""
-    if settings.align == "auto":
-        raise ConfigError("--align auto is not settled yet: views_of and choose_view name none, centre or turn")
+def view_candidates(
+    settings: DataSettings, network: NetworkName, probe: Probe, frames: Iterable[Frame]
+) -> list[ViewCandidate]:
+    """The views that the settings leave, as views_of gives them; frames: the probe's, which are gone through once."""
+    spec = network_spec(network)
 
     def takes(height: int, width: int) -> bool:
         try:
-            spec.check_size(channels, height, width)
+            spec.check_size(probe.channels, height, width)
         except ConfigError:
             return False
         return True
 
     policy = SizePolicy(
-        budget_pixels=spec.photo_pixels or native[0] * native[1],
+        budget_pixels=spec.photo_pixels or probe.native[0] * probe.native[1],
         imgsz=settings.imgsz,
         smallest_defect=settings.smallest_defect,
         takes=takes,
     )
-    candidates = views_of(frames, policy, roi=settings.roi, keep_aspect=settings.fit != "stretch")
+    return views_of(frames, policy, roi=settings.roi, keep_aspect=settings.fit != "stretch")
+
+
+def _view(settings: DataSettings, network: NetworkName, probe: Probe) -> ViewCandidate:
+    """The view that the settings name, fitted to a sample of the images."""
+    if settings.align == "auto":
+        raise ConfigError("--align auto is not settled yet: settled_view of train/runs names none, centre or turn")
+    candidates = view_candidates(settings, network, probe, probe.frames())
     (view,) = (candidate for candidate in candidates if candidate.name == settings.align)
     if view.refused:
         raise DataError(f"--align {view.name}: {view.refused}; train with another --align, or with none")

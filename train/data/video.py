@@ -16,10 +16,10 @@ from train.data.grouping import frame_groups
 from train.data.image_store import ImageWriter
 from train.data.near_duplicates import LARGEST_DIFFERENCE, cell_means, largest_difference
 from train.data.settings import DataSettings
-from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, TrainingSet, preprocess_for, spread
+from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, Probe, TrainingSet, preprocess_for, spread
 from train.networks.registry import NetworkName, network_spec
 
-__all__ = ["load_video"]
+__all__ = ["load_video", "probe_video"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,19 +41,13 @@ def load_video(
     A frame is a near-duplicate of the last one taken, or it is taken: what comes back later is seen again. Raises
     DataError where OpenCV finds no video, too little of it can be decoded, or its frames are too small.
     """
-    n_expected, rate, probed = _probe(settings, file)
-    height, width = probed[0].shape[:2]
+    n_expected, rate = _length(settings, file)
+    probe = probe_video(settings, file)
+    height, width = next(iter(probe.frames())).shape[:2]
     minimum = network_spec(network).smallest_side
     if min(height, width) < minimum:
         raise DataError(f"frames of {file} are {height}x{width}, network {network} needs at least {minimum}x{minimum}")
-    preprocess = preprocess_for(
-        settings,
-        network,
-        channels=settings.channels or (1 if all(is_grey(frame, tolerance=CODEC_COLOUR) for frame in probed) else 3),
-        native=(PHOTO_SIDE, PHOTO_SIDE),
-        same_aspect=True,
-        frames=lambda: probed,
-    )
+    preprocess = preprocess_for(settings, network, probe)
     writer = ImageWriter(preprocess.input_shape, n_expected, settings.cache, cache_folder)
     names: list[str] = []
     bad: list[tuple[str, str]] = []
@@ -92,15 +86,25 @@ def load_video(
     return TrainingSet(writer.store(), names, None, preprocess, raw_frames, bad, duplicates, groups=groups)
 
 
-def _probe(settings: DataSettings, file: Path) -> tuple[int, float, list[Frame]]:
-    """How many frames will be sampled, by the file's header, of how many a second, and the first few of them."""
-    with _opened(file) as source:
-        rate = source.frame_rate or USUAL_RATE
-        n_expected = max(1, math.ceil(source.n_frames * min(1.0, settings.sample_fps / rate)))
+def probe_video(settings: DataSettings, file: Path) -> Probe:
+    """What the first sampled frames say of all; raises DataError where OpenCV finds no video, or none is decoded."""
     frames = [frame for _, frame in islice(_sampled(settings, file), PROBED_FRAMES) if not isinstance(frame, DataError)]
     if not frames:
         raise DataError(f"no frame of {file} can be decoded; play it to see whether it is damaged")
-    return n_expected, rate, frames
+    grey = all(is_grey(frame, tolerance=CODEC_COLOUR) for frame in frames)
+    return Probe(
+        channels=settings.channels or (1 if grey else 3),
+        native=(PHOTO_SIDE, PHOTO_SIDE),
+        same_aspect=True,
+        frames=lambda: frames,
+    )
+
+
+def _length(settings: DataSettings, file: Path) -> tuple[int, float]:
+    """How many frames will be sampled, by the file's header, of how many a second."""
+    with _opened(file) as source:
+        rate = source.frame_rate or USUAL_RATE
+        return max(1, math.ceil(source.n_frames * min(1.0, settings.sample_fps / rate))), rate
 
 
 def _sampled(settings: DataSettings, file: Path) -> Iterator[tuple[str, Frame | DataError]]:

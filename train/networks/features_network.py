@@ -20,7 +20,7 @@ from train.networks.site_statistics import Reduction, SiteStatistics, top_sites
 from train.networks.spec import Architecture, NetworkSpec
 from train.schedule import Schedule
 
-__all__ = ["DIMENSIONS", "FEATURES", "FeaturesNetwork", "check_features_size"]
+__all__ = ["DIMENSIONS", "FEATURES", "FeaturesNetwork", "check_features_size", "site_features"]
 
 DIMENSIONS = 64
 """Of reduced features: on four development sets AUROC of 64, 96 and all 152 lies within .01, and the constants of a
@@ -45,6 +45,20 @@ def check_features_size(channels: int, height: int, width: int) -> None:
                 f"input of {height}x{width}: network features takes sides from {MIN_SIDE} to {MAX_SIDE} that are "
                 f"multiples of {GRID_STEP}; try {near}"
             )
+
+
+def site_features(backbone: Backbone, x: Tensor) -> Tensor:
+    """The taps, each averaged over 3x3 of its sites and brought to the coarsest grid: (B, C, h, w).
+
+    x: (B, 1 or 3, H, W) in [0, 1], of a size that check_features_size takes.
+    """
+    strides = backbone.facts.strides
+    maps = []
+    for tap, stride in zip(backbone(x), strides, strict=True):
+        smooth = avg_pool2d(tap, 3, stride=1, padding=1, count_include_pad=False)
+        step = max(strides) // stride
+        maps.append(avg_pool2d(smooth, step) if step > 1 else smooth)
+    return torch.cat(maps, dim=1)
 
 
 class FeaturesNetwork(Autoencoder):
@@ -118,14 +132,8 @@ class FeatureEncoder(nn.Module):
         self.to_code = SiteLayers(DIMENSIONS, latent_dim, grid)
 
     def features(self, x: Tensor) -> Tensor:
-        """The taps, each averaged over 3x3 of its sites and brought to the coarsest grid: (B, C, h, w)."""
-        strides = self.backbone.facts.strides
-        maps = []
-        for tap, stride in zip(self.backbone(x), strides, strict=True):
-            smooth = avg_pool2d(tap, 3, stride=1, padding=1, count_include_pad=False)
-            step = max(strides) // stride
-            maps.append(avg_pool2d(smooth, step) if step > 1 else smooth)
-        return torch.cat(maps, dim=1)
+        """Features (B, C, h, w) of images (B, 1 or 3, H, W) in [0, 1]."""
+        return site_features(self.backbone, x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, D, h, w) of images (B, 1 or 3, H, W) in [0, 1]."""

@@ -26,6 +26,7 @@ from train.evaluation.report_forms import lines_of
 from train.pages.figures import STYLE as STYLE_OF_FIGURES
 from train.pages.figures import svg_of
 from train.runs.pictures import tile
+from train.runs.view_choice import ViewChoice
 
 __all__ = [
     "as_text",
@@ -38,6 +39,7 @@ __all__ = [
     "section",
     "sheet",
     "table",
+    "views",
     "write_page",
 ]
 
@@ -86,6 +88,19 @@ def labelled_images(report: Report) -> str:
     figures = "".join(drawing(figure, name) for name, figure in drawn)
     lines = as_text("\n".join(lines_of(report)))
     return section("On labelled images", f'<pre>{lines}</pre><div class="two">{figures}</div>')
+
+
+def views(choice: ViewChoice) -> str:
+    """The section about how the view was chosen."""
+    rows = [(line.name, "x".join(map(str, line.size)), line.figure, line.remark) for line in choice.figures]
+    compared = (
+        f" Compared on {choice.n_images} photographs and {choice.n_copies} copies of them with a synthetic defect, by "
+        f"features of {choice.backbone}."
+        if choice.n_images
+        else ""
+    )
+    told = as_text(f"{choice.chosen}: {choice.reason}.{compared}")
+    return section("Views", f'{table(["view", "input", "", ""], rows)}<p class="quiet">{told}</p>')
 
 
 def contamination(calibration: dict[str, Any]) -> list[tuple[str, str]]:

@@ -34,10 +34,12 @@ from train.pages.page import (
     pictures_with_map,
     section,
     sheet,
+    views,
 )
 from train.runs.review import codes_of, group_codes
 from train.runs.run_folder import RunFolder, TrainedRun
 from train.runs.verdicts import VerdictTable, read_verdicts
+from train.runs.view_choice import read_view
 
 __all__ = ["run_page"]
 
@@ -62,7 +64,11 @@ def run_page(path: Path, images: TrainingSet | None = None, evaluation: Report |
                 images, missing = None, f"{run.config.data.path} holds other images than the run was trained on"
         except DataError as error:
             missing = str(error)
-    sections = [_summary_of_run(path, run, table), _command(path), _losses(path / "training.csv")]
+    sections = [_summary_of_run(path, run, table), _command(path)]
+    choice = read_view(folder.view)
+    if choice is not None:
+        sections.append(views(choice))
+    sections.append(_losses(path / "training.csv"))
     sections.append(_scores(run, table))
     codes = None if images is None else codes_of(run, images)
     sections.append(_planes(run, table, codes))

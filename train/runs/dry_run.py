@@ -5,18 +5,20 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 
+from train.backbones.loading import load_backbone
 from train.data.image_store import DiskStore
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
 from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer
 from train.runs.session import load_images, pick_device, trainer_for
+from train.runs.view_choice import ViewChoice, settled_view
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -49,13 +51,18 @@ class DryRun:
     """The most memory this process has held, images, network and steps included"""
     gpu_bytes: int
     """The same on the GPU, 0 without one"""
+    view: ViewChoice | None = None
+    """The view that was chosen, None where one was named"""
+    choosing_s: float = 0.0
+    """What choosing it took"""
 
     @property
     def seconds(self) -> float:
-        """Estimate of the whole run: reading, every epoch at full size, a scoring for each refinement round and two at
-        the end. One-class SVMs and reports are not in it."""
+        """Estimate of the whole run: choosing a view, reading, every epoch at full size, a scoring for each refinement
+        round and two at the end. One-class SVMs and reports are not in it."""
         n_rounds = self.settings.itsr.rounds if self.settings.refine == "itsr" else 0
-        return self.reading_s + self.epochs * self.steps_per_epoch * self.step_s + (n_rounds + 2) * self.pass_s
+        preparing_s = self.choosing_s + self.reading_s
+        return preparing_s + self.epochs * self.steps_per_epoch * self.step_s + (n_rounds + 2) * self.pass_s
 
     def lines(self) -> list[str]:
         """The findings as lines of text."""
@@ -70,6 +77,7 @@ class DryRun:
         return [
             f"images:      {n_found} found, {len(images.bad)} skipped, {len(images.duplicates)} near-duplicates left "
             f"out, {len(images.names)} to train on{guided if images.guidance else ''}",
+            *([] if self.view is None else [f"view:        {self.view.chosen}: {self.view.reason}"]),
             *([] if images.preprocess.align is None else [f"view:        {images.preprocess.align}"]),
             *(f"skipped:     {reason}" for _, reason in images.bad[:3]),
             *([f"groups:      {images.groups.line()}"] if settings.makes_folds and images.groups.by != "none" else []),
@@ -80,7 +88,8 @@ class DryRun:
             f"training:    {self.epochs} epochs of {self.steps_per_epoch} steps of {settings.batch_size} images, "
             f"on {self.device}",
             f"time:        about {_duration(self.seconds)}: {1000 * self.step_s:.0f} ms a step, "
-            f"{_duration(self.pass_s)} a scoring of all images, {_duration(self.reading_s)} to read them",
+            f"{_duration(self.pass_s)} a scoring of all images, {_duration(self.reading_s)} to read them"
+            + (f", {_duration(self.choosing_s)} to choose their view" if self.view is not None else ""),
             f"memory:      {self.peak_bytes / 2**20:.0f} MiB at the most so far{gpu}",
         ]
 
@@ -92,9 +101,14 @@ def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto"
     """
     torch_device = pick_device(device)
     started_s = time.perf_counter()
+    backbone = load_backbone(settings.backbone) if settings.spec.reads_backbone else None
+    view = settled_view(data, settings, torch_device, backbone)
+    if view is not None:
+        data = replace(data, align=view.chosen)
+    choosing_s, started_s = time.perf_counter() - started_s, time.perf_counter()
     images = load_images(data, settings, out)
     reading_s = time.perf_counter() - started_s
-    trainer = trainer_for(settings, images, torch_device)
+    trainer = trainer_for(settings, images, torch_device, backbone=backbone)
     pass_s = _timed_pass(trainer)
     step_s = _timed_steps(trainer)
     adversary = trainer.strategy.discriminator
@@ -111,6 +125,8 @@ def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto"
         pass_s=pass_s,
         peak_bytes=_peak_bytes(),
         gpu_bytes=torch.cuda.max_memory_allocated(torch_device) if torch_device.type == "cuda" else 0,
+        view=view,
+        choosing_s=0.0 if view is None else choosing_s,
     )
 
 

@@ -44,7 +44,7 @@ class Group:
 
 
 def codes_of(run: TrainedRun, images: TrainingSet) -> NDArray[Any]:
-    """(N, D): the code of each training image, of a photograph the mean over its sites."""
+    """(N, D): the code of each training image, the mean over its sites where it has one at each."""
     if isinstance(images.store, PhotographStore):
         from train.strategies.patch_measure import measured
 
@@ -52,7 +52,8 @@ def codes_of(run: TrainedRun, images: TrainingSet) -> NDArray[Any]:
         found = measured(run.autoencoder, run.prior, images.store, images.store.photographs, device)  # type: ignore[arg-type]
         codes: NDArray[Any] = found[1]
         return codes
-    return raw_criteria(run.autoencoder, run.prior, images.store)[1]
+    codes = raw_criteria(run.autoencoder, run.prior, images.store)[1]
+    return codes.reshape(*codes.shape[:2], -1).mean(axis=2)
 
 
 def group_codes(

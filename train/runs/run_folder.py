@@ -116,6 +116,11 @@ class RunFolder:
         return self.path / "config.json"
 
     @property
+    def view(self) -> Path:
+        """Which view was chosen, and what by; a run whose view was named has none."""
+        return self.path / "view.json"
+
+    @property
     def weights(self) -> Path:
         """Weights of encoder, decoder and discriminator."""
         return self.path / "weights.safetensors"

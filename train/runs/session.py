@@ -29,6 +29,7 @@ from train.precision import uses_amp
 from train.runs.findings import write_findings
 from train.runs.progress import TrainingProgress
 from train.runs.run_folder import RunConfig, RunFolder, point_latest_at, write_csv
+from train.runs.view_choice import settled_view
 from train.strategies.choice import strategy_for
 
 __all__ = ["TrainingOutcome", "load_images", "pick_device", "resume", "train", "trainer_for"]
@@ -90,6 +91,9 @@ def train(
     _check_shared(settings, world)
     settings = replace(settings, amp=not settings.spec.chooses_precision and uses_amp(settings.amp, torch_device))
     backbone = load_backbone(settings.backbone) if settings.spec.reads_backbone else None
+    view = world.from_first(lambda: settled_view(data, settings, torch_device, backbone))
+    if view is not None:
+        data = replace(data, align=view.chosen)
     images = load_images(data, settings, out)
     images_sha256 = images.sha256()
     world.check_same(images_sha256, f"the first one's images in {data.path}")
@@ -114,6 +118,8 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         if backbone is not None:
             save_backbone(backbone, out)
+        if view is not None:
+            view.write(folder.view)
         folder.write_config(config)
         if announce:
             point_latest_at(out)

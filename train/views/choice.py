@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from train.views.candidates import ViewCandidate
 
-__all__ = ["ViewFigure", "choose_view"]
+__all__ = ["LEAST_GAIN", "ViewFigure", "choose_view"]
 
 LEAST_GAIN = 0.01
 """Of AUROC over the plain view: less is noise of the synthetic defects."""
@@ -20,13 +20,26 @@ class ViewFigure:
     name: str
     size: tuple[int, int]
     auroc: float | None
-    """On synthetic defects of held-out images; None where the view was refused"""
+    """On synthetic defects of held-out images; None where the view was refused, or there was nothing to compare"""
     remark: str = ""
+    refused: bool = False
+
+    @classmethod
+    def of(cls, candidate: ViewCandidate, auroc: float | None = None) -> ViewFigure:
+        """The line of a candidate; its remark is why it was refused, or what is to be known of it."""
+        remark = candidate.refused or candidate.note
+        return cls(candidate.name, candidate.size, auroc, remark, bool(candidate.refused))
+
+    @property
+    def figure(self) -> str:
+        """What came of the view, in a word or a number."""
+        if self.auroc is not None:
+            return f"AUROC {self.auroc:.3f}"
+        return "refused" if self.refused else "not compared"
 
     def __str__(self) -> str:
         height, width = self.size
-        figure = "refused" if self.auroc is None else f"AUROC {self.auroc:.3f}"
-        return f"{self.name:<7} {height}x{width}  {figure}{': ' + self.remark if self.remark else ''}"
+        return f"{self.name:<7} {height}x{width}  {self.figure}{': ' + self.remark if self.remark else ''}"
 
 
 def choose_view(
@@ -35,16 +48,17 @@ def choose_view(
     """The view to take, and the figures of all.
 
     candidates: the plain view first, as views_of gives them. auroc: how well synthetic defects of held-out training
-    images are told from the images themselves in a view; asked of each that is not refused, once. The plain view is
-    taken unless another's is more than LEAST_GAIN above its own.
+    images are told from the images themselves in a view; asked of each that is not refused, once, where these are two
+    or more. The plain view is taken unless another's is more than LEAST_GAIN above its own.
     """
     figures, best, best_auroc = [], candidates[0], 0.0
+    alone = sum(not candidate.refused for candidate in candidates) == 1
     for candidate in candidates:
-        if candidate.refused:
-            figures.append(ViewFigure(candidate.name, candidate.size, None, candidate.refused))
+        if candidate.refused or alone:
+            figures.append(ViewFigure.of(candidate))
             continue
         found = auroc(candidate)
-        figures.append(ViewFigure(candidate.name, candidate.size, found, candidate.note))
+        figures.append(ViewFigure.of(candidate, found))
         if candidate is candidates[0]:
             best_auroc = found + LEAST_GAIN
         elif found > best_auroc:

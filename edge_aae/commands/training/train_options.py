@@ -95,12 +95,11 @@ class ImageOptions(OptionGroup):
         type=click.Choice(["stretch", "letterbox"]),
         help="How images meet the input's shape.  [default: stretch if all have one aspect ratio, else letterbox]",
     )
-    align: ViewName = option(
+    align: ViewName | Literal["auto"] | None = option(
         "--align",
-        type=click.Choice(["none", "centre", "turn"]),
-        default="none",
-        show_default=True,
-        help="Look at the part, found by its outline: centre; turn: along its long axis as well.",
+        type=click.Choice(["auto", "none", "centre", "turn"]),
+        help="Look at the part, found by its outline: centre; turn: along its long axis as well; auto: where synthetic "
+        "defects show best.  [default: auto with features, else none]",
     )
     smallest_defect: float | None = option(
         "--smallest-defect",

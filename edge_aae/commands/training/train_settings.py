@@ -40,7 +40,7 @@ def settings_of(
     _refuse_unused(asked, learning)
     spec = network_spec(network)
     schedule = _schedule(spec, asked, learning)
-    data_settings = _data_settings(data, images, learning.seed)
+    data_settings = _data_settings(data, spec, images, learning.seed)
     train_settings = TrainSettings(
         network=network,
         method=asked.method,
@@ -92,10 +92,12 @@ def _refuse_unused(asked: MethodOptions, learning: LearningOptions) -> None:
         raise ConfigError(f"--mixture belongs to --refine robust; with --refine {refine} leave it out")
 
 
-def _data_settings(data: str, images: ImageOptions, seed: int) -> DataSettings:
+def _data_settings(data: str, spec: NetworkSpec, images: ImageOptions, seed: int) -> DataSettings:
     from train.data.guidance import GuidanceFiles
     from train.data.settings import DataSettings
 
+    # Bars and a view that follows the part exclude each other: who asks for bars has no use for a choice.
+    chooses_view = spec.reads_backbone and images.fit != "letterbox"
     return DataSettings(
         path=data,
         classes=images.classes,
@@ -106,7 +108,7 @@ def _data_settings(data: str, images: ImageOptions, seed: int) -> DataSettings:
         scale=images.scale,
         overlap=images.overlap,
         roi=images.roi,
-        align=images.align,
+        align=images.align or ("auto" if chooses_view else "none"),
         smallest_defect=images.smallest_defect,
         max_bad=images.max_bad,
         sample_fps=images.sample_fps,

@@ -63,6 +63,20 @@ def test_the_view_reaches_the_data() -> None:
     assert data == DataSettings(path="photos", align="turn", smallest_defect=12.5)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "align"),
+    [
+        (("--network", "features"), "auto"),
+        (("--network", "features", "--align", "none"), "none"),
+        (("--network", "features", "--fit", "letterbox"), "none"),
+        (("--network", "conv"), "none"),
+        (("--network", "conv", "--align", "auto"), "auto"),
+    ],
+)
+def test_the_view_of_photographs_of_parts_is_chosen_unless_it_is_named(arguments: tuple[str, ...], align: str) -> None:
+    assert settings(*arguments)[0].align == align
+
+
 def test_mixture_width_and_the_files_of_a_person_reach_their_owners(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_text("a.png\n")
     data, found = settings(

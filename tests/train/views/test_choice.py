@@ -40,6 +40,18 @@ def test_what_is_refused_is_not_tried_and_stands_in_the_table_with_its_reason() 
     ]
 
 
+def test_a_view_without_another_is_not_tried() -> None:
+    def auroc(view: ViewCandidate) -> float:
+        raise AssertionError(view)
+
+    chosen, figures = choose_view([NONE, REFUSED], auroc)
+    assert chosen is NONE
+    assert [str(figure) for figure in figures] == [
+        "none    256x256  not compared",
+        "turn    256x256  refused: the part has no long axis",
+    ]
+
+
 def test_a_note_stands_in_the_table() -> None:
     _, figures = choose_view([NONE, TURNED], lambda view: 0.5)
     assert str(figures[1]) == "turn    176x368  AUROC 0.500: either end may come first"
