@@ -120,7 +120,7 @@ class TrainSettings:
     @property
     def makes_folds(self) -> bool:
         """Whether images are judged by networks that have not seen their fold, which no group should be torn by."""
-        return self.refine == "robust"
+        return self.refine == "robust" or self.spec.reads_backbone
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""

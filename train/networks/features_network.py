@@ -16,9 +16,9 @@ from edge_runtime.model.prior import Prior
 from edge_runtime.model.score import CRITERIA, Term
 from train.backbones.backbone import Backbone
 from train.networks.autoencoder import Autoencoder, Measured
-from train.networks.site_statistics import Reduction, SiteStatistics, top_sites
 from train.networks.spec import Architecture, NetworkSpec
 from train.schedule import Schedule
+from train.sites.site_statistics import Reduction, SiteStatistics, top_sites
 
 __all__ = ["DIMENSIONS", "FEATURES", "FeaturesNetwork", "check_features_size", "site_features"]
 
@@ -183,7 +183,7 @@ FEATURES = NetworkSpec(
     smallest_side=32,
     check_size=check_features_size,
     build=_built,
-    schedules={"none": Schedule(train=20), "robust": Schedule(train=20)},
+    schedules={"none": Schedule(train=12), "robust": Schedule(train=12)},
     latent_dims={"aae": 16, "ae": 16},  # at every site
     batch_size=16,
     adversarial_weight=0.1,

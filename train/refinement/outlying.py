@@ -11,9 +11,9 @@ from train.refinement.robust import RobustRefinement
 
 __all__ = ["OUTLYING", "OutlyingRefinement"]
 
-OUTLYING = 3.0
-"""Spreads above the median from which an image may be rejected: of a clean set few are, and of a small one none need
-be, where a fixed share would cost the distributions what they rest on."""
+OUTLYING = 5.0
+"""Spreads above the median from which an image may be rejected. On four development sets, clean and with 10 and 20 %
+of defects mixed in: at 3, clean pills lost .02 of AUROC for rare but normal images; at 5 no clean set lost."""
 
 
 class OutlyingRefinement(RobustRefinement):

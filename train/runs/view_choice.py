@@ -32,8 +32,8 @@ from train.data.training_set import Probe, spread, view_candidates
 from train.learning.settings import TrainSettings
 from train.networks.features_network import DIMENSIONS, check_features_size, site_features
 from train.networks.registry import NetworkName
+from train.sites.site_gaussian import distances_from, refitted
 from train.strategies.features import top_mean
-from train.strategies.site_gaussian import distances_from, refitted
 from train.synthesis.photograph_defects import defective_copies
 from train.views.candidates import ViewCandidate, ViewName
 from train.views.choice import LEAST_GAIN, ViewFigure, choose_view

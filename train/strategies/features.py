@@ -26,10 +26,10 @@ from train.learning.strategy import EpochLosses, Phase
 from train.learning.task import Task
 from train.networks.features_network import DIMENSIONS, PROTOTYPES, FeaturesNetwork
 from train.networks.patch_network import SiteDiscriminator
-from train.networks.site_statistics import TOP_SITES
 from train.refinement.outlying import OutlyingRefinement
-from train.strategies.coreset import farthest_points, held_out_neighbours, neighbour_distances
-from train.strategies.site_gaussian import SiteSums, distances_from, fit_reduction, refitted, rounded
+from train.sites.coreset import farthest_points, held_out_neighbours, neighbour_distances
+from train.sites.site_gaussian import SiteSums, distances_from, fit_reduction, refitted, rounded
+from train.sites.site_statistics import TOP_SITES
 from train.strategies.site_learner import SiteLearner
 from train.synthesis.photograph_defects import defective_copies
 
@@ -310,11 +310,11 @@ def fusion_weights(normal: NDArray[np.floating], defective: NDArray[np.floating]
     """Weights (K,) of the logarithms of distances: by how well each tells copies with a defect from held-out images.
 
     normal: (N, K), defective: (M, K). (AUROC - 1/2)^4 over the spread of the logarithm, which sums to one before it is
-    divided; the first distance gets all where none tells them apart.
+    divided. One that tells less than the first gets nothing, and the first all where none tells them apart.
     """
     normal, defective = np.log(np.maximum(normal, 1e-12)), np.log(np.maximum(defective, 1e-12))
     told = np.array([_auroc(a, b) for a, b in zip(normal.T, defective.T, strict=True)])
-    weights = np.maximum(told - 0.5, 0.0) ** 4
+    weights = np.where(told < told[0], 0.0, np.maximum(told - 0.5, 0.0) ** 4)
     weights = weights / weights.sum() if weights.sum() > 0.0 else np.eye(len(told))[0]
     middle = np.median(normal, axis=0)
     spread = np.maximum(middle - np.quantile(normal, LOWER_QUANTILE, axis=0), 1e-6)

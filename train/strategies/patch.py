@@ -21,6 +21,7 @@ from edge_runtime.model.score import Term
 from train.data.guidance import REJECT
 from train.data.photograph_store import PhotographStore
 from train.learning.adversarial_step import StepLosses
+from train.learning.folds import FoldPhase, each_fold, final
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import State, restore_learner, snapshot_learner
 from train.learning.strategy import EpochLosses
@@ -29,7 +30,6 @@ from train.networks.patch_network import PatchNetwork, SiteDiscriminator
 from train.refinement.patch import PatchRefinement
 from train.refinement.robust import RobustRefinement
 from train.strategies.density import fit_density
-from train.strategies.folds import FoldPhase, each_fold, final
 from train.strategies.patch_drawing import PatchDrawing
 from train.strategies.patch_fusion import Level, as_terms, from_terms, fused_weights
 from train.strategies.patch_learner import LossWeights, PatchLearner

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from train.learning.folds import FoldPhase
 from train.networks.patch_network import CODE_STEP
-from train.strategies.folds import FoldPhase
 from train.synthesis.defects import KINDS, DefectKind, SynthesisSettings, draw_defect
 from train.synthesis.patch_batches import Augmentation, Batch, draw_batch
 

@@ -22,6 +22,7 @@ from edge_runtime.model.score import CRITERIA, Term, sum_of_terms
 from train.data.guidance import KEEP, REJECT
 from train.learning.adversarial_step import StepLosses, draw_prior, fresh_learner
 from train.learning.augmentation import AugmentSettings, augment
+from train.learning.folds import FoldPhase, each_fold, final
 from train.learning.scoring import CHUNK, raw_criteria
 from train.learning.snapshot import State, restore_learner, snapshot_learner
 from train.learning.strategy import EpochLosses
@@ -30,7 +31,6 @@ from train.networks.autoencoder import EXPOSURE, Autoencoder
 from train.refinement.robust import RobustRefinement
 from train.strategies.density import fit_density
 from train.strategies.exposure import fit_exposure
-from train.strategies.folds import FoldPhase, each_fold, final
 
 __all__ = ["RobustTraining"]
 

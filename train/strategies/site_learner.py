@@ -33,9 +33,11 @@ class SiteLearner:
         self.discriminator = discriminator
         self.adversarial_weight = adversarial_weight
         self._layers = nn.ModuleList((autoencoder.encoder.to_code, autoencoder.decoder))
-        self.optimizer = torch.optim.Adam(self._layers.parameters(), lr=learning_rate)
+        self.optimizer = torch.optim.Adam(self._layers.parameters(), lr=learning_rate, fused=True)
         self.discriminator_optimizer = (
-            torch.optim.Adam(discriminator.parameters(), lr=learning_rate) if discriminator is not None else None
+            None
+            if discriminator is None
+            else torch.optim.Adam(discriminator.parameters(), lr=learning_rate, fused=True)
         )
 
     def step(self, reduced: Tensor, draws: Tensor) -> StepLosses:
@@ -44,7 +46,7 @@ class SiteLearner:
         error = (reduced - self.autoencoder.decoder(z)).square().mean()
         fooled = error.new_zeros(()) if self.discriminator is None else softplus(-self.discriminator(z)).mean()
         self.optimizer.zero_grad(set_to_none=True)
-        (error + self.adversarial_weight * fooled).backward()
+        (error + self.adversarial_weight * fooled).backward(inputs=list(self._layers.parameters()))
         self.optimizer.step()
         return StepLosses(error.detach(), fooled.detach(), self._discriminate(z.detach(), draws))
 
@@ -66,7 +68,6 @@ class SiteLearner:
         if self.discriminator is None or self.discriminator_optimizer is None:
             return z.new_zeros(())
         told_apart = softplus(-self.discriminator(draws)).mean() + softplus(self.discriminator(z)).mean()
-        # Clearing first drops what the autoencoder's adversarial loss left in these gradients.
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         told_apart.backward()
         self.discriminator_optimizer.step()

@@ -33,6 +33,7 @@ ROOMS = (
     "edge_runtime/live",
     "train",
     "train/backbones",
+    "train/sites",
     "train/networks",
     "train/views",
     "train/data",

@@ -150,8 +150,9 @@ def test_weights_follow_what_tells_synthetic_defects_apart() -> None:
     rng = np.random.default_rng(0)
     normal = np.exp(rng.normal(size=(200, 2)))
     defective = np.exp(rng.normal((3.0, 0.5), size=(100, 2)))
-    first, second = fusion_weights(normal, defective)
-    assert first > 5 * second > 0
+    first, second = fusion_weights(normal[:, ::-1], defective[:, ::-1])
+    assert second > 5 * first > 0
+    assert fusion_weights(normal, defective)[1] == 0.0  # it tells less than the first
     np.testing.assert_allclose(fusion_weights(normal, np.exp(rng.normal(size=(4, 2)) - 5.0))[1], 0.0)
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.strategies.coreset import farthest_points, held_out_neighbours, neighbour_distances
-from train.strategies.site_gaussian import SiteSums, fit_reduction, rounded
+from train.sites.coreset import farthest_points, held_out_neighbours, neighbour_distances
+from train.sites.site_gaussian import SiteSums, fit_reduction, rounded
 
 N, S, D = 12, 6, 4
 
