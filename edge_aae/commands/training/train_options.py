@@ -85,7 +85,8 @@ class ImageOptions(OptionGroup):
     imgsz: tuple[int, int] | None = option(
         "--imgsz",
         type=SIZE,
-        help="Network input, with patch a tile: N or ROWSxCOLUMNS pixels.  [default: 128; IDX, .npz: as is]",
+        help="Network input, with patch a tile: N or ROWSxCOLUMNS pixels.  [default: 128; features: the images' own "
+        "aspect at as many pixels as 256x256; IDX, .npz: as is]",
     )
     channels: Literal["1", "3"] | None = option(
         "--channels", type=click.Choice(["1", "3"]), help="Grey or colour.  [default: what the images have]"
