@@ -108,7 +108,7 @@ def write(out: Path, cells: dict[str, dict[str, float]], sets: list[str]) -> Non
         "# What the parts of `features` add",
         "",
         f"`{command}`, {machine}. Image AUROC, mean over seeds; half of the defects are never mixed in and are what is",
-        "tested on. Site and AAE: site distance, reconstruction error, negative log prior in spreads of the tested normal",
+        "tested on. Site and AAE: site distance, reconstruction error, log prior in spreads of the tested normal",
         "images, added up; the score leaves the last two out.",
         "",
         "| " + " | ".join(heads) + " |",
