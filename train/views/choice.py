@@ -10,8 +10,8 @@ from train.views.candidates import ViewCandidate
 __all__ = ["LEAST_GAIN", "ViewFigure", "choose_view"]
 
 LEAST_GAIN = 0.05
-"""Of AUROC over the plain view: on four dozen photographs, parts that lay alike gained up to .035 by chance and lost .015
-on real defects; parts at any angle gained .07."""
+"""Of AUROC over the plain view: on four dozen photographs, parts that lay alike gained up to .035 by chance, and lost
+.015 on real defects; parts at any angle gained .07."""
 
 
 @dataclass(frozen=True, slots=True)
