@@ -11,11 +11,13 @@ __all__ = ["farthest_points", "held_out_neighbours", "neighbour_distances"]
 
 MOST_DRAWN = 10_000
 """Sites that prototypes are chosen among."""
+LEAST_ROWS = 4
+"""For each point: where most sites are points themselves, what was trained on lies at no distance from them."""
 CHUNK = 64
 
 
 def farthest_points(rows: Tensor, n_points: int, generator: torch.Generator) -> Tensor:
-    """n_points of rows (n, d), each the farthest from those chosen before; repeated where there are fewer rows.
+    """n_points of rows (n, d), each the farthest from those chosen before; at most a quarter of the rows, repeated.
 
     Greedy k-centre (Sener, Savarese 2018, arXiv 1708.00489), as PatchCore's coreset.
     """
@@ -24,7 +26,7 @@ def farthest_points(rows: Tensor, n_points: int, generator: torch.Generator) -> 
     chosen = [int(torch.randint(len(rows), (1,), generator=generator))]
     norms = rows.square().sum(dim=1)
     nearest = torch.full((len(rows),), torch.inf)
-    for _ in range(min(n_points, len(rows)) - 1):
+    for _ in range(min(n_points, -(-len(rows) // LEAST_ROWS)) - 1):
         last = rows[chosen[-1]]
         nearest = torch.minimum(nearest, norms - 2.0 * (rows @ last) + last.square().sum())
         chosen.append(int(nearest.argmax()))

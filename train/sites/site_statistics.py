@@ -69,9 +69,10 @@ class SiteStatistics(nn.Module):
         B, d, h, w = projected.shape
         at_sites = projected.reshape(B, d, h * w).transpose(1, 2) - self.center  # (B, S, d)
         norms = (self.prototypes * self.prototypes).sum(dim=1)
-        nearest = (norms - 2.0 * torch.matmul(at_sites, self.prototypes.t())).amin(dim=2)
-        squared = nearest + (at_sites * at_sites).sum(dim=2)
-        return (squared.clamp(min=0.0) / d).sqrt().reshape(B, h, w)
+        nearest = (norms - 2.0 * torch.matmul(at_sites, self.prototypes.t())).argmin(dim=2)
+        # The sum of the squares of the difference: what is left of norms and product has no digits near a prototype.
+        difference = at_sites - self.prototypes[nearest]
+        return (difference * difference).mean(dim=2).sqrt().reshape(B, h, w)
 
 
 def top_sites(values: Tensor) -> Tensor:

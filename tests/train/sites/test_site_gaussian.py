@@ -78,15 +78,18 @@ def test_reduced_features_have_unit_covariance_over_sites() -> None:
 
 def test_prototypes_cover_and_an_image_is_judged_by_those_of_others() -> None:
     rows = torch.randn(9, S, D, generator=torch.Generator().manual_seed(1))
-    points = farthest_points(rows.flatten(0, 1), 30, torch.Generator().manual_seed(0))
-    assert len(torch.unique(points, dim=0)) == 30
-    every = farthest_points(rows.flatten(0, 1), 60, torch.Generator().manual_seed(0))
-    assert neighbour_distances(rows, every).max() < 1e-3
-    assert neighbour_distances(rows, points).max() < neighbour_distances(rows, points[:5]).max()
+    sites = rows.flatten(0, 1)
+    points = farthest_points(sites, 12, torch.Generator().manual_seed(0))
+    assert len(torch.unique(points, dim=0)) == 12
+    quarter = farthest_points(sites, 60, torch.Generator().manual_seed(0))
+    assert (len(quarter), len(torch.unique(quarter, dim=0))) == (60, -(-len(sites) // 4))
+    assert neighbour_distances(rows, quarter).max() < neighbour_distances(rows, points[:5]).max()
     folds = np.arange(9) % 3
+    generator = torch.Generator().manual_seed(0)
     own, _ = held_out_neighbours(
-        rows, np.ones(9, dtype=np.bool_), folds, 200, torch.Generator().manual_seed(0), rows[:0], np.zeros(0, np.int64)
+        rows, np.ones(9, dtype=np.bool_), folds, 10, generator, rows[:0], np.zeros(0, np.int64)
     )
     seen = rows[torch.from_numpy(np.flatnonzero(folds != 0))].flatten(0, 1)
-    expected = torch.cdist(rows[0], seen).amin(dim=1) / D**0.5
+    others = farthest_points(seen, 10, torch.Generator().manual_seed(0))
+    expected = torch.cdist(rows[0], others).amin(dim=1) / D**0.5
     np.testing.assert_allclose(own[0], expected, rtol=1e-4)
