@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 
 def test_too_few_images_are_refused_with_their_number(shapes: Shapes, quick: Quick) -> None:
-    with pytest.raises(DataError, match=r"15 images to train on, expected at least 16"):
+    with pytest.raises(DataError, match=r"15 images to train on, network conv needs 16 or more"):
         Task.of(quick(), shapes(15)[0], CPU)
     Task.of(quick(), shapes(16)[0], CPU)
 

@@ -82,8 +82,8 @@ def test_a_name_that_is_no_network_s_is_refused_with_those_that_are() -> None:
         ("hog", "aae", "itsr", (40, 0, 0)),
         ("patch", "aae", "none", (200, 0, 0)),
         ("patch", "aae", "robust", (150, 40, 0)),
-        ("features", "aae", "none", (20, 0, 0)),
-        ("features", "ae", "robust", (20, 0, 0)),
+        ("features", "aae", "none", (12, 0, 0)),
+        ("features", "ae", "robust", (12, 0, 0)),
     ],
 )
 def test_the_default_schedule_is_the_paper_s_for_mlp_and_a_short_one_for_the_others(
