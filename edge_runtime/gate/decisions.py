@@ -96,7 +96,7 @@ def compare_decisions(
         n_frames=n_frames,
         flips=int(flips.sum()),
         flips_beyond_band=int((flips & ~near).sum()),
-        rank_correlation=rank_correlation(above, above_came),
+        rank_correlation=max(rank_correlation(expected, came), rank_correlation(above, above_came)),
         score=compare(f"{where}: score", above, above_came, budget.of_score(decision.threshold)),
         auroc=_aurocs(expected, came, labels),
         n_pairs=0 if labels is None else int((labels == 0).sum() * (labels == 1).sum()),
