@@ -25,7 +25,7 @@ from edge_aae.commands.training.review import review
 from edge_aae.commands.training.train import train
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
-from edge_runtime.own_packages import claim
+from edge_runtime.own_packages import PACKAGES, claim
 
 __all__ = ["cli", "main"]
 
@@ -52,7 +52,7 @@ def cli(verbose: bool, quiet: bool) -> None:
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
-    for package in ("edge_aae", "train", "export", "edge_runtime"):
+    for package in PACKAGES:
         logging.getLogger(package).setLevel(level)
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from edge_runtime.errors import ConfigError
 
-__all__ = ["claim"]
+__all__ = ["PACKAGES", "claim"]
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = ("edge_runtime", "train", "export")
+PACKAGES = ("edge_aae", *NAMES)
+"""What logs as edge-aae."""
 
 
 def claim() -> None:

@@ -22,7 +22,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from edge_runtime.errors import ConfigError, EdgeAaeError
 
-__all__ = ["ALONE", "PeerError", "World", "joined"]
+__all__ = ["ALONE", "PeerError", "World", "joined", "n_processes"]
 
 TIMEOUT = timedelta(minutes=10)
 """How long a process waits for the others: reading images at the start may take one of them longer than another."""
@@ -124,6 +124,11 @@ ALONE = World()
 """One process."""
 
 
+def n_processes(environment: Mapping[str, str]) -> int:
+    """How many torchrun's variables describe; 1 without them."""
+    return int(environment.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined(environment: Mapping[str, str], device: str) -> Iterator[World]:
     """The world that torchrun's variables describe, left at the end; ALONE without them.
@@ -132,7 +137,7 @@ def joined(environment: Mapping[str, str], device: str) -> Iterator[World]:
     the first raises its error; the others end by SystemExit without a word, so that one message remains. Raises
     ConfigError where there are too few GPUs or the others are not found.
     """
-    if int(environment.get("WORLD_SIZE", "1")) == 1:
+    if n_processes(environment) == 1:
         yield ALONE
         return
     chosen = _device_of(device, int(environment.get("LOCAL_RANK", "0")))

@@ -15,7 +15,7 @@ from typing import TypeVar
 from edge_runtime.backends.onnxruntime_cpu import usable_cores
 from edge_runtime.errors import DataError
 from edge_runtime.operations.stopping import stop_requests
-from edge_runtime.own_packages import claim
+from edge_runtime.own_packages import PACKAGES, claim
 
 __all__ = ["side_by_side"]
 
@@ -61,7 +61,7 @@ def side_by_side(pieces: Mapping[str, Callable[[], Made]]) -> Iterator[dict[str,
 
 
 def _levels() -> dict[str, int]:
-    return {name: logging.getLogger(name).level for name in ("edge_aae", "train", "export", "edge_runtime")}
+    return {name: logging.getLogger(name).level for name in PACKAGES}
 
 
 def _begin(n_threads: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from train.backbones.normalisation import Normalisation
-from train.backbones.trunk import Architecture, FoldedConv2d
+from train.backbones.trunk import Architecture, FoldedConv2d, InvertedResidual
 
 __all__ = ["EFFICIENTNET_LITE0", "SameConv2d"]
 
@@ -52,26 +52,6 @@ class SameConv2d(FoldedConv2d):
         return max(0, (-(-side // stride) - 1) * stride + kernel - side)
 
 
-class InvertedResidual(nn.Module):
-    """Widen, filter each channel, narrow; added to the input where the shape stays."""
-
-    def __init__(self, index: int, channels: int, out: int, *, expansion: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        wide, name = channels * expansion, f"_blocks.{index}"
-        layers: list[nn.Module] = []
-        if expansion > 1:
-            layers += [_conv(channels, wide, 1, f"{name}._expand_conv", f"{name}._bn0"), nn.ReLU6()]
-        depthwise = _conv(wide, wide, kernel, f"{name}._depthwise_conv", f"{name}._bn1", stride=stride, groups=wide)
-        layers += [depthwise, nn.ReLU6(), _conv(wide, out, 1, f"{name}._project_conv", f"{name}._bn2")]
-        self.layers = nn.Sequential(*layers)
-        self.is_residual = stride == 1 and channels == out
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, out, ceil(H / stride), ceil(W / stride))."""
-        y: Tensor = self.layers(x)
-        return x + y if self.is_residual else y
-
-
 def _layers() -> tuple[nn.Module, list[nn.Module]]:
     stem = nn.Sequential(_conv(3, STEM_CHANNELS, 3, "_conv_stem", "_bn0", stride=2), nn.ReLU6())
     blocks: list[nn.Module] = []
@@ -79,7 +59,12 @@ def _layers() -> tuple[nn.Module, list[nn.Module]]:
     for expansion, kernel, stride, out, repeats in STAGES:
         for repeat in range(repeats):
             step = stride if repeat == 0 else 1
-            block = InvertedResidual(len(blocks), channels, out, expansion=expansion, kernel=kernel, stride=step)
+            wide, name = channels * expansion, f"_blocks.{len(blocks)}"
+            block = InvertedResidual(
+                _conv(channels, wide, 1, f"{name}._expand_conv", f"{name}._bn0") if expansion > 1 else None,
+                _conv(wide, wide, kernel, f"{name}._depthwise_conv", f"{name}._bn1", stride=step, groups=wide),
+                _conv(wide, out, 1, f"{name}._project_conv", f"{name}._bn2"),
+            )
             blocks.append(block)
             channels = out
     return stem, blocks

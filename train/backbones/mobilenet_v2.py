@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from train.backbones.normalisation import IMAGENET
-from train.backbones.trunk import Architecture, FoldedConv2d
+from train.backbones.trunk import Architecture, FoldedConv2d, InvertedResidual
 
 __all__ = ["MOBILENET_V2"]
 
@@ -23,30 +23,6 @@ STAGES = (
 """Expansion, channels and number of the blocks of each stage, and the stride of the first: table 2 of the paper."""
 
 
-class InvertedResidual(nn.Module):
-    """Widen, filter each channel, narrow; added to the input where the shape stays."""
-
-    def __init__(self, index: int, channels: int, out: int, *, expansion: int, stride: int) -> None:
-        super().__init__()
-        wide, name = channels * expansion, f"features.{index}.conv"
-        layers: list[nn.Module] = []
-        if expansion > 1:
-            layers += [_conv(channels, wide, 1, f"{name}.0.0", f"{name}.0.1"), nn.ReLU6()]
-        at = 1 if expansion > 1 else 0
-        layers += [
-            _conv(wide, wide, 3, f"{name}.{at}.0", f"{name}.{at}.1", stride=stride, groups=wide),
-            nn.ReLU6(),
-            _conv(wide, out, 1, f"{name}.{at + 1}", f"{name}.{at + 2}"),
-        ]
-        self.layers = nn.Sequential(*layers)
-        self.is_residual = stride == 1 and channels == out
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, out, ceil(H / stride), ceil(W / stride))."""
-        y: Tensor = self.layers(x)
-        return x + y if self.is_residual else y
-
-
 def _layers() -> tuple[nn.Module, list[nn.Module]]:
     stem = nn.Sequential(_conv(3, STEM_CHANNELS, 3, "features.0.0", "features.0.1", stride=2), nn.ReLU6())
     blocks: list[nn.Module] = []
@@ -54,7 +30,14 @@ def _layers() -> tuple[nn.Module, list[nn.Module]]:
     for expansion, out, repeats, stride in STAGES:
         for repeat in range(repeats):
             step = stride if repeat == 0 else 1
-            blocks.append(InvertedResidual(len(blocks) + 1, channels, out, expansion=expansion, stride=step))
+            wide, name = channels * expansion, f"features.{len(blocks) + 1}.conv"
+            at = 1 if expansion > 1 else 0
+            block = InvertedResidual(
+                _conv(channels, wide, 1, f"{name}.0.0", f"{name}.0.1") if expansion > 1 else None,
+                _conv(wide, wide, 3, f"{name}.{at}.0", f"{name}.{at}.1", stride=step, groups=wide),
+                _conv(wide, out, 1, f"{name}.{at + 1}", f"{name}.{at + 2}"),
+            )
+            blocks.append(block)
             channels = out
     name = f"features.{len(blocks) + 1}"
     blocks.append(nn.Sequential(_conv(channels, LAST_CHANNELS, 1, f"{name}.0", f"{name}.1"), nn.ReLU6()))

@@ -20,6 +20,7 @@ from train.backbones.normalisation import Normalisation
 __all__ = [
     "Architecture",
     "FoldedConv2d",
+    "InvertedResidual",
     "Trunk",
     "checkpoint_shapes",
     "empty_trunk",
@@ -58,6 +59,22 @@ class Trunk(nn.Module):
             if index in self.taps:
                 features.append(x)
         return features
+
+
+class InvertedResidual(nn.Module):
+    """Widen, filter each channel, narrow; added to the input where the shape stays (arXiv 1801.04381)."""
+
+    def __init__(self, expand: nn.Conv2d | None, depthwise: nn.Conv2d, project: nn.Conv2d) -> None:
+        super().__init__()
+        widened = [] if expand is None else [expand, nn.ReLU6()]
+        self.layers = nn.Sequential(*widened, depthwise, nn.ReLU6(), project)
+        channels = (expand or depthwise).in_channels
+        self.is_residual = depthwise.stride[0] == 1 and channels == project.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, out, ceil(H / stride), ceil(W / stride))."""
+        y: Tensor = self.layers(x)
+        return x + y if self.is_residual else y
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

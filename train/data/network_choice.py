@@ -25,7 +25,7 @@ PROBED = 64
 PROBE_SIDE = 32
 """Pixels to which they are reduced: objects stay, grain goes."""
 
-PHOTO_SIDE = 64
+LEAST_PHOTO_SIDE = 64
 
 ALIGNED = 0.5
 """Mean correlation with the median image from which images show one thing in one place. Fashion-MNIST's classes have
@@ -47,10 +47,10 @@ class Choice:
 def choose_network(data: Path, *, not_features: str = "") -> Choice:
     """The network for a folder of images, a video or a labelled set.
 
-    `features` for photographs: images with sides of PHOTO_SIDE pixels or more. Where it cannot be had, for the reason
-    not_features or because the backbone is not installed, `hog` where the images have one size and show one thing in
-    one place, so that gradients can be compared place by place, and `patch` where they do not. Says so where too few
-    images can be read to tell; loading them then says what is wrong.
+    `features` for photographs: images with sides of LEAST_PHOTO_SIDE pixels or more. Where it cannot be had, for the
+    reason not_features or because the backbone is not installed, `hog` where the images have one size and show one
+    thing in one place, so that gradients can be compared place by place, and `patch` where they do not. Says so where
+    too few images can be read to tell; loading them then says what is wrong.
     """
     if is_labelled_set(data):
         return _for_labelled(data)
@@ -82,8 +82,8 @@ def _for_video(path: Path, not_features: str) -> Choice:
 
 
 def _no_features(side: int, n_images: int | None = None) -> str:
-    if side < PHOTO_SIDE:
-        return f"the images have {side} pixels a side, a backbone tells little below {PHOTO_SIDE}"
+    if side < LEAST_PHOTO_SIDE:
+        return f"the images have {side} pixels a side, a backbone tells little below {LEAST_PHOTO_SIDE}"
     if n_images is not None and n_images < (fewest := network_spec("features").fewest_images):
         return f"there are {n_images} images, {fewest} are needed"
     try:

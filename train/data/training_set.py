@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.model.alignment import Alignment
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.self_reference import N_CHANNELS
 from train.data.grouping import Groups
@@ -101,6 +102,10 @@ class Probe:
     frames: Callable[[], Iterable[Frame]]
     """Gives the images looked at, raw, one after the other"""
 
+    def fit(self, settings: DataSettings, align: Alignment | None) -> Literal["stretch", "letterbox"]:
+        """How the images meet the input's shape: as the settings say, else without bars where that keeps the aspect."""
+        return settings.fit or ("stretch" if self.same_aspect or align is not None else "letterbox")
+
 
 def preprocess_for(settings: DataSettings, network: NetworkName, probe: Probe) -> Preprocess:
     """The preprocessing of a run: what the settings name, else what the images suggest.
@@ -124,7 +129,7 @@ def preprocess_for(settings: DataSettings, network: NetworkName, probe: Probe) -
         height=height,
         width=width,
         channels=probe.channels,
-        fit=settings.fit or ("stretch" if probe.same_aspect or align is not None else "letterbox"),
+        fit=probe.fit(settings, align),
         roi=settings.roi,
         align=align,
     )

@@ -31,6 +31,10 @@ UNITS = 64
 CONVOLUTION_DIM = 4
 """Of a convolution's weights."""
 
+CHUNK = 2
+"""Images of a pass through the backbone: what more of them compute leaves the cache, and the memory that the system
+hands out for it takes as long as computing."""
+
 GRID_STEP = 16
 """Pixels from one site to the next, where the backbone's deepest tap has no larger stride."""
 MIN_SIDE, MAX_SIDE = 64, 1024
@@ -59,6 +63,12 @@ def site_features(backbone: Backbone, x: Tensor) -> Tensor:
         step = max(strides) // stride
         maps.append(avg_pool2d(smooth, step) if step > 1 else smooth)
     return torch.cat(maps, dim=1)
+
+
+@torch.inference_mode()
+def features_of(backbone: Backbone, images: Tensor, device: torch.device) -> Tensor:
+    """Features (n, C, h, w) on the CPU of uint8 images (n, C, H, W), CHUNK at a time."""
+    return torch.cat([site_features(backbone, part.to(device).float() / 255.0).cpu() for part in images.split(CHUNK)])
 
 
 class FeaturesNetwork(Autoencoder):

@@ -30,7 +30,7 @@ from train.data.loading import probe_images
 from train.data.settings import DataSettings
 from train.data.training_set import Probe, spread, view_candidates
 from train.learning.settings import TrainSettings
-from train.networks.features_network import DIMENSIONS, check_features_size, site_features
+from train.networks.features_network import DIMENSIONS, check_features_size, features_of
 from train.networks.registry import NetworkName
 from train.sites.site_gaussian import distances_from, refitted
 from train.strategies.features import top_mean
@@ -57,7 +57,6 @@ LONGEST_SIDE = 768
 """Pixels that photographs are reduced to: three times the usual input's, so that a part of a third loses nothing."""
 SAME_ASPECT = 0.05
 """Of the middle one's: photographs of another aspect are left out, since defects are drawn at one size."""
-CHUNK = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,13 +195,12 @@ def _auroc(normal: Tensor, defective: Tensor, sources: NDArray[np.intp], seed: i
     return float(np.mean([auroc(scores[of == fold], is_copy[of == fold]) for fold in range(FOLDS)]))
 
 
-@torch.inference_mode()
 def _features(backbone: Backbone, preprocess: Preprocess, frames: Sequence[Frame], device: torch.device) -> Tensor:
     """Features (n, C, h, w) on the CPU of raw photographs as the view shows them."""
     check_features_size(preprocess.channels, preprocess.height, preprocess.width)
     backbone.check_size(preprocess.height, preprocess.width)
     images = torch.from_numpy(np.stack([preprocess(frame) for frame in frames])).permute(0, 3, 1, 2)
-    return torch.cat([site_features(backbone, part.to(device).float() / 255.0).cpu() for part in images.split(CHUNK)])
+    return features_of(backbone, images, device)
 
 
 def _shipped() -> Backbone:
@@ -251,11 +249,10 @@ class _Photographs:
             _, _, *cut = self.data.roi or (0, 0, *align.frame)
             scale = max(shape[:2]) / max(cut)
             align = replace(align, height=scale * align.height, width=scale * align.width, frame=(shape[0], shape[1]))
-        stretched = self.probe.same_aspect or align is not None
         return Preprocess(
             height=height,
             width=width,
             channels=self.probe.channels,
-            fit=self.data.fit or ("stretch" if stretched else "letterbox"),
+            fit=self.probe.fit(self.data, align),
             align=align,
         )

@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from train.sites.site_statistics import nearest_distance
+
 __all__ = ["farthest_points", "held_out_neighbours", "neighbour_distances"]
 
 MOST_DRAWN = 10_000
@@ -36,12 +38,7 @@ def farthest_points(rows: Tensor, n_points: int, generator: torch.Generator) -> 
 
 def neighbour_distances(rows: Tensor, points: Tensor) -> Tensor:
     """Distance of each site to its nearest point, over the root of d: (n, S, d) -> (n, S)."""
-    norms = points.square().sum(dim=1)
-    parts = []
-    for part in rows.split(CHUNK):
-        nearest = (norms - 2.0 * (part @ points.T)).amin(dim=2)
-        parts.append((nearest + part.square().sum(dim=2)).clamp(min=0.0))
-    return (torch.cat(parts) / rows.shape[2]).sqrt()
+    return torch.cat([nearest_distance(part, points) for part in rows.split(CHUNK)])
 
 
 def held_out_neighbours(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-__all__ = ["Reduction", "SiteStatistics", "top_sites"]
+__all__ = ["Reduction", "SiteStatistics", "nearest_distance", "top_sites"]
 
 TOP_SITES = 5
 """Highest sites whose mean is an image's criterion."""
@@ -68,11 +68,16 @@ class SiteStatistics(nn.Module):
         """Distance of each site to its nearest prototype, over the root of d: (B, h, w) for (B, d, h, w)."""
         B, d, h, w = projected.shape
         at_sites = projected.reshape(B, d, h * w).transpose(1, 2) - self.center  # (B, S, d)
-        norms = (self.prototypes * self.prototypes).sum(dim=1)
-        nearest = (norms - 2.0 * torch.matmul(at_sites, self.prototypes.t())).argmin(dim=2)
-        # The sum of the squares of the difference: what is left of norms and product has no digits near a prototype.
-        difference = at_sites - self.prototypes[nearest]
-        return (difference * difference).mean(dim=2).sqrt().reshape(B, h, w)
+        return nearest_distance(at_sites, self.prototypes).reshape(B, h, w)
+
+
+def nearest_distance(rows: Tensor, points: Tensor) -> Tensor:
+    """Distance of each site to its nearest point, over the root of d: (B, S) for rows (B, S, d) and points (M, d)."""
+    norms = (points * points).sum(dim=1)
+    nearest = (norms - 2.0 * torch.matmul(rows, points.t())).argmin(dim=2)
+    # The sum of the squares of the difference: what is left of norms and product has no digits near a point.
+    difference = rows - points[nearest]
+    return (difference * difference).mean(dim=2).sqrt()
 
 
 def top_sites(values: Tensor) -> Tensor:

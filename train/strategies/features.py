@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.metrics import auroc
 from edge_runtime.model.prior import Prior, SiteNormal, StandardNormal
 from edge_runtime.model.score import Term
 from train.data.guidance import REJECT
@@ -24,7 +25,7 @@ from train.learning.adversarial_step import StepLosses
 from train.learning.snapshot import State, restore_learner, snapshot_learner
 from train.learning.strategy import EpochLosses, Phase
 from train.learning.task import Task
-from train.networks.features_network import DIMENSIONS, PROTOTYPES, FeaturesNetwork
+from train.networks.features_network import CHUNK, DIMENSIONS, PROTOTYPES, FeaturesNetwork, features_of
 from train.networks.patch_network import SiteDiscriminator
 from train.refinement.outlying import OutlyingRefinement
 from train.sites.coreset import farthest_points, held_out_neighbours, neighbour_distances
@@ -35,9 +36,6 @@ from train.synthesis.photograph_defects import defective_copies
 
 __all__ = ["FeaturesTraining", "fusion_weights", "top_mean"]
 
-CHUNK = 2
-"""Images of a pass through the backbone: what more of them compute leaves the cache, and the memory that the system
-hands out for it takes as long as computing."""
 MOST_FITTED = 2000
 """Images, evenly drawn, that the reduction is fitted on; their features are held in memory."""
 MOST_COPIES = 128
@@ -252,13 +250,9 @@ class FeaturesTraining:
         parts = [self._features_of(self.task.images.batch(part)) for part in torch.from_numpy(drawn).split(CHUNK)]
         return torch.cat(parts), drawn
 
-    @torch.inference_mode()
     def _features_of(self, images: Tensor) -> Tensor:
         """Features (n, C, h, w) on the CPU of uint8 images (n, C, H, W)."""
-        parts = [
-            self.autoencoder.prepare(part.to(self.task.device).float() / 255.0).cpu() for part in images.split(CHUNK)
-        ]
-        return torch.cat(parts)
+        return features_of(self.autoencoder.backbone, images, self.task.device)
 
     @torch.inference_mode()
     def _reduce(self, features: Tensor) -> Tensor:
@@ -313,18 +307,14 @@ def fusion_weights(normal: NDArray[np.floating], defective: NDArray[np.floating]
     divided. One that tells less than the first gets nothing, and the first all where none tells them apart.
     """
     normal, defective = np.log(np.maximum(normal, 1e-12)), np.log(np.maximum(defective, 1e-12))
-    told = np.array([_auroc(a, b) for a, b in zip(normal.T, defective.T, strict=True)])
+    is_copy = np.arange(len(normal) + len(defective)) >= len(normal)
+    told = np.array([auroc(scores, is_copy) for scores in np.concatenate((normal, defective)).T])
     weights = np.where(told < told[0], 0.0, np.maximum(told - 0.5, 0.0) ** 4)
     weights = weights / weights.sum() if weights.sum() > 0.0 else np.eye(len(told))[0]
     middle = np.median(normal, axis=0)
     spread = np.maximum(middle - np.quantile(normal, LOWER_QUANTILE, axis=0), 1e-6)
     found: NDArray[np.float32] = (weights / spread).astype(np.float32)
     return found
-
-
-def _auroc(normal: NDArray[np.float64], defective: NDArray[np.float64]) -> float:
-    above = (defective[:, None] > normal).mean() + 0.5 * (defective[:, None] == normal).mean()
-    return float(above)
 
 
 def _at_most(groups: NDArray[np.int64], n_groups: int) -> NDArray[np.int64]:

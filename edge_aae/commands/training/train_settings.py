@@ -73,9 +73,10 @@ def _network(data: str, asked: MethodOptions, images: ImageOptions) -> NetworkNa
 
 def _against_features(asked: MethodOptions, images: ImageOptions) -> str:
     """The option that network features has no use for, if one was given."""
+    from train.distributed import n_processes
     from train.networks.registry import network_spec
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if n_processes(os.environ) > 1:
         return "it trains in one process"
     given = {
         f"--refine {asked.refine}": asked.refine not in network_spec("features").schedules,
