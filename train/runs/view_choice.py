@@ -30,7 +30,7 @@ from train.data.loading import probe_images
 from train.data.settings import DataSettings
 from train.data.training_set import Probe, spread, view_candidates
 from train.learning.settings import TrainSettings
-from train.networks.features_network import DIMENSIONS, check_features_size, features_of
+from train.networks.features_network import check_features_size, features_of
 from train.networks.registry import NetworkName
 from train.sites.site_gaussian import distances_from, refitted
 from train.strategies.features import top_mean
@@ -51,6 +51,8 @@ MOST_PIXELS = MOST_IMAGES * 256 * 256
 FEWEST_LARGE = 16
 COPIES_EACH = 4
 """Copies of a photograph, at most, where there are few."""
+DIMENSIONS = 64
+"""Of reduced features: enough to tell views apart, and quicker than all of them."""
 FOLDS = 4
 """Blocks in the order of the files, each judged by what was fitted to the others: neighbours may show one object."""
 LONGEST_SIDE = 768

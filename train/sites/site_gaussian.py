@@ -1,7 +1,7 @@
 """A normal distribution at every site, and what it would say of an image that it had not seen, in closed form.
 
-Means and covariances are sums over images, so leaving images out is a subtraction: each group of images is judged by
-the very distribution that a fit without it gives.
+Means and covariances are sums over images, so leaving a group out is a subtraction of low rank: in
+coordinates where the full fit's covariances are diagonal, it costs what the group's images do (Woodbury 1950).
 """
 
 from __future__ import annotations
@@ -68,23 +68,57 @@ class SiteSums:
         """Distances (N, S) of each image from distributions fitted without its group, and (M, S) of others.
 
         groups: (N,). other: (M, S, d) reduced features of what the images of the indices `owners` (M,) became, such as
-        copies with a defect; they are judged by the distributions that judge their owners.
+        copies with a defect; they are judged by the distributions that judge their owners. The covariance that sites
+        have in common stays that of all groups.
         """
         other = self.reduced[:0] if other is None else other
         owners = np.zeros(0, dtype=np.int64) if owners is None else owners
         own = np.zeros(self.reduced.shape[:2], dtype=np.float32)
         others = np.zeros(other.shape[:2], dtype=np.float32)
+        axes = _Axes(self.n, self.first, self.second)
         for group in np.unique(groups):
-            members = np.flatnonzero(groups == group)
-            left_out = self.reduced[torch.from_numpy(members[self.kept[members]])].double()
-            mean, factor = _factors(
-                self.n - len(left_out), self.first - left_out.sum(dim=0), self.second - _outer(left_out)
-            )
-            own[members] = _distances(self.reduced[torch.from_numpy(members)].double(), mean, factor)
-            owned = np.flatnonzero(groups[owners] == group)
+            members, owned = np.flatnonzero(groups == group), np.flatnonzero(groups[owners] == group)
+            along = axes.coordinates(self.reduced[torch.from_numpy(members)])
+            left_out = along[:, :, torch.from_numpy(np.flatnonzero(self.kept[members]))]
+            own[members] = axes.distances(along, left_out)
             if len(owned):
-                others[owned] = _distances(other[torch.from_numpy(owned)].double(), mean, factor)
+                others[owned] = axes.distances(axes.coordinates(other[torch.from_numpy(owned)]), left_out)
         return own, others
+
+
+class _Axes:
+    """Coordinates at each site in which its covariance and the common one are diagonal; float64."""
+
+    def __init__(self, n: int, first: Tensor, second: Tensor) -> None:
+        """n images, with sums of features (S, d) and of their outer products (S, d, d)."""
+        self.n = n
+        self.mean, covariance = _moments(n, first, second)
+        factor = torch.linalg.cholesky(_common(covariance))
+        to_common = torch.linalg.solve_triangular(factor, torch.eye(len(factor), dtype=torch.float64), upper=False)
+        self.variance, rotation = torch.linalg.eigh(to_common @ covariance @ to_common.T)  # (S, d), (S, d, d)
+        self.rotation = rotation.transpose(1, 2) @ to_common
+
+    def coordinates(self, rows: Tensor) -> Tensor:
+        """(n, S, d) -> (S, d, n)."""
+        return self.rotation @ (rows.double() - self.mean).permute(1, 2, 0)
+
+    def distances(self, judged: Tensor, left_out: Tensor) -> NDArray[np.float64]:
+        """Distances (n, S) over the root of d of coordinates (S, d, n), by the fit without those of m images (S, d, m).
+
+        Scatter' = scatter - U U^T, U the images left out and, as the mean moves too, their sum over sqrt(n - m).
+        """
+        dimensions, m = left_out.shape[1:]
+        rest = self.n - m
+        total = left_out.sum(dim=2, keepdim=True)
+        of_one = (1.0 - SHRINK) / max(1, rest - 1)
+        scale = (of_one * (self.n - 1) * self.variance.clamp(min=0.0) + SHRINK).rsqrt()[:, :, None]
+        white = scale * (judged + total / rest)
+        removed = scale * torch.cat((left_out, total / rest**0.5), dim=2)  # (S, d, m + 1)
+        shared = removed.transpose(1, 2) @ white
+        inner = torch.eye(m + 1, dtype=torch.float64) - of_one * removed.transpose(1, 2) @ removed
+        squares = white.square().sum(dim=1) + of_one * (shared * torch.linalg.solve(inner, shared)).sum(dim=1)
+        distances: NDArray[np.float64] = (squares / dimensions).sqrt().T.numpy()
+        return distances
 
 
 def reduced_by(features: Tensor, projection: Tensor, mean: Tensor) -> Tensor:
@@ -149,13 +183,21 @@ def _outer(rows: Tensor) -> Tensor:
     return at_sites @ at_sites.transpose(1, 2)
 
 
-def _factors(n: int, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(n: int, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (S, d) and covariance (S, d, d) of each site."""
     mean = first / n
-    covariance = (second - n * mean[:, :, None] * mean[:, None, :]) / max(1, n - 1)
+    return mean, (second - n * mean[:, :, None] * mean[:, None, :]) / max(1, n - 1)
+
+
+def _common(covariance: Tensor) -> Tensor:
+    """What the covariances (S, d, d) of all sites have in common (d, d), with the ridge."""
     common = covariance.mean(dim=0)
-    dimensions = len(common)
-    common = common + RIDGE * common.diagonal().mean() * torch.eye(dimensions, dtype=common.dtype)
-    return mean, torch.linalg.cholesky((1.0 - SHRINK) * covariance + SHRINK * common)
+    return common + RIDGE * common.diagonal().mean() * torch.eye(len(common), dtype=common.dtype)
+
+
+def _factors(n: int, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    mean, covariance = _moments(n, first, second)
+    return mean, torch.linalg.cholesky((1.0 - SHRINK) * covariance + SHRINK * _common(covariance))
 
 
 def _distances(rows: Tensor, mean: Tensor, factor: Tensor) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ from train.learning.adversarial_step import StepLosses
 from train.learning.snapshot import State, restore_learner, snapshot_learner
 from train.learning.strategy import EpochLosses, Phase
 from train.learning.task import Task
-from train.networks.features_network import CHUNK, DIMENSIONS, PROTOTYPES, FeaturesNetwork, features_of
+from train.networks.features_network import CHUNK, PROTOTYPES, FeaturesNetwork, features_of
 from train.networks.patch_network import SiteDiscriminator
 from train.refinement.outlying import OutlyingRefinement
 from train.sites.coreset import farthest_points, held_out_neighbours, neighbour_distances
@@ -173,7 +173,7 @@ class FeaturesTraining:
 
     def _fit_reduction(self, features: Tensor) -> None:
         reduction = self.autoencoder.encoder.statistics
-        projection, mean = fit_reduction(features, DIMENSIONS, self.task.settings.seed)
+        projection, mean = fit_reduction(features, self.autoencoder.encoder.dimensions, self.task.settings.seed)
         reduction.projection.copy_(projection[:, :, None, None])
         reduction.site_mean.copy_(reduction.project(mean[None].to(reduction.projection.device))[0])
 
@@ -198,7 +198,7 @@ class FeaturesTraining:
         groups = _at_most(self.task.groups, MOST_GROUPS)
         folds = _at_most(groups, NEIGHBOUR_FOLDS)
         if len(np.unique(groups)) <= FEW_GROUPS:
-            few = partial(refitted, dimensions=DIMENSIONS, seed=settings.seed)
+            few = partial(refitted, dimensions=network.encoder.dimensions, seed=settings.seed)
             site, site_defect = few(features, believed, groups, other, owners, judge=distances_from, by_site=True)
             neighbour, neighbour_defect = few(
                 features, believed, folds, other, owners, judge=partial(self._nearest, generator), by_site=False

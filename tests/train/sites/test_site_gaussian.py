@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from train.sites import site_gaussian
 from train.sites.coreset import farthest_points, held_out_neighbours, neighbour_distances
 from train.sites.site_gaussian import SiteSums, fit_reduction, rounded
 
@@ -28,7 +29,13 @@ def refitted(rows: Tensor, kept: np.ndarray, judged: Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("groups", [np.arange(N), np.arange(N) // 3, np.array([0] * 7 + [1] * 5)])
-def test_leaving_a_group_out_equals_a_fit_without_it(rows: Tensor, groups: np.ndarray) -> None:
+def test_leaving_a_group_out_equals_a_fit_without_it(
+    rows: Tensor, groups: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the digit, what sites have in common aside: the one thing that is not taken off."""
+    whole = SiteSums(rows, np.array([True] * 5 + [False] + [True] * 6))
+    common = site_gaussian._common(site_gaussian._moments(whole.n, whole.first, whole.second)[1])
+    monkeypatch.setattr(site_gaussian, "_common", lambda _: common)
     kept = np.ones(N, dtype=np.bool_)
     kept[5] = False
     owners = np.array([0, 4, 11])
@@ -40,6 +47,14 @@ def test_leaving_a_group_out_equals_a_fit_without_it(rows: Tensor, groups: np.nd
     for row, owner in enumerate(owners):
         expected = refitted(rows, kept & (groups != groups[owner]), other[row : row + 1])[0]
         np.testing.assert_allclose(others[row], expected, rtol=1e-5)
+
+
+def test_what_sites_have_in_common_hardly_changes_when_a_few_of_many_are_left_out() -> None:
+    rows = torch.randn(60, S, D, generator=torch.Generator().manual_seed(5))
+    kept, groups = np.ones(60, dtype=np.bool_), np.arange(60) // 3
+    own, _ = SiteSums(rows, kept).held_out(groups)
+    exact = np.concatenate([refitted(rows, groups != group, rows[groups == group]) for group in range(20)])
+    np.testing.assert_allclose(own, exact, rtol=0.01)
 
 
 def test_covariances_are_shrunk_to_what_sites_have_in_common(rows: Tensor) -> None:
