@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from datetime import datetime, timezone
 from typing import Any, Literal
 
 from edge_runtime.redact import redact
+from edge_runtime.scoring.master_parts import PartsVerdict, is_right
 from edge_runtime.scoring.result import Result
 from edge_runtime.sources.contract import CapturedFrame
 from edge_runtime.watching.alarm import EventChange
 
-__all__ = ["event_record", "frame_record", "status_record", "to_line"]
+__all__ = ["check_record", "event_record", "frame_record", "status_record", "to_line"]
 
 VERSION = 1
 
@@ -97,6 +99,31 @@ def status_record(
         "event_type": event_type,
         "source_id": _text(source_id),
         "payload": {key: _text(value) if isinstance(value, str) else value for key, value in payload.items()},
+    }
+
+
+def check_record(source_id: str, verdict: PartsVerdict, *, model: str, precision: str, backend: str) -> dict[str, Any]:
+    """The record of one trial of master parts, with the moment of now. source_id: their folder, as it was given."""
+    return {
+        "v": VERSION,
+        "type": "check",
+        "source_id": _text(source_id),
+        "t_check": _timestamp(time.time()),
+        "passed": verdict.passed,
+        "threshold": verdict.threshold,
+        "parts": [
+            {
+                "name": _unicode(row.item.name),
+                "anomalous": row.item.anomalous,
+                "score": row.score,
+                "is_anomaly": row.is_anomaly,
+                "right": is_right(row),
+            }
+            for row in verdict.rows
+        ],
+        "precision": precision,
+        "backend": backend,
+        "model": f"sha256:{model}",
     }
 
 
