@@ -10,6 +10,7 @@ import sys
 import click
 
 from edge_aae.commands.assurance.check import check
+from edge_aae.commands.assurance.compare import compare
 from edge_aae.commands.device.bench import bench
 from edge_aae.commands.device.calibrate import calibrate
 from edge_aae.commands.device.doctor import doctor
@@ -71,6 +72,7 @@ for command in (
     score,
     calibrate,
     check,
+    compare,
     bench,
     doctor,
     service,

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from edge_runtime.errors import DataError
+from edge_runtime.files import unicode_name
 from edge_runtime.model.images import list_images, read_image
 from edge_runtime.scoring.evaluation import Evaluation, Row
 from edge_runtime.scoring.image_items import Item
@@ -54,7 +55,7 @@ class PartsVerdict:
         """Of scored master parts; raises DataError where one could not be scored, for then nothing is shown of it."""
         if evaluation.unscored:
             n_tried = len(evaluation.rows) + len(evaluation.unscored)
-            name, reason = evaluation.unscored[0]
+            name, reason = map(unicode_name, evaluation.unscored[0])
             raise DataError(
                 f"{len(evaluation.unscored)} of {n_tried} master parts could not be scored, such as {name}: {reason}; "
                 "take their images again"
@@ -73,11 +74,7 @@ class PartsVerdict:
 
     def lines(self) -> list[str]:
         """One line for each part that is wrong."""
-        return [
-            f"{row.item.name}: score {row.score:.4g} {'>' if row.is_anomaly else '<='} threshold {self.threshold:.4g}, "
-            f"{_verdict(row.is_anomaly)}; it should be {_verdict(not row.is_anomaly)}"
-            for row in self.wrong
-        ]
+        return [self._line(row) for row in self.wrong]
 
     def __str__(self) -> str:
         """The whole in one sentence."""
@@ -89,6 +86,13 @@ class PartsVerdict:
             good = f"{self._count(False, self.wrong)} of {self._count(False, self.rows)}"
             bad = f"{self._count(True, self.wrong)} of {self._count(True, self.rows)}"
         return f"{how}: {good} good, {bad} bad, threshold {self.threshold:.4g}"
+
+    def _line(self, row: Row) -> str:
+        side = ">" if row.is_anomaly else "<="
+        return (
+            f"{unicode_name(row.item.name)}: score {row.score:.4g} {side} threshold {self.threshold:.4g}, "
+            f"{_verdict(row.is_anomaly)}; it should be {_verdict(not row.is_anomaly)}"
+        )
 
     @staticmethod
     def _count(anomalous: bool, rows: Sequence[Row]) -> int:

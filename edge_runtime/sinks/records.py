@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any, Literal
 
+from edge_runtime.files import unicode_name
 from edge_runtime.redact import redact
 from edge_runtime.scoring.master_parts import PartsVerdict, is_right
 from edge_runtime.scoring.result import Result
@@ -45,7 +46,7 @@ def frame_record(
         "type": "frame",
         "source_id": _text(source_id),
         "frame_id": frame.frame_id,
-        "name": None if frame.name is None else _unicode(frame.name),
+        "name": None if frame.name is None else unicode_name(frame.name),
         "t_capture": _timestamp(frame.t_capture),
         "t_emit": _timestamp(t_emit),
         "age_ms": round(age_ms, 3),
@@ -113,7 +114,7 @@ def check_record(source_id: str, verdict: PartsVerdict, *, model: str, precision
         "threshold": verdict.threshold,
         "parts": [
             {
-                "name": _unicode(row.item.name),
+                "name": unicode_name(row.item.name),
                 "anomalous": row.item.anomalous,
                 "score": row.score,
                 "is_anomaly": row.is_anomaly,
@@ -133,12 +134,7 @@ def to_line(record: dict[str, Any]) -> str:
 
 
 def _text(text: str) -> str:
-    return redact(_unicode(text))
-
-
-def _unicode(name: str) -> str:
-    """The name with ? for each byte of a file name that is no UTF-8: not every JSON reader takes lone surrogates."""
-    return name.encode("utf-8", errors="replace").decode("utf-8")
+    return redact(unicode_name(text))
 
 
 def _timestamp(seconds: float) -> str:

@@ -121,7 +121,8 @@ def folder(workplace: Path, photos: Path, tmp_path: Path) -> Path:
     for known, group in (("good", "good"), ("bad", "scratch")):
         (tmp_path / "parts" / known).mkdir(parents=True)
         shutil.copy(photos / "test" / group / "0.png", tmp_path / "parts" / known)
-    shutil.copy(workplace / "model.aae", tmp_path)
+    for name in ("model.aae", "new.aae"):
+        shutil.copy(workplace / "model.aae", tmp_path / name)
     shutil.copytree(workplace / "runs", tmp_path / "runs", symlinks=True)
     latest = (workplace / "runs/latest").resolve().name
     for name in ("tile-7", "photos-1"):
