@@ -9,6 +9,8 @@ import sys
 
 import click
 
+from edge_aae.commands.assurance.check import check
+from edge_aae.commands.assurance.compare import compare
 from edge_aae.commands.device.bench import bench
 from edge_aae.commands.device.calibrate import calibrate
 from edge_aae.commands.device.doctor import doctor
@@ -48,7 +50,7 @@ def cli(verbose: bool, quiet: bool) -> None:
     edge-aae verify           the gate again, on this machine
     edge-aae run --camera 0   one JSON record a frame
 
-    Exit status: 0 ok, 1 error, 2 usage, 3 a gate failed (parity, speed), 4 source lost or not openable.
+    Exit status: 0 ok, 1 error, 2 usage, 3 a gate failed (parity, speed, master parts), 4 source lost or not openable.
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
@@ -69,6 +71,8 @@ for command in (
     run,
     score,
     calibrate,
+    check,
+    compare,
     bench,
     doctor,
     service,

@@ -7,7 +7,7 @@
     |- BundleError     (ValueError)      a bundle is damaged, altered, unsafe or of another version
     |- BackendError    (RuntimeError)    an inference engine failed or is not the one asked for
     |- MissingExtraError (ImportError)   an optional dependency is not installed
-    |- GateError       (RuntimeError)    the parity gate failed                       exit code 3
+    |- GateError       (RuntimeError)    a gate failed: parity, speed, master parts   exit code 3
     `- SourceError     (OSError)         a camera, video or folder cannot be opened
                                          or was lost                                  exit code 4
 
@@ -60,7 +60,7 @@ class MissingExtraError(EdgeAaeError, ImportError):
 
 
 class GateError(EdgeAaeError, RuntimeError):
-    """The parity gate failed: an exported graph does not give what PyTorch gave."""
+    """A gate failed: a graph differs from PyTorch, a bundle is too slow, or a master part scores as it should not."""
 
     exit_code = 3
 

@@ -17,7 +17,15 @@ from typing import Any
 from edge_runtime.errors import DataError
 from edge_runtime.redact import redact
 
-__all__ = ["csv_bytes", "file_stem", "finite_or_none", "json_bytes", "write_atomically", "write_file"]
+__all__ = [
+    "csv_bytes",
+    "file_stem",
+    "finite_or_none",
+    "json_bytes",
+    "unicode_name",
+    "write_atomically",
+    "write_file",
+]
 
 
 LONGEST_STEM = 40
@@ -66,6 +74,12 @@ def file_stem(name: str) -> str:
     """A name for files of something that is named, such as a source: letters, digits, . _ - alone, no password."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", redact(name)).strip("._") or "source"
     return plain if len(plain) <= LONGEST_STEM else f"{plain[:LONGEST_STEM]}-{zlib.crc32(name.encode()):08x}"
+
+
+def unicode_name(name: str) -> str:
+    """The name with ? for each byte of a file name that is no UTF-8: not every JSON reader takes lone surrogates, and
+    no terminal."""
+    return name.encode("utf-8", errors="replace").decode("utf-8")
 
 
 def _write_and_rename(path: Path, content: bytes) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from datetime import datetime, timezone
 from typing import Any, Literal
 
+from edge_runtime.files import unicode_name
 from edge_runtime.redact import redact
+from edge_runtime.scoring.master_parts import PartsVerdict, is_right
 from edge_runtime.scoring.result import Result
 from edge_runtime.sources.contract import CapturedFrame
 from edge_runtime.watching.alarm import EventChange
 
-__all__ = ["event_record", "frame_record", "status_record", "to_line"]
+__all__ = ["check_record", "event_record", "frame_record", "status_record", "to_line"]
 
 VERSION = 1
 
@@ -43,7 +46,7 @@ def frame_record(
         "type": "frame",
         "source_id": _text(source_id),
         "frame_id": frame.frame_id,
-        "name": None if frame.name is None else _unicode(frame.name),
+        "name": None if frame.name is None else unicode_name(frame.name),
         "t_capture": _timestamp(frame.t_capture),
         "t_emit": _timestamp(t_emit),
         "age_ms": round(age_ms, 3),
@@ -100,18 +103,38 @@ def status_record(
     }
 
 
+def check_record(source_id: str, verdict: PartsVerdict, *, model: str, precision: str, backend: str) -> dict[str, Any]:
+    """The record of one trial of master parts, with the moment of now. source_id: their folder, as it was given."""
+    return {
+        "v": VERSION,
+        "type": "check",
+        "source_id": _text(source_id),
+        "t_check": _timestamp(time.time()),
+        "passed": verdict.passed,
+        "threshold": verdict.threshold,
+        "parts": [
+            {
+                "name": unicode_name(row.item.name),
+                "anomalous": row.item.anomalous,
+                "score": row.score,
+                "is_anomaly": row.is_anomaly,
+                "right": is_right(row),
+            }
+            for row in verdict.rows
+        ],
+        "precision": precision,
+        "backend": backend,
+        "model": f"sha256:{model}",
+    }
+
+
 def to_line(record: dict[str, Any]) -> str:
     """A record as one line of JSON with its newline; raises ValueError for NaN and infinities."""
     return json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
 
 
 def _text(text: str) -> str:
-    return redact(_unicode(text))
-
-
-def _unicode(name: str) -> str:
-    """The name with ? for each byte of a file name that is no UTF-8: not every JSON reader takes lone surrogates."""
-    return name.encode("utf-8", errors="replace").decode("utf-8")
+    return redact(unicode_name(text))
 
 
 def _timestamp(seconds: float) -> str:

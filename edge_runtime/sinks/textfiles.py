@@ -16,7 +16,7 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.sinks.contract import Emission, SinkBase
 from edge_runtime.sinks.records import to_line
 
-__all__ = ["CsvFile", "JsonLinesFile", "Rotation", "StandardOutput", "TextFile"]
+__all__ = ["CsvFile", "JsonLinesFile", "Rotation", "StandardOutput", "TextFile", "append_record"]
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +152,19 @@ class TextFile(SinkBase):
 
 class JsonLinesFile(TextFile):
     """JSON Lines in a file."""
+
+
+def append_record(path: Path, record: dict[str, Any]) -> None:
+    """Add a record's line to what stands in a JSON Lines file; missing folders are made. Raises DataError."""
+    lines = JsonLinesFile(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Not opened before: that would put aside what stands there.
+        lines.write(Emission(record))
+    except OSError as error:
+        raise DataError(f"cannot write a record to {path}: {error.strerror or error}") from error
+    finally:
+        lines.close()
 
 
 class CsvFile(TextFile):

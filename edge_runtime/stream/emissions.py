@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Literal
+from typing import Any, Literal
 
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.scoring.regions import regions_of
@@ -28,8 +29,11 @@ def event_emission(source_id: str, news: EventNews, model: str) -> Emission:
     return Emission(record, *(news.picture or (None, None)))
 
 
-def frame_emission(source_id: str, scored: ScoredFrame, meaning: Meaning, *, boxes: bool) -> Emission:
-    """The frame's own record, with the moment and the frame's age of now. boxes: whether it says where."""
+def frame_emission(
+    source_id: str, scored: ScoredFrame, meaning: Meaning, *, boxes: bool, beside: Mapping[str, Any]
+) -> Emission:
+    """The frame's own record, with the moment and the frame's age of now. boxes: whether it says where; beside: what
+    else it holds, at its end."""
     frame, result = scored.frame, scored.result
     record = frame_record(
         source_id,
@@ -43,7 +47,7 @@ def frame_emission(source_id: str, scored: ScoredFrame, meaning: Meaning, *, box
         event_id=meaning.event_id,
         boxes=_boxes(scored) if boxes else None,
     )
-    return Emission(record, frame.image, result)
+    return Emission({**record, **beside}, frame.image, result)
 
 
 def drift_emission(source_id: str, window: Window) -> Emission:

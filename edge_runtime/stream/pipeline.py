@@ -1,7 +1,8 @@
 """The loop from sources to records: take a frame, score it, ask what that means, write what follows.
 
 A frame passes stages that know nothing of each other: scored_frame.py, source_watch.py, emissions.py, outlet.py; plain
-data goes between them. `Pipeline._pass_on` is their order.
+data goes between them. `Pipeline._pass_on` is their order. A shadow (shadow.py) sees what was decided and
+changes none of it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from edge_runtime.stream.feed import Feed
 from edge_runtime.stream.handover import Taken
 from edge_runtime.stream.outlet import Outlet, Write
 from edge_runtime.stream.scored_frame import ScoredFrame, scored
+from edge_runtime.stream.shadow import Pace, Shadow
 from edge_runtime.stream.source_state import RunSettings, SourceState
 from edge_runtime.stream.source_watch import EventNews, Meaning
 from edge_runtime.stream.summary import RunSummary
@@ -51,12 +53,14 @@ class Pipeline:
         *,
         sinks: Sequence[Sink] = (),
         pulse: Callable[[], None] = lambda: None,
+        shadow: Detector | None = None,
     ) -> None:
         """Neither sources nor sinks are open yet.
 
         write: takes each record, in order, in the thread that runs the pipeline, so that it must be quick; sinks take
         them in threads of their own and cannot slow the scoring. pulse: called in the pipeline's thread before each
-        frame, and ten times a second where none comes; it must be quick.
+        frame, and ten times a second where none comes; it must be quick. shadow: a detector with a backend of its own
+        that scores the same frames where there is time; records say what it found, and nothing else follows from it.
         """
         self._pulse = pulse
         self.detector = detector
@@ -74,6 +78,9 @@ class Pipeline:
         self._streams = [SourceState(source, self._settings, self.report, self._ready, usual) for source in sources]
         self.summary.sources.extend(stream.feed.counts for stream in self._streams)
         self.summary.sinks = [runner.counts for runner in self.sinks.runners]
+        pace = None if lossless else Pace(self._settings.feed)
+        self._shadow = None if shadow is None else Shadow(shadow, self.report, pace)
+        self.summary.shadow = self._shadow.counts if self._shadow else None
         self._turn = 0
         self._moved_s = time.perf_counter()
 
@@ -199,7 +206,9 @@ class Pipeline:
         meaning = stream.watch.take(frame)
         if meaning.event is not None:
             self._tell(stream, meaning.event)
-        self._outlet.emit(frame_emission(stream.source_id, frame, meaning, boxes=self._settings.boxes))
+        # After the event, which waits for nothing; before the frame's record, which says what the shadow found.
+        beside = {"shadow": self._shadow.beside(stream.source_id, frame.frame, frame.result)} if self._shadow else {}
+        self._outlet.emit(frame_emission(stream.source_id, frame, meaning, boxes=self._settings.boxes, beside=beside))
         self._count(stream, frame, meaning)
         if meaning.drift is not None:
             self._outlet.emit(drift_emission(stream.source_id, meaning.drift))

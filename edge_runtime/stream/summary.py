@@ -8,7 +8,7 @@ import numpy as np
 
 from edge_runtime.sinks.runner import SinkCounts
 
-__all__ = ["FeedCounts", "RunSummary"]
+__all__ = ["FeedCounts", "RunSummary", "ShadowCounts"]
 
 LATENCY_WINDOW = 100_000
 """Latencies kept for the percentiles: the newest; a run that lasts for years must not grow."""
@@ -29,6 +29,39 @@ class FeedCounts:
 
 
 @dataclass(slots=True)
+class ShadowCounts:
+    """What a shadow, a bundle that is scored beside the deployed one, came to so far."""
+
+    name: str
+    """Where its bundle lies"""
+    model: str
+    """Digest of its bundle"""
+    compared: int = 0
+    """Frames scored by both."""
+    to_anomalous: int = 0
+    """Of these normal as deployed, anomalous to the shadow."""
+    to_normal: int = 0
+    """Of these the other way round."""
+    skipped: int = 0
+    """Frames for which there was no time."""
+    failed: str | None = None
+    """Why it was switched off; None while it works."""
+
+    def add(self, *, deployed: bool, shadow: bool) -> None:
+        """Count a frame that both scored, by whether each finds it anomalous."""
+        self.compared += 1
+        self.to_anomalous += shadow and not deployed
+        self.to_normal += deployed and not shadow
+
+    def __str__(self) -> str:
+        line = (
+            f"shadow {self.name} sha256:{self.model[:12]}: {self.compared} frames compared, "
+            f"{self.to_anomalous} normal -> anomalous, {self.to_normal} anomalous -> normal, {self.skipped} skipped"
+        )
+        return line if self.failed is None else f"{line}; switched off: {self.failed}"
+
+
+@dataclass(slots=True)
 class RunSummary:
     """What a run came to."""
 
@@ -45,6 +78,8 @@ class RunSummary:
     """What each source came to, as they were given."""
     sinks: list[SinkCounts] = field(default_factory=list)
     """What each sink came to."""
+    shadow: ShadowCounts | None = None
+    """What the shadow came to; None without one. Not part of the line."""
 
     def add_latency(self, latency_ms: float) -> None:
         """Keep one latency, the newest LATENCY_WINDOW of them."""

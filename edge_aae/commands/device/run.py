@@ -52,6 +52,8 @@ def run(print_config: bool, **options: Any) -> None:
 
     --roi and --mask leave out what is none of the part; calibrate takes them too, and a run then need not name them.
 
+    --shadow NEW scores the same frames by a second bundle too: records say what it found, nothing is done about it.
+
     SIGINT and SIGTERM end a run cleanly; SIGHUP takes up a calibration that was made or undone meanwhile. The last line
     on standard error sums the run up: frames, anomalies, latency. An existing --out file is kept: it gets the suffix
     .1, .2 and so on.
@@ -91,6 +93,7 @@ def _carry_out(plan: RunPlan) -> None:
         detector.bundle.digest[:12],
         detector.decision.threshold,
     )
+    shadow = model.shadow()
     summary = RunSummary()
     settings = plan.settings(detector.decision.threshold)
     with (
@@ -107,7 +110,9 @@ def _carry_out(plan: RunPlan) -> None:
         manager = Systemd() if plan.upkeep.systemd else None
         power_s = math.inf if plan.upkeep.power is None else plan.upkeep.power
         upkeep = Upkeep(annotator, reload_asked, manager, power_s=power_s)
-        pipeline = Pipeline(detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse)
+        pipeline = Pipeline(
+            detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse, shadow=shadow
+        )
         upkeep.pipeline, upkeep.page = pipeline, page
         model.report_refusal(detector, pipeline)
         upkeep.watch = model.watch(detector, pipeline)
@@ -131,6 +136,7 @@ class _Model:
         self._load = plan.detector.loader(plan.view.view())
         self._precision = plan.detector.precision
         self._watched = plan.upkeep.watch_model
+        self._shadow = plan.upkeep.shadow
         self._kept = None
         if plan.upkeep.last_good is not None:
             from edge_runtime.gate.last_good import LastGood
@@ -142,6 +148,21 @@ class _Model:
         from edge_runtime.bundle.bundle import Bundle
 
         return self._kept.open() if self._kept else self._load(Bundle.open(self.path))
+
+    def shadow(self) -> Detector | None:
+        """Of the bundle that is to be scored beside, as it would be in the place of the other; None without one."""
+        if self._shadow is None:
+            return None
+        from edge_runtime.bundle.bundle import Bundle
+
+        detector = self._load(Bundle.open(self._shadow))
+        logger.info(
+            "shadow %s sha256:%s, threshold %g: noted, never acted on",
+            self._shadow,
+            detector.bundle.digest[:12],
+            detector.decision.threshold,
+        )
+        return detector
 
     def report_refusal(self, detector: Detector, pipeline: Pipeline) -> None:
         """A status record of why the detector is the last good bundle's, where it is."""
@@ -181,6 +202,8 @@ def _summed_up(summary: RunSummary) -> Iterator[None]:
         failed = False
     finally:
         if not failed or summary.frames or summary.unscored:
+            if summary.shadow is not None:
+                click.echo(str(summary.shadow), err=True)
             click.echo(str(summary), err=True)
 
 

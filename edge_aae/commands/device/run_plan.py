@@ -69,6 +69,9 @@ class UpkeepOptions(OptionGroup):
         type=click.Path(path_type=Path),
         help="Verify; keep a copy of what passed, for when --model does not.",
     )
+    shadow: Path | None = option(
+        "--shadow", type=click.Path(path_type=Path), help="Bundle that scores beside; noted, never acted on."
+    )
     systemd: bool = option("--systemd", is_flag=True, help="Tell systemd readiness, watchdog and status (Type=notify).")
     metrics: str | None = option("--metrics", help="Serve /healthz and /metrics at PORT (loopback) or HOST:PORT.")
 

@@ -214,3 +214,44 @@ def test_the_little_curve_shows_scores_against_the_threshold() -> None:
     assert sparkline([5.0], 1.0) == "█"
     assert sparkline([], 1.0) == ""
     assert sparkline([-3.0, -3.0], -2.0) == "▁▁"
+
+
+def test_a_shadow_is_noted_beside_and_summed_up_before_the_run(
+    workplace: Path, cli: Cli, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copy(workplace / "model.aae", tmp_path / "new.aae")
+    arguments = "run", "--source", photos / "test", "--threads", "1"
+    alone = cli(*arguments, cwd=workplace)
+    beside = cli(*arguments, "--shadow", tmp_path / "new.aae", cwd=workplace)
+    assert beside.returncode == alone.returncode == 0, beside.stderr
+    digest = Bundle.open(workplace / "model.aae").digest
+    said = beside.stderr.splitlines()
+    assert f"shadow {tmp_path / 'new.aae'} sha256:{digest[:12]}, threshold 1: noted, never acted on" in said
+    assert said[-2] == (
+        f"shadow {tmp_path / 'new.aae'} sha256:{digest[:12]}: 16 frames compared, 0 normal -> anomalous, "
+        "0 anomalous -> normal, 0 skipped"
+    )
+    assert said[-1].split(", latency")[0] == alone.stderr.splitlines()[-1].split(", latency")[0]
+    for line, before in zip(beside.stdout.splitlines(), alone.stdout.splitlines(), strict=True):
+        record = json.loads(line)
+        noted = record.pop("shadow")
+        assert (noted["score"], noted["anomalous"]) == (record["score"], record["is_anomaly"])
+        assert list(record) == list(json.loads(before))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "no bundle at"), (b"no bundle", "new.aae")], ids=["none", "broken"]
+)
+def test_a_shadow_that_cannot_be_opened_is_an_error_before_anything_runs(
+    workplace: Path, cli: Cli, photos: Path, tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / "new.aae").write_bytes(content)
+    ended = cli(
+        "run", "--source", photos / "test", "--shadow", tmp_path / "new.aae", "--out", tmp_path / "a.jsonl",
+        cwd=workplace,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert says in ended.stderr.splitlines()[-1]
+    assert not (tmp_path / "a.jsonl").exists()
+    assert "frames" not in ended.stderr

@@ -118,7 +118,11 @@ def folder(workplace: Path, photos: Path, tmp_path: Path) -> Path:
     shutil.copytree(photos / "train", tmp_path / "photos")
     shutil.copytree(photos / "test", tmp_path / "test")
     shutil.copytree(photos / "test", tmp_path / "tile/test")
-    shutil.copy(workplace / "model.aae", tmp_path)
+    for known, group in (("good", "good"), ("bad", "scratch")):
+        (tmp_path / "parts" / known).mkdir(parents=True)
+        shutil.copy(photos / "test" / group / "0.png", tmp_path / "parts" / known)
+    for name in ("model.aae", "new.aae"):
+        shutil.copy(workplace / "model.aae", tmp_path / name)
     shutil.copytree(workplace / "runs", tmp_path / "runs", symlinks=True)
     latest = (workplace / "runs/latest").resolve().name
     for name in ("tile-7", "photos-1"):

@@ -49,6 +49,7 @@ ROOMS = (
     "edge_aae/commands",
     "edge_aae/demo",
     "edge_aae/commands/device",
+    "edge_aae/commands/assurance",
     "edge_aae/commands/shipping",
     "edge_aae/commands/training",
     "edge_aae",

@@ -64,7 +64,9 @@ def test_the_environment_really_has_no_torch(bare_site: Path, tmp_path: Path) ->
         assert "ModuleNotFoundError" in done.stderr, module
 
 
-@pytest.mark.parametrize("command", ["run", "score", "evaluate", "verify", "info", "train", "export", "demo"])
+@pytest.mark.parametrize(
+    "command", ["run", "score", "check", "compare", "evaluate", "verify", "info", "train", "export", "demo"]
+)
 def test_every_command_shows_its_help(bare_site: Path, tmp_path: Path, command: str) -> None:
     done = bare_python(bare_site, "-m", "edge_aae.cli", command, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,0 +1,1 @@
+"""Commands that ask whether a bundle still decides as it should, or another one would."""

@@ -1,0 +1,67 @@
+"""`edge-aae check`: whether the master parts of a site still score as they should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge_aae.commands.device.score import score_with_progress
+from edge_aae.commands.options import EngineOptions, ViewOptions, model_option, resolve_model
+from edge_runtime.errors import GateError
+
+__all__ = ["check"]
+
+
+@click.command(short_help="Try master parts, known good or bad; exit 3 where one scores wrong.")
+@click.argument("parts", type=click.Path(path_type=Path))
+@model_option
+@EngineOptions.options
+@click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
+@ViewOptions.options
+@click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON Lines file that gets one line a check, at its end.")
+def check(
+    parts: Path, model: Path | None, threshold: float | None, threads: int, out: Path | None, **options: Any
+) -> None:
+    """Try master parts: the images in PARTS/good must score normal, those in PARTS/bad anomalous.
+
+    Threshold, region and mask are those of the calibration on site where there is one, as for run and score. Precision
+    and backend should be those that run. Ends with exit status 3 where a part scores as it should not, 1 where one
+    cannot be scored.
+
+    \b
+    edge-aae check parts/ --out checks.jsonl
+    """
+    from edge_runtime.scoring.detector import Detector
+    from edge_runtime.scoring.evaluation import BundleScorer
+    from edge_runtime.scoring.master_parts import PartsVerdict, master_parts
+    from edge_runtime.sinks.records import check_record
+    from edge_runtime.sinks.textfiles import append_record
+
+    items = master_parts(parts)
+    engine = EngineOptions.of(options)
+    detector = Detector.load(
+        resolve_model(model),
+        precision=engine.precision,
+        backend=engine.backend,
+        threads=threads,
+        threshold=threshold,
+        view=ViewOptions.of(options).view(),
+    )
+    verdict = PartsVerdict.of(score_with_progress(BundleScorer(detector), items, None))
+    for line in verdict.lines():
+        click.echo(line)
+    if out is not None:
+        record = check_record(
+            str(parts),
+            verdict,
+            model=detector.bundle.digest,
+            precision=engine.precision,
+            backend=detector.backend.name,
+        )
+        append_record(out, record)
+    if not verdict.passed:
+        raise GateError(f"{verdict}; see to camera, light and model before its verdicts are used")
+    click.echo(verdict)
