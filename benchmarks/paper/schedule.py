@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from benchmarks.paper.protocol import Setting
+from train.calibration.thresholds import LimitSettings
 from train.learning.settings import TrainSettings
 from train.networks.hog_network import HOG
 from train.networks.mlp import MLP, MLP_HIDDEN
@@ -56,7 +57,7 @@ def robust_settings(seed: int) -> TrainSettings:
         schedule=HOG.schedule("aae", "robust"),
         batch_size=HOG.batch_size,
         seed=seed,
-        target_fpr=ROBUST_TARGET_FPR,
+        limit=LimitSettings(rule="conformal", target_fpr=ROBUST_TARGET_FPR),
     )
 
 

@@ -17,6 +17,7 @@ from edge_aae.demo.workers import side_by_side
 from edge_runtime.errors import DataError
 from edge_runtime.metrics import auroc, balanced_accuracy
 from edge_runtime.scoring.labelled import LabelledImages, read_labelled
+from train.calibration.thresholds import LimitSettings
 from train.data.settings import DataSettings
 from train.learning.scoring import raw_criteria
 from train.learning.settings import TrainSettings
@@ -117,7 +118,7 @@ def _train(folder: Path, recipe: Recipe, schedule: Schedule, seed: int) -> Train
         latent_dim=spec.latent_dim(recipe.method),
         schedule=schedule,
         batch_size=spec.batch_size,
-        target_fpr=TARGET_FPR,
+        limit=LimitSettings(rule="conformal", target_fpr=TARGET_FPR),
         seed=seed,
     )
     return train(DataSettings(path=str(SAMPLE), seed=seed), settings, folder, announce=False, bars=False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +13,57 @@ from numpy.typing import NDArray
 from edge_runtime.bundle.site_calibration import SCORE_QUANTILES
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.score import CRITERIA, Decision, FusedRule, Limit, Term, UnionRule, sum_of_terms
+from train.calibration.balanced_limit import balanced_limit, balanced_rate
 from train.calibration.conformal_limit import conformal_limit
 from train.calibration.contamination import estimate_contamination
 from train.schedule import MethodName
 
-__all__ = ["LIMIT_QUANTILE", "calibrate_fused", "calibrate_union"]
+__all__ = ["LIMIT_QUANTILE", "THRESHOLD_RULES", "LimitSettings", "ThresholdRule", "calibrate_fused", "calibrate_union"]
+
+ThresholdRule = Literal["balanced", "conformal"]
+THRESHOLD_RULES: tuple[ThresholdRule, ...] = ("balanced", "conformal")
+CONFORMAL_FPR = 0.01
+"""Of the conformal rule where no rate is asked for."""
 
 LIMIT_QUANTILE = 0.9
 """T_rec = p90 of the error and T_prior = p10 of the likelihood over the training set, arXiv 1901.06355 section 4.1."""
 
 REPORTED_QUANTILES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LimitSettings:
+    """Where the fused score's limit is to lie."""
+
+    rule: ThresholdRule = "balanced"
+    """balanced: by the lower part of the scores, about the rate; conformal: by rank, at most the rate"""
+    target_fpr: float | None = None
+    """False alarms on normal images, 0 to .5; None: what the rule takes by itself"""
+    cost_miss: float = 1.0
+    cost_false_alarm: float = 1.0
+    """Of the balanced rule where no rate is asked for"""
+
+    def __post_init__(self) -> None:
+        if self.rule not in THRESHOLD_RULES:
+            raise ConfigError(f"--threshold-rule is {self.rule!r}, expected one of {', '.join(THRESHOLD_RULES)}")
+        if self.target_fpr is not None and not 0.0 < self.target_fpr < 0.5:
+            raise ConfigError(f"--target-fpr is {self.target_fpr:g}, expected a rate above 0 and below 0.5, such as 1%")
+        balanced_rate(self.cost_miss, self.cost_false_alarm)
+        if self.cost_miss != self.cost_false_alarm and (self.target_fpr is not None or self.rule != "balanced"):
+            raise ConfigError(
+                "--cost-miss and --cost-false-alarm choose the rate of --threshold-rule balanced; leave them out, or "
+                "--target-fpr and the other rule"
+            )
+
+    def found(self, scores: NDArray[np.float64], anomalous_share: float) -> tuple[float, dict[str, Any]]:
+        """The limit on scores (N,), and what the manifest says of it. anomalous_share: estimated, of the scores."""
+        if self.rule == "conformal":
+            rate = CONFORMAL_FPR if self.target_fpr is None else self.target_fpr
+            at_most = conformal_limit(scores, rate)
+            return at_most.limit, {"rule": self.rule, **at_most.to_json()}
+        rate = balanced_rate(self.cost_miss, self.cost_false_alarm) if self.target_fpr is None else self.target_fpr
+        about = balanced_limit(scores, rate, self.target_fpr, anomalous_share)
+        return about.limit, about.to_json()
 
 
 def calibrate_union(
@@ -45,26 +87,27 @@ def calibrate_union(
 
 
 def calibrate_fused(
-    criteria: NDArray[np.float32], names: Sequence[str], terms: Mapping[str, Term], target_fpr: float, seed: int
+    criteria: NDArray[np.float32], names: Sequence[str], terms: Mapping[str, Term], asked: LimitSettings, seed: int
 ) -> tuple[dict[str, Any], Decision]:
-    """One score and one limit at the asked false-alarm rate, and calibration numbers for the manifest.
+    """One score and one limit, and calibration numbers for the manifest.
 
-    criteria: (N, K) out-of-fold, of all training images, rejected ones too: anomalies among them can only raise the
-    limit, so that it stays on the safe side. Raises DataError where the score does not vary.
+    criteria: (N, K) out-of-fold, of all training images, rejected ones too. Raises DataError where the score does not
+    vary.
     """
     values = _checked(criteria)
     sums = sum_of_terms(values, names, terms)
-    found = conformal_limit(sums, target_fpr)
+    contamination = estimate_contamination(sums, seed)
+    limit, told = asked.found(sums, contamination.share)
     with _told_apart():
         decision = FusedRule(
             criteria=tuple(names),
             terms=dict(terms),
-            limit=Limit(threshold=found.limit, center=float(np.median(sums))),
+            limit=Limit(threshold=limit, center=float(np.median(sums))),
         )
     scores = decision.score(values)
     calibration = {
-        "limit": found.to_json(),
-        "contamination": estimate_contamination(sums, seed).to_json(),
+        "limit": told,
+        "contamination": contamination.to_json(),
         "score_quantiles": [float(value) for value in np.quantile(scores, SCORE_QUANTILES)],
         **_numbers(values, names, decision),
     }

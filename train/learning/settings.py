@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
 from train.backbones.loading import SHIPPED
+from train.calibration.thresholds import LimitSettings
 from train.learning.augmentation import AugmentSettings
 from train.networks.registry import NETWORKS, NetworkName, network_spec
 from train.networks.spec import NetworkSpec
@@ -48,12 +49,12 @@ class TrainSettings:
     itsr: ItsrSettings = field(default_factory=ItsrSettings)
     robust: RobustSettings = field(default_factory=RobustSettings)
     decision: DecisionName | None = None
-    """union: the paper's, a limit on each criterion; fused: one score, one limit at target_fpr. None: fused with
+    """union: the paper's, a limit on each criterion; fused: one score, one limit. None: fused with
     `robust` and with networks that are always fused, else union."""
     backbone: str = SHIPPED
     """Of networks that read through one: the shipped one, or the file that it came in; a run folder keeps a copy"""
-    target_fpr: float = 0.01
-    """False-alarm rate that the fused rule's limit asks for."""
+    limit: LimitSettings = field(default_factory=LimitSettings)
+    """Where the fused rule's limit is to lie."""
 
     def __post_init__(self) -> None:
         spec = self.spec
@@ -72,8 +73,6 @@ class TrainSettings:
             raise ConfigError(
                 "--decision fused needs out-of-fold scores, which only --refine robust makes; use --decision union"
             )
-        if not 0.0 < self.target_fpr < 0.5:
-            raise ConfigError(f"--target-fpr is {self.target_fpr:g}, expected a rate above 0 and below 0.5, such as 1%")
         if not (math.isfinite(self.width) and 0.1 <= self.width <= 8.0):
             raise ConfigError(f"--width is {self.width}, expected a factor from 0.1 to 8")
         if self.width != 1.0 and not spec.takes_width:
@@ -130,9 +129,13 @@ class TrainSettings:
     def from_json(cls, values: dict[str, Any]) -> TrainSettings:
         """The settings read back; raises ConfigError for unknown keys and values."""
         try:
+            rest = dict(values)
+            # Runs of before knew the conformal rule alone.
+            before = {"rule": "conformal", "target_fpr": rest.pop("target_fpr", None)}
             return cls(
                 **{
-                    **values,
+                    **rest,
+                    "limit": LimitSettings(**rest.get("limit", before)),
                     "schedule": Schedule(**values["schedule"]),
                     "augment": AugmentSettings(**values["augment"]),
                     "itsr": ItsrSettings(**values["itsr"]),

@@ -43,6 +43,8 @@ from train.runs.view_choice import read_view
 
 __all__ = ["run_page"]
 
+CONFORMAL_LEVEL = 0.9
+"""Of intervals in runs that do not say it."""
 SHOWN = 24
 """Images on each contact sheet."""
 
@@ -108,8 +110,19 @@ def _false_alarms(limit: dict[str, Any]) -> list[tuple[str, str]]:
     if "target_fpr" not in limit:
         return []
     low, high = limit.get("realised_fpr") or (None, None)
-    sure = "" if low is None else f"; with new normal images it will realise {low:.1%} to {high:.1%} (95 %)"
-    return [("false alarms", f"{limit['target_fpr']:.1%} asked for, from {limit.get('n')} scores{sure}")]
+    level = limit.get("level", CONFORMAL_LEVEL)
+    sure = (
+        ""
+        if low is None
+        else f"; of new normal images {low:.1%} to {high:.1%} are to be expected above it ({level:.0%})"
+    )
+    asked, rule = limit["target_fpr"], limit.get("rule", "conformal")
+    aim = "at most" if rule == "conformal" else "about"
+    stands_for = limit.get("stands_for", asked)
+    asked_for = "" if asked in (None, stands_for) else f"; {asked:.1%} was asked for"
+    return [
+        ("false alarms", f"set for {aim} {stands_for:.1%}, rule {rule}, from {limit.get('n')} scores{asked_for}{sure}")
+    ]
 
 
 def _command(path: Path) -> str:

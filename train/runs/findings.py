@@ -39,7 +39,7 @@ def write_findings(
     names = strategy.autoencoder.criteria
     if config.train.rule == "fused":
         calibration, decision = calibrate_fused(
-            criteria, names, strategy.terms(), config.train.target_fpr, config.train.seed
+            criteria, names, strategy.terms(), config.train.limit, config.train.seed
         )
     else:
         calibration, decision = calibrate_union(criteria, config.train.method, names)

@@ -151,9 +151,10 @@ def _describe_rule(decision: Decision, calibration: dict[str, Any]) -> list[str]
     ]
     found, share = calibration.get("limit", {}), calibration.get("contamination", {})
     if found:
+        rate = found.get("stands_for", found["target_fpr"])
         lines.append(
-            f"  asked false-alarm rate {found['target_fpr']:.3g} from {found['n']} out-of-fold scores"
-            + (", extrapolated" if found["extrapolated"] else "")
+            f"  threshold by rule {found.get('rule', 'conformal')}, false-alarm rate {rate:.3g} from {found['n']} "
+            "out-of-fold scores" + (", extrapolated" if found["extrapolated"] else "")
         )
     if share:
         lines.append(

@@ -38,18 +38,33 @@ def calibration_lines(calibration: dict[str, Any]) -> list[str]:
         return []
     n_images = found["n"]
     lines = [
-        f"estimated anomalies among them: {share['share']:.1%}, between {share['low']:.1%} and {share['high']:.1%}"
+        f"estimated anomalies among them: {share['share']:.1%}, between {share['low']:.1%} and {share['high']:.1%}",
+        balanced_line(found) if found.get("rule") == "balanced" else _conformal_line(found),
     ]
-    asked = f"false alarms asked for: {found['target_fpr']:.3g} of normal images"
-    if found["extrapolated"]:
-        lines.append(
-            f"{asked}; {n_images} images cannot show so low a rate: extrapolated from the tail of their scores"
-        )
-    else:
-        low, high = found["realised_fpr"]
-        lines.append(
-            f"{asked}; expect {low:.2%} to {high:.2%} (90 %) after {n_images} images, less if some are anomalous"
-        )
     if n_images < FEW_IMAGES:
         lines.append(f"only {n_images} images: with {FEW_IMAGES} or more, detector and threshold are more certain")
     return lines
+
+
+def balanced_line(found: dict[str, Any]) -> str:
+    """What the balanced rule's threshold was set for, and what is to be expected of it."""
+    asked, stands_for, (low, high) = found["target_fpr"], found["stands_for"], found["realised_fpr"]
+    if asked is None:
+        aim = f"threshold set for about {stands_for:.1%} false alarms (--target-fpr asks for another rate)"
+    elif stands_for > asked:
+        aim = f"threshold: {found['n']} images cannot show {asked:.3g} false alarms; set for about {stands_for:.1%}"
+    else:
+        aim = f"threshold set for about the {asked:.1%} false alarms asked for"
+    return (
+        f"{aim}: expect {found['expected_fpr']:.1%} of normal images above it, {low:.1%} to {high:.1%} "
+        f"({found['level']:.0%})"
+    )
+
+
+def _conformal_line(found: dict[str, Any]) -> str:
+    n_images = found["n"]
+    asked = f"false alarms asked for: at most {found['target_fpr']:.3g} of normal images"
+    if found["extrapolated"]:
+        return f"{asked}; {n_images} images cannot show so low a rate: extrapolated from the tail of their scores"
+    low, high = found["realised_fpr"]
+    return f"{asked}; expect {low:.2%} to {high:.2%} (90 %) after {n_images} images, less if some are anomalous"

@@ -12,6 +12,7 @@ from edge_aae.commands.option_groups import OptionGroup, option
 from edge_aae.commands.options import CLASSES, CONTAMINATE, PERCENT, ROI, SIZE
 
 if TYPE_CHECKING:
+    from train.calibration.thresholds import ThresholdRule
     from train.data.image_store import CacheName
     from train.learning.augmentation import AugmentName
     from train.learning.settings import DecisionName
@@ -56,13 +57,23 @@ class MethodOptions(OptionGroup):
         show_default=True,
         help="features: the shipped one, or a .safetensors or .pt2 file; see docs/backbones.md.",
     )
-    target_fpr: float = option(
+    threshold_rule: ThresholdRule = option(
+        "--threshold-rule",
+        type=click.Choice(["balanced", "conformal"]),
+        default="balanced",
+        show_default=True,
+        help="Of the fused score. balanced: about the rate, which anomalies among the images hardly move; conformal: "
+        "at most the rate, which they lower.",
+    )
+    target_fpr: float | None = option(
         "--target-fpr",
         type=PERCENT,
-        default="1%",
-        show_default=True,
-        help="False alarms to allow on normal images; sets the threshold of the fused rule.",
+        help="False alarms to allow on normal images.  [default: 5% with balanced, 1% with conformal]",
     )
+    cost_miss: float = option(
+        "--cost-miss", type=float, default=1.0, help="Of a missed defect: balanced allows more false alarms the dearer."
+    )
+    cost_false_alarm: float = option("--cost-false-alarm", type=float, default=1.0, help="Of a false alarm.")
     decision: DecisionName | None = option(
         "--decision",
         type=click.Choice(["fused", "union"]),

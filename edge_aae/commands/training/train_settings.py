@@ -32,6 +32,7 @@ def settings_of(
     Reads some of the images where they choose the network, and the files that name images. Raises ConfigError,
     DataError.
     """
+    from train.calibration.thresholds import LimitSettings
     from train.learning.augmentation import AUGMENTATIONS
     from train.learning.settings import TrainSettings
     from train.networks.registry import network_spec
@@ -55,7 +56,12 @@ def settings_of(
         amp=learning.amp,
         decision=asked.decision,
         backbone=asked.backbone,
-        target_fpr=asked.target_fpr,
+        limit=LimitSettings(
+            rule=asked.threshold_rule,
+            target_fpr=asked.target_fpr,
+            cost_miss=asked.cost_miss,
+            cost_false_alarm=asked.cost_false_alarm,
+        ),
         seed=learning.seed,
     )
     return data_settings, train_settings

@@ -47,7 +47,7 @@ def test_training_leaves_a_run_folder_and_says_what_comes_next(cli: Cli, photos:
     assert done.returncode == 0, done.stderr
     # Three folds screen for 11 epochs and judge for 2, and 2 for the network that is kept.
     assert "trained: 41 of 41 epochs" in done.stdout
-    assert "false alarms asked for: 0.01 of normal images; 40 images cannot show so low a rate" in done.stdout
+    assert "threshold set for about 5.0% false alarms (--target-fpr asks for another rate): expect " in done.stdout
     assert "only 40 images" in done.stdout
     assert "next: edge-aae export" in done.stdout
     assert "network hog: the images show one thing in one place" in done.stderr
@@ -214,7 +214,7 @@ def test_info_shows_network_thresholds_and_parity(cli: Cli, workplace: Path) -> 
     assert "32x32x1 uint8" in text
     assert "prior       full_normal, 4 dimensions" in text
     assert "gradient_distance      0.2 x log of what lies above 0" in text
-    assert "asked false-alarm rate 0.01 from 40 out-of-fold scores, extrapolated" in text
+    assert "threshold by rule balanced, false-alarm rate 0.05 from 40 out-of-fold scores" in text
     assert "fp32 onnxruntime-cpu against PyTorch float32: passed, 0 flips" in text
     manifest = json.loads(cli("info", "--json", cwd=workplace).stdout)
     assert manifest["digest"] == Bundle.open(workplace / "model.aae").digest

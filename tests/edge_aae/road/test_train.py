@@ -84,20 +84,35 @@ def test_the_chosen_network_and_its_reason_are_said(train: Any) -> None:
     assert "network hog: the images show one thing in one place (correlation with their median" in done.output
 
 
-def test_a_rate_that_few_images_cannot_show_is_called_extrapolated(train: Any, tmp_path: Path) -> None:
+def test_a_rate_that_few_images_cannot_show_is_not_pretended(train: Any, tmp_path: Path) -> None:
     done = train("--network", "hog", "--target-fpr", "0.0001", "--review")
     assert done.exit_code == 0, done.output
-    assert "false alarms asked for: 0.0001 of normal images; 40 images cannot show so low a rate" in done.output
-    assert "extrapolated from the tail of their scores" in done.output
+    assert "threshold: 40 images cannot show 0.0001 false alarms; set for about 2.4%: expect " in done.output
     assert "only 40 images: with 200 or more" in done.output
     assert "estimated anomalies among them: " in done.output
     assert (tmp_path / "run/review/group-1.csv").exists()
 
 
+def test_a_guaranteed_rate_that_few_images_cannot_show_is_called_extrapolated(train: Any) -> None:
+    done = train("--network", "hog", "--target-fpr", "0.0001", "--threshold-rule", "conformal")
+    assert done.exit_code == 0, done.output
+    assert "false alarms asked for: at most 0.0001 of normal images; 40 images cannot show so low a rate" in done.output
+    assert "extrapolated from the tail of their scores" in done.output
+
+
+def test_what_a_miss_costs_moves_the_rate(train: Any) -> None:
+    done = train("--network", "hog", "--cost-miss", "3", "--cost-false-alarm", "1.5")
+    assert done.exit_code == 0, done.output
+    assert "threshold set for about 10.0% false alarms (--target-fpr asks for another rate): expect " in done.output
+    refused = train("--network", "hog", "--cost-miss", "3", "--target-fpr", "2%")
+    assert (refused.exit_code, type(refused.exception)) == (1, ConfigError)
+    assert "choose the rate of --threshold-rule balanced; leave them out" in str(refused.exception)
+
+
 def test_a_word_in_percent_is_a_rate(train: Any) -> None:
     done = train("--network", "hog", "--target-fpr", "10%")
     assert done.exit_code == 0, done.output
-    assert "false alarms asked for: 0.1 of normal images; expect " in done.output
+    assert "threshold set for about the 10.0% false alarms asked for: expect " in done.output
 
 
 def test_the_fused_rule_without_robust_is_refused_with_the_reason(train: Any, tmp_path: Path) -> None:
@@ -117,7 +132,7 @@ def test_the_expected_rate_is_given_as_an_interval() -> None:
     lines = calibration_lines(calibration(n=500))
     assert lines == [
         "estimated anomalies among them: 5.0%, between 2.0% and 9.0%",
-        "false alarms asked for: 0.01 of normal images; expect 0.40% to 1.80% (90 %) after 500 images, "
+        "false alarms asked for: at most 0.01 of normal images; expect 0.40% to 1.80% (90 %) after 500 images, "
         "less if some are anomalous",
     ]
 

@@ -11,6 +11,7 @@ from edge_aae.commands.training.train import train
 from edge_aae.commands.training.train_options import ImageOptions, LearningOptions, MethodOptions
 from edge_aae.commands.training.train_settings import settings_of
 from edge_runtime.errors import ConfigError
+from train.calibration.thresholds import LimitSettings
 from train.data.settings import DataSettings
 from train.learning.augmentation import AUGMENTATIONS
 from train.learning.settings import TrainSettings
@@ -47,9 +48,11 @@ def test_what_is_named_wins_and_the_seed_draws_images_and_weights() -> None:
         "--epochs-scale", "0.5", "--latent", "7", "--batch", "9", "--augment", "light", "--seed", "3", "--no-amp",
         "--imgsz", "32x48", "--channels", "3", "--fit", "letterbox", "--roi", "1,2,30,40", "--classes", "0,3",
         "--contaminate", "2:0.05", "--max-bad", "5%", "--keep-duplicates", "--cache", "disk", "--target-fpr", "2%",
+        "--threshold-rule", "conformal",
     )  # fmt: skip
     assert found.schedule == Schedule(train=5, refine=2, retrain=3)
-    assert (found.latent_dim, found.batch_size, found.amp, found.target_fpr) == (7, 9, False, 0.02)
+    assert (found.latent_dim, found.batch_size, found.amp) == (7, 9, False)
+    assert found.limit == LimitSettings(rule="conformal", target_fpr=0.02)
     assert found.augment == AUGMENTATIONS["light"]
     assert found.seed == data.seed == 3
     assert data == DataSettings(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
 from edge_runtime.model.score import CRITERIA, FusedRule, Term, decision_from_json
-from train.calibration.thresholds import LIMIT_QUANTILE, calibrate_fused, calibrate_union
+from train.calibration.thresholds import LIMIT_QUANTILE, LimitSettings, calibrate_fused, calibrate_union
 
 
 def eleven_images() -> NDArray[np.float32]:
@@ -102,6 +102,10 @@ FUSED_TERMS = {
 }
 
 
+def at_most(rate: float) -> LimitSettings:
+    return LimitSettings(rule="conformal", target_fpr=rate)
+
+
 def ninety_nine_images() -> NDArray[np.float32]:
     """Sums of terms 1 to 99: errors 1 to 99, likelihoods at their floor, and a criterion that takes no part."""
     errors = np.arange(1.0, 100.0)
@@ -109,7 +113,7 @@ def ninety_nine_images() -> NDArray[np.float32]:
 
 
 def test_the_fused_limit_is_the_conformal_rank_of_the_sums() -> None:
-    calibration, decision = calibrate_fused(ninety_nine_images(), FUSED_NAMES, FUSED_TERMS, 0.05, 0)
+    calibration, decision = calibrate_fused(ninety_nine_images(), FUSED_NAMES, FUSED_TERMS, at_most(0.05), 0)
     assert isinstance(decision, FusedRule)
     # (99 + 1) * 0.95 = 95th of 99, median 50
     assert (decision.limit.threshold, decision.limit.center) == (95.0, 50.0)
@@ -121,7 +125,7 @@ def test_the_fused_limit_is_the_conformal_rank_of_the_sums() -> None:
 
 def test_the_fused_score_of_training_images_is_zero_at_the_median_and_one_at_the_limit() -> None:
     criteria = ninety_nine_images()
-    calibration, decision = calibrate_fused(criteria, FUSED_NAMES, FUSED_TERMS, 0.05, 0)
+    calibration, decision = calibrate_fused(criteria, FUSED_NAMES, FUSED_TERMS, at_most(0.05), 0)
     scores = decision.score(criteria)
     assert (scores[49], scores[94]) == (0.0, 1.0)
     assert np.flatnonzero(decision.is_anomalous(scores)).tolist() == [95, 96, 97, 98]
@@ -135,14 +139,14 @@ def test_the_fused_score_of_training_images_is_zero_at_the_median_and_one_at_the
 
 def test_a_lower_false_alarm_rate_never_lowers_the_fused_limit() -> None:
     limits = [
-        calibrate_fused(ninety_nine_images(), FUSED_NAMES, FUSED_TERMS, rate, 0)[0]["limit"]["limit"]
+        calibrate_fused(ninety_nine_images(), FUSED_NAMES, FUSED_TERMS, at_most(rate), 0)[0]["limit"]["limit"]
         for rate in (0.2, 0.05, 0.01, 0.001)
     ]
     assert limits == sorted(limits)
 
 
 def test_a_rate_below_what_the_images_can_tell_is_said_to_be_extrapolated() -> None:
-    calibration, _ = calibrate_fused(ninety_nine_images(), FUSED_NAMES, FUSED_TERMS, 0.001, 0)
+    calibration, _ = calibrate_fused(ninety_nine_images(), FUSED_NAMES, FUSED_TERMS, at_most(0.001), 0)
     assert calibration["limit"]["extrapolated"]
     assert calibration["limit"]["realised_fpr"] is None
 
@@ -152,7 +156,7 @@ def test_anomalies_among_the_images_raise_the_limit_and_show_in_the_contaminatio
     dirty = clean.copy()
     dirty[:50, 0] += 20.0
     (of_clean, clean_rule), (of_dirty, dirty_rule) = (
-        calibrate_fused(criteria, FUSED_NAMES, FUSED_TERMS, 0.05, 0) for criteria in (clean, dirty)
+        calibrate_fused(criteria, FUSED_NAMES, FUSED_TERMS, at_most(0.05), 0) for criteria in (clean, dirty)
     )
     assert isinstance(clean_rule, FusedRule)
     assert isinstance(dirty_rule, FusedRule)
@@ -162,14 +166,14 @@ def test_anomalies_among_the_images_raise_the_limit_and_show_in_the_contaminatio
 
 
 def test_the_numbers_of_every_criterion_are_reported_whether_it_takes_part_or_not() -> None:
-    calibration, _ = calibrate_fused(ninety_nine_images(), FUSED_NAMES, FUSED_TERMS, 0.05, 0)
+    calibration, _ = calibrate_fused(ninety_nine_images(), FUSED_NAMES, FUSED_TERMS, at_most(0.05), 0)
     assert list(calibration["criteria"]) == list(FUSED_NAMES)
     assert calibration["criteria"]["texture"]["mean"] == pytest.approx(-50.0)
 
 
 @pytest.mark.parametrize("target_fpr", [0.05, 0.001])
 def test_the_fused_calibration_is_plain_json(target_fpr: float) -> None:
-    calibration, decision = calibrate_fused(ninety_nine_images(), FUSED_NAMES, FUSED_TERMS, target_fpr, 0)
+    calibration, decision = calibrate_fused(ninety_nine_images(), FUSED_NAMES, FUSED_TERMS, at_most(target_fpr), 0)
     text = json.dumps({"calibration": calibration, "decision": decision.to_json()}, allow_nan=False)
     assert decision_from_json(json.loads(text)["decision"], FUSED_NAMES) == decision
 
@@ -177,17 +181,17 @@ def test_the_fused_calibration_is_plain_json(target_fpr: float) -> None:
 @pytest.mark.parametrize("target_fpr", [0.05, 0.001])
 def test_a_fused_score_that_does_not_vary_is_refused(target_fpr: float) -> None:
     with pytest.raises(DataError, match=r"training images cannot be told apart: .*are they all the same\?"):
-        calibrate_fused(np.full((99, 3), 4.0, np.float32), FUSED_NAMES, FUSED_TERMS, target_fpr, 0)
+        calibrate_fused(np.full((99, 3), 4.0, np.float32), FUSED_NAMES, FUSED_TERMS, at_most(target_fpr), 0)
 
 
 @pytest.mark.parametrize("target_fpr", [0.05, 0.001])
 def test_one_image_alone_cannot_be_calibrated_on(target_fpr: float) -> None:
     with pytest.raises(DataError, match=r"training images cannot be told apart"):
-        calibrate_fused(np.full((1, 3), 4.0, np.float32), FUSED_NAMES, FUSED_TERMS, target_fpr, 0)
+        calibrate_fused(np.full((1, 3), 4.0, np.float32), FUSED_NAMES, FUSED_TERMS, at_most(target_fpr), 0)
 
 
 def test_fused_criteria_that_are_not_finite_are_refused() -> None:
     criteria = ninety_nine_images()
     criteria[4, 2] = math.nan
     with pytest.raises(DataError, match=r"training diverged: criteria are not finite"):
-        calibrate_fused(criteria, FUSED_NAMES, FUSED_TERMS, 0.05, 0)
+        calibrate_fused(criteria, FUSED_NAMES, FUSED_TERMS, at_most(0.05), 0)

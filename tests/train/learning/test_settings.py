@@ -23,8 +23,6 @@ Quick = Callable[..., TrainSettings]
         ({"refine": "svm"}, r"refine is 'svm', expected one of none, itsr, robust"),
         ({"decision": "vote"}, r"decision is 'vote', expected one of union, fused"),
         ({"decision": "fused"}, r"--decision fused needs out-of-fold scores, which only --refine robust makes"),
-        ({"target_fpr": 0.0}, r"--target-fpr is 0, expected a rate above 0 and below 0\.5"),
-        ({"target_fpr": 0.5}, r"--target-fpr is 0\.5, expected a rate above 0 and below 0\.5"),
         ({"method": "ae", "refine": "itsr"}, r"--method ae has no prior to refine with; use --refine none"),
         ({"latent_dim": 0}, r"--latent is 0, expected 1 or more"),
         ({"batch_size": 1}, r"--batch is 1, expected 2 or more: batch normalisation needs two"),

@@ -1,0 +1,107 @@
+"""The balanced limit: about the rate on clean scores, hardly moved by anomalies, honest about few images."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from edge_runtime.errors import ConfigError
+from train.calibration.balanced_limit import BALANCED_FPR, MOST_FPR, balanced_limit, balanced_rate
+from train.calibration.conformal_limit import conformal_limit
+from train.calibration.thresholds import LimitSettings
+
+
+def realised(n: int, rate: float, contamination: float = 0.0, trials: int = 200) -> tuple[float, float, float]:
+    """Mean false alarms and hits of standard normal scores against anomalies 3 above, and share of intervals kept."""
+    rng = np.random.default_rng(0)
+    false_alarms, hits, kept = [], [], []
+    for _ in range(trials):
+        n_bad = round(contamination * n)
+        scores = np.concatenate((rng.normal(size=n - n_bad), rng.normal(3.0, size=n_bad)))
+        found = balanced_limit(scores, rate, rate, contamination)
+        new = rng.normal(size=2000)
+        false_alarms.append((new > found.limit).mean())
+        hits.append((new + 3.0 > found.limit).mean())
+        low, high = found.realised_fpr
+        kept.append(low <= false_alarms[-1] <= high)
+    return float(np.mean(false_alarms)), float(np.mean(hits)), float(np.mean(kept))
+
+
+@pytest.mark.parametrize(("n", "contamination"), [(300, 0.0), (300, 0.05), (300, 0.1), (60, 0.0), (60, 0.05)])
+def test_the_realised_rate_is_near_what_it_stands_for(n: int, contamination: float) -> None:
+    false_alarms, hits, kept = realised(n, BALANCED_FPR, contamination)
+    # Normal scores have no longer tail than the spread says, so a rate of .05 becomes one of Phi(-1.15 * 1.645) = .03.
+    assert 0.005 < false_alarms < 0.06
+    assert hits > 0.75
+    assert kept > 0.9
+
+
+def test_anomalies_among_the_scores_cost_little_where_the_rank_loses_nearly_all() -> None:
+    rng = np.random.default_rng(1)
+    clean, anomalous = rng.normal(size=285), rng.normal(4.0, size=15)
+    mixed = np.concatenate((clean, anomalous))
+    by_spread = balanced_limit(mixed, 0.01, 0.01, 0.05).limit
+    assert (anomalous > by_spread).mean() >= 0.8
+    assert (anomalous > conformal_limit(mixed, 0.01).limit).mean() < 0.2
+
+
+def test_few_images_stand_for_the_least_rate_that_they_can_show() -> None:
+    scores = np.random.default_rng(2).normal(size=31)
+    found = balanced_limit(scores, 0.01, 0.01, 0.0)
+    assert (found.target_fpr, found.stands_for, found.n) == (0.01, 1 / 32, 31)
+    assert found.limit == balanced_limit(scores, 1 / 32, None, 0.0).limit
+
+
+def test_a_stricter_rate_never_lowers_the_limit() -> None:
+    rng = np.random.default_rng(3)
+    for n in (5, 31, 99, 300):
+        for scores in (rng.normal(size=n), rng.exponential(size=n), rng.standard_t(2, size=n)):
+            limits = [balanced_limit(scores, rate, rate, 0.0).limit for rate in (0.4, 0.2, 0.1, 0.05, 0.01, 0.001)]
+            assert limits == sorted(limits)
+
+
+def test_at_most_a_twentieth_more_than_the_rate_may_lie_above_it() -> None:
+    scores = np.concatenate((np.random.default_rng(4).normal(size=200), np.linspace(3.0, 9.0, 100)))
+    assert (scores > balanced_limit(scores, 0.05, None, 0.0).limit).mean() <= 0.1
+
+
+def test_scores_of_one_value_have_no_limit_above_them() -> None:
+    assert balanced_limit(np.ones(40), 0.05, None, 0.0).limit == 1.0
+
+
+def test_what_is_told_goes_into_a_manifest() -> None:
+    told = balanced_limit(np.arange(100.0), 0.05, None, 0.0).to_json()
+    assert json.loads(json.dumps(told)) == told | {"realised_fpr": list(told["realised_fpr"])}
+    assert (told["rule"], told["target_fpr"], told["level"], told["extrapolated"]) == ("balanced", None, 0.95, False)
+
+
+def test_costs_choose_the_rate() -> None:
+    assert balanced_rate(7.0, 7.0) == BALANCED_FPR
+    assert balanced_rate(1.0, 5.0) == pytest.approx(BALANCED_FPR / 5.0)
+    assert balanced_rate(100.0, 1.0) == MOST_FPR
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"target_fpr": 0.0}, r"--target-fpr is 0, expected a rate above 0 and below 0\.5"),
+        ({"target_fpr": 0.5}, r"--target-fpr is 0\.5, expected a rate above 0 and below 0\.5"),
+        ({"rule": "guess"}, "--threshold-rule is 'guess', expected one of balanced, conformal"),
+        ({"cost_miss": 0.0}, "--cost-miss is 0, expected a cost above 0"),
+        ({"cost_false_alarm": float("nan")}, "--cost-false-alarm is nan, expected a cost above 0"),
+        ({"cost_miss": 2.0, "rule": "conformal"}, "choose the rate of --threshold-rule balanced"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        LimitSettings(**values)  # type: ignore[arg-type]
+
+
+def test_the_rule_and_its_rate_are_told_whichever_is_asked() -> None:
+    scores = np.random.default_rng(5).normal(size=300)
+    assert LimitSettings().found(scores, 0.0)[1]["stands_for"] == BALANCED_FPR
+    assert LimitSettings(cost_miss=2.0).found(scores, 0.0)[1]["stands_for"] == 2.0 * BALANCED_FPR
+    limit, told = LimitSettings(rule="conformal").found(scores, 0.0)
+    assert (told["rule"], told["target_fpr"], told["limit"]) == ("conformal", 0.01, limit)
