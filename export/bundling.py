@@ -20,6 +20,7 @@ from edge_runtime.model.preprocess import Frame, Preprocess
 from export.graphs import graph_facts, identified
 from export.parity import evidence, torch_outputs
 from export.precisions import ExportRequest, Precision, exported, judged
+from train.memory import keep_freed_memory
 from train.runs.run_folder import RunFolder, TrainedRun, telling_name
 
 __all__ = ["Export", "ExportRequest", "export_bundle"]
@@ -42,6 +43,7 @@ def export_bundle(run_path: Path, out: Path, request: ExportRequest | None = Non
     and the reason kept, unless the request names it (then nothing is written) or allows it. Raises GateError,
     DataError, BundleError.
     """
+    keep_freed_memory()
     request = request or ExportRequest()
     run = RunFolder(run_path).load()
     files, precisions = exported(run, request)

@@ -25,6 +25,7 @@ from train.learning.settings import TrainSettings
 from train.learning.snapshot import ADVERSARY, Snapshot
 from train.learning.task import Task
 from train.learning.trainer import Trainer
+from train.memory import keep_freed_memory
 from train.precision import uses_amp
 from train.runs.findings import write_findings
 from train.runs.progress import TrainingProgress
@@ -87,6 +88,7 @@ def train(
     """
     if world.is_first and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is not empty; name another --out, or go on with it through --resume")
+    keep_freed_memory()
     torch_device = world.device or pick_device(device)
     _check_shared(settings, world)
     settings = replace(settings, amp=not settings.spec.chooses_precision and uses_amp(settings.amp, torch_device))
@@ -132,6 +134,7 @@ def resume(out: Path, *, device: str = "auto", review: bool = False, world: Worl
     Raises ConfigError where the run is complete; DataError where the folder is no run folder, its checkpoint is
     damaged, or the images are not the ones it was trained on.
     """
+    keep_freed_memory()
     folder = RunFolder(out)
     config = folder.read_config()
     if config.status == "complete":

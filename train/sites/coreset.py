@@ -15,6 +15,8 @@ MOST_DRAWN = 10_000
 """Sites that prototypes are chosen among."""
 LEAST_ROWS = 4
 """For each point: where most sites are points themselves, what was trained on lies at no distance from them."""
+COMPARED = 64
+"""Dimensions that tell which point is farthest: reduced features are randomly turned, so any are as good as others."""
 CHUNK = 64
 
 
@@ -26,11 +28,12 @@ def farthest_points(rows: Tensor, n_points: int, generator: torch.Generator) -> 
     if len(rows) > MOST_DRAWN:
         rows = rows[torch.randperm(len(rows), generator=generator)[:MOST_DRAWN]]
     chosen = [int(torch.randint(len(rows), (1,), generator=generator))]
-    norms = rows.square().sum(dim=1)
+    compared = rows[:, :COMPARED].contiguous()
+    norms = compared.square().sum(dim=1)
     nearest = torch.full((len(rows),), torch.inf)
     for _ in range(min(n_points, -(-len(rows) // LEAST_ROWS)) - 1):
-        last = rows[chosen[-1]]
-        nearest = torch.minimum(nearest, norms - 2.0 * (rows @ last) + last.square().sum())
+        last = compared[chosen[-1]]
+        nearest = torch.minimum(nearest, norms - 2.0 * (compared @ last) + last.square().sum())
         chosen.append(int(nearest.argmax()))
     points = rows[torch.tensor(chosen)]
     return points.repeat(-(-n_points // len(points)), 1)[:n_points]

@@ -48,6 +48,7 @@ NEIGHBOUR_FOLDS = 8
 FEW_GROUPS = 60
 """Up to which images are judged by fits anew: in closed form the reduction has seen the image, and with few that
 counts."""
+FEW_FOLDS = 20
 LOWER_QUANTILE = 0.16
 STEPS = 24
 """Gradient steps of an epoch."""
@@ -199,7 +200,8 @@ class FeaturesTraining:
         folds = _at_most(groups, NEIGHBOUR_FOLDS)
         if len(np.unique(groups)) <= FEW_GROUPS:
             few = partial(refitted, dimensions=network.encoder.dimensions, seed=settings.seed)
-            site, site_defect = few(features, believed, groups, other, owners, judge=distances_from, by_site=True)
+            few_folds = _at_most(groups, FEW_FOLDS)
+            site, site_defect = few(features, believed, few_folds, other, owners, judge=distances_from, by_site=True)
             neighbour, neighbour_defect = few(
                 features, believed, folds, other, owners, judge=partial(self._nearest, generator), by_site=False
             )
