@@ -16,7 +16,7 @@ MOST_DRAWN = 10_000
 LEAST_ROWS = 4
 """For each point: where most sites are points themselves, what was trained on lies at no distance from them."""
 COMPARED = 64
-"""Dimensions that tell which point is farthest: reduced features are randomly turned, so any are as good as others."""
+"""Dimensions that tell which point is farthest: reduced features are randomly turned, so any do as well."""
 CHUNK = 64
 
 
