@@ -1,0 +1,233 @@
+"""What the product's own threshold makes of sets of real photographs: thresholds.md.
+
+    python -m benchmarks.industrial.thresholds --data ROOT --seeds 0 1 2 --work WORK --out docs/results/thresholds.md
+
+Each set clean and with defects mixed in unmarked, all its photographs and thirty of them, which a seed draws. A cell
+is a training of network features through the Python interface; every rule is asked of the same out-of-fold scores,
+and tried on photographs and defects that were not trained on. The autoencoder, which has no weight in the score,
+trains one epoch. A finished cell leaves a JSON file in --work and is not done again while photographs and the
+product's source are the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import edge_aae
+from benchmarks.command_line import status_of
+from benchmarks.industrial.cells import MIXED_IN, Split, lay_out, source_of
+from benchmarks.industrial.photographs import PhotographSet, Places, find, names_in
+from benchmarks.industrial.thresholds_report import markdown
+from benchmarks.machine import cpu_name
+from edge_runtime.errors import DataError
+from edge_runtime.files import json_bytes, write_atomically
+from edge_runtime.metrics import auroc
+from edge_runtime.model.score import FusedRule
+from train.calibration.contamination import estimate_contamination
+from train.calibration.thresholds import LimitSettings
+from train.runs.run_folder import RunFolder, TrainedRun
+from train.runs.verdicts import read_verdicts
+
+ROOT = Path(__file__).resolve().parents[2]
+FEW = 30
+SHARE = 0.05
+"""Of defects among the training photographs of a contaminated regime."""
+
+RULES = {
+    "balanced": LimitSettings(),
+    "balanced 1 %": LimitSettings(target_fpr=0.01),
+    "conformal 5 %": LimitSettings(rule="conformal", target_fpr=0.05),
+    "conformal 1 %": LimitSettings(rule="conformal", target_fpr=0.01),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Regime:
+    """Who is trained on."""
+
+    name: str
+    few: bool = False
+    share: float = 0.0
+
+
+REGIMES = (
+    Regime(name="all"),
+    Regime(name="all, 5 %", share=SHARE),
+    Regime(name="30", few=True),
+    Regime(name="30, 5 %", few=True, share=SHARE),
+)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run what is missing, then write the table."""
+    words = list(sys.argv[1:] if words is None else words)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a folder with a folder a set")
+    parser.add_argument("--elpv", type=Path, help="a copy of elpv-dataset; default: the installed package")
+    parser.add_argument("--sets", nargs="+", help="default: every set that is here")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--regimes", nargs="+", default=[regime.name for regime in REGIMES], help="default: all four")
+    parser.add_argument("--work", type=Path, default=Path("runs/thresholds"), help="finished cells, turned copies")
+    parser.add_argument("--out", type=Path, default=Path("docs/results/thresholds.md"))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--any-source", action="store_true", help="let cells of other revisions of the product stand")
+    parser.add_argument("--report-only", action="store_true", help="write the table from what is finished")
+    return status_of(lambda: _run(parser.parse_args(words), words))
+
+
+def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    torch.set_num_threads(arguments.threads)
+    arguments.work = arguments.work.resolve()
+    places = Places(data=arguments.data.resolve(), work=arguments.work, elpv=arguments.elpv)
+    source = source_of(ROOT)
+    found: list[dict[str, Any]] = []
+    for of_set, regime, seed in _cells(arguments, places):
+        key = {"photographs": of_set.fingerprint, "regime": regime.name, "seed": seed}
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:10]
+        file = arguments.work / "cells" / f"{of_set.name}-seed{seed}-{digest}.json"
+        kept = json.loads(file.read_text()) if file.is_file() else None
+        if kept is not None and (arguments.any_source or arguments.report_only or kept["source"] == source):
+            found.append(kept)
+        elif not arguments.report_only:
+            cell = {"set": of_set.name, **key, "source": source, "cpu": cpu_name(), **_measured(of_set, regime, seed)}
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json_bytes(cell))
+            found.append(cell)
+            told = cell["rules"]["balanced"]
+            print(f"{of_set.name}, {regime.name}, seed {seed}: AUROC {cell['auroc']:.3f}, {told}", flush=True)
+    if not found:
+        print("nothing is finished, nothing to write")
+        return 1
+    write_atomically(arguments.out, ("\n".join(markdown(found, " ".join(_told(words)))) + "\n").encode())
+    write_atomically(arguments.out.with_suffix(".json"), json_bytes({"cells": found}))
+    print(f"wrote {arguments.out}: {len(found)} cells")
+    return 0
+
+
+def _cells(arguments: argparse.Namespace, places: Places) -> Iterator[tuple[PhotographSet, Regime, int]]:
+    """Seeds in turn, so that each set soon has figures; sets that are not here are passed over unless named."""
+    regimes = [regime for regime in REGIMES if regime.name in arguments.regimes]
+    for seed in arguments.seeds:
+        for name in arguments.sets or names_in(places):
+            try:
+                of_set = find(name, places)
+            except DataError:
+                if arguments.sets:
+                    raise
+                continue
+            for regime in regimes:
+                yield of_set, regime, seed
+
+
+def _split(of_set: PhotographSet, regime: Regime, seed: int) -> Split:
+    """A seed's draw. What is mixed in of all photographs is tested in no regime, so all are tried on the same ones."""
+    rng = np.random.default_rng(seed)
+    every = [(kind, file) for kind, files in of_set.defects.items() for file in files]
+    order, drawn = rng.permutation(len(every)), rng.permutation(len(of_set.train))
+    n_reserved = round(SHARE * len(of_set.train))
+    n_images = min(FEW, len(of_set.train)) if regime.few else len(of_set.train)
+    n_mixed = round(regime.share * n_images)
+    reserved = set(order[:n_reserved].tolist())
+    tested = [pair for index, pair in enumerate(every) if index not in reserved]
+    return Split(
+        train=tuple(of_set.train[index] for index in drawn[: n_images - n_mixed]),
+        mixed_in=tuple(every[index][1] for index in order[:n_mixed]),
+        good=of_set.good,
+        defects={
+            kind: files
+            for kind in of_set.defects
+            if (files := tuple(file for of_kind, file in tested if of_kind == kind))
+        },
+    )
+
+
+def _measured(of_set: PhotographSet, regime: Regime, seed: int) -> dict[str, Any]:
+    """Counts, AUROC, and of each rule what it says and what it does."""
+    split = _split(of_set, regime, seed)
+    with tempfile.TemporaryDirectory() as folder:
+        data, out = Path(folder) / "data", Path(folder) / "run"
+        lay_out(split, {}, data)
+        started = time.perf_counter()
+        edge_aae.train(data / "train", out=out, network="features", seed=seed, epochs=1)
+        seconds = time.perf_counter() - started
+        run = RunFolder(out).load()
+        held_out = read_verdicts(out / "refinement.csv", run.decision)
+    assert isinstance(run.decision, FusedRule), "features decide by one score"
+    kept, names = held_out.kept, held_out.names
+    good = run.decision.sum_of_terms(_criteria(run, split.good))
+    bad = run.decision.sum_of_terms(_criteria(run, [file for files in split.defects.values() for file in files]))
+    own = run.decision.sum_of_terms(held_out.criteria.astype(np.float64))
+    share = estimate_contamination(own, seed).share
+    both = np.concatenate((good, bad))
+    return {
+        "n_train": len(split.train) + len(split.mixed_in),
+        "n_mixed": len(split.mixed_in),
+        "n_good": len(good),
+        "n_bad": len(bad),
+        "rejected": int((~kept).sum()),
+        "mixed_rejected": sum(MIXED_IN in Path(name).name for name, k in zip(names, kept, strict=True) if not k),
+        "train_s": round(seconds, 1),
+        "auroc": round(auroc(both, np.arange(len(both)) >= len(good)), 4),
+        "best": round(max(_balanced(good, bad, limit) for limit in both), 4),
+        "rules": {name: _tried(rule, own, share, good, bad) for name, rule in RULES.items()},
+    }
+
+
+def _tried(
+    rule: LimitSettings, own: NDArray[np.float64], share: float, good: NDArray[np.float64], bad: NDArray[np.float64]
+) -> dict[str, Any]:
+    limit, told = rule.found(own, share)
+    return {
+        "asked": told["target_fpr"],
+        "stands_for": round(told.get("stands_for", told["target_fpr"]), 4),
+        "expected": None if told.get("expected_fpr") is None else round(told["expected_fpr"], 4),
+        "interval": None if told["realised_fpr"] is None else [round(end, 4) for end in told["realised_fpr"]],
+        "false_alarms": int((good > limit).sum()),
+        "fpr": round(float((good > limit).mean()), 4),
+        "tpr": round(float((bad > limit).mean()), 4),
+        "bacc": round(_balanced(good, bad, limit), 4),
+    }
+
+
+def _balanced(good: NDArray[np.float64], bad: NDArray[np.float64], limit: float) -> float:
+    return float(((good <= limit).mean() + (bad > limit).mean()) / 2.0)
+
+
+def _criteria(run: TrainedRun, files: Sequence[Path]) -> NDArray[np.float64]:
+    """(N, K), image by image through the network as PyTorch has it."""
+    found = []
+    with torch.inference_mode():
+        for file in files:
+            image = cv2.imread(str(file))
+            if image is None:
+                raise DataError(f"{file} cannot be read")
+            x = torch.from_numpy(run.config.preprocess(image)).permute(2, 0, 1)[None].float() / 255.0
+            found.append(run.autoencoder.measure(x, run.prior).criteria[0].double().numpy())
+    return np.array(found)
+
+
+def _told(words: Sequence[str]) -> Iterator[str]:
+    """The command as it can be given elsewhere: places by the names of their options."""
+    yield "python -m benchmarks.industrial.thresholds"
+    place = ""
+    for word in words:
+        yield place or word
+        place = word.removeprefix("--").upper() if word in ("--data", "--elpv", "--work") else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
