@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.bundle.frame_view import WHOLE_FRAME, View
+from edge_runtime.bundle.kept_scores import SCORE_QUANTILES, KeptScores, scores_needed
 from edge_runtime.errors import BundleError, ConfigError, DataError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.conformal import conformal_rank
@@ -27,14 +28,11 @@ from edge_runtime.model.conformal import conformal_rank
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
 
-__all__ = ["SCORE_QUANTILES", "SiteCalibration", "overlay_path", "threshold_at", "trimmed"]
+__all__ = ["SCORE_QUANTILES", "SiteCalibration", "overlay_path", "trimmed"]
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
-
-SCORE_QUANTILES = tuple(i / 200 for i in range(201))
-"""Levels at which the distribution of normal scores is kept: for thresholds at other rates, and to watch drift."""
 
 OUTLIER_SIGMAS = 6.0
 """A score so many robust standard deviations above the median is taken for an anomaly among the frames."""
@@ -83,7 +81,7 @@ class SiteCalibration:
         if not 0.0 < target_fpr < 0.5:
             raise ConfigError(f"target false-alarm rate is {target_fpr}, expected above 0 and below 0.5")
         kept = trimmed(np.asarray(scores, dtype=np.float64))
-        n_needed = max(LEAST_FRAMES, math.ceil(1.0 / target_fpr) - 1)
+        n_needed = max(LEAST_FRAMES, scores_needed(target_fpr))
         rank = conformal_rank(len(kept), target_fpr)
         if len(kept) < n_needed:
             raise DataError(
@@ -135,6 +133,12 @@ class SiteCalibration:
         logger.warning("the calibration beside %s is of another bundle and is not used; calibrate again", bundle.path)
         return None
 
+    @property
+    def kept(self) -> KeptScores:
+        """The distribution of the frames' scores, with the threshold's own rank."""
+        n = self.frames - self.trimmed
+        return KeptScores(self.score_quantiles, n, conformal_rank(n, self.target_fpr), self.threshold)
+
     def save(self, bundle: Path) -> Path:
         """Write it beside the bundle; returns where. Raises DataError."""
         path = overlay_path(bundle)
@@ -161,20 +165,3 @@ def trimmed(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     deviation = NORMAL_MAD * float(np.median(np.abs(scores - middle))) if len(scores) else 0.0
     kept: NDArray[np.float64] = scores[scores <= middle + OUTLIER_SIGMAS * deviation] if deviation > 0 else scores
     return kept
-
-
-def threshold_at(calibration: Mapping[str, Any], rate: float) -> float:
-    """The score that the asked share of normal images exceeds, between the quantiles that the calibration keeps.
-
-    Raises ConfigError where it keeps none, or the rate is finer than they are.
-    """
-    finest = float(SCORE_QUANTILES[1])
-    quantiles = calibration.get("score_quantiles")
-    if quantiles is None:
-        raise ConfigError("the bundle keeps no distribution of scores; run `edge-aae calibrate`, or give --threshold")
-    if not finest <= rate < 1.0:
-        raise ConfigError(
-            f"a false-alarm rate of {rate:g} was asked for, expected {finest:g} to below 1: the kept distribution is "
-            "no finer; `edge-aae calibrate --target-fpr` takes frames for a lower one"
-        )
-    return float(np.interp(1.0 - rate, SCORE_QUANTILES, quantiles))

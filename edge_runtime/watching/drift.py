@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from edge_runtime.bundle.site_calibration import SCORE_QUANTILES
+from edge_runtime.bundle.kept_scores import SCORE_QUANTILES, KeptScores
 from edge_runtime.errors import ConfigError
 
 __all__ = ["DriftWatch", "Window"]
@@ -40,11 +39,11 @@ class DriftWatch:
     that follow each other are not quite that: take long windows.
     """
 
-    def __init__(self, usual: Sequence[float], window: int, *, false_alarm_rate: float = FALSE_ALARM_RATE) -> None:
-        """usual: normal scores at SCORE_QUANTILES; window: frames, LEAST_WINDOW or more."""
+    def __init__(self, usual: KeptScores, window: int, *, false_alarm_rate: float = FALSE_ALARM_RATE) -> None:
+        """usual: normal scores; window: frames, LEAST_WINDOW or more."""
         if window < LEAST_WINDOW:
             raise ConfigError(f"drift is watched over {window} frames, expected {LEAST_WINDOW} or more")
-        self._usual = np.asarray(usual, dtype=np.float64)
+        self._usual = np.asarray(usual.quantiles, dtype=np.float64)
         self._scores: list[float] = []
         self._window = window
         self.limit = math.sqrt(math.log(2.0 / false_alarm_rate) / (2.0 * window))

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_runtime.bundle.site_calibration import SCORE_QUANTILES, SiteCalibration, overlay_path, threshold_at, trimmed
+from edge_runtime.bundle.kept_scores import SCORE_QUANTILES, KeptScores
+from edge_runtime.bundle.site_calibration import SiteCalibration, overlay_path, trimmed
 from edge_runtime.errors import BundleError, ConfigError, DataError
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.watching.drift import DriftWatch
@@ -67,7 +68,7 @@ def test_a_calibration_lies_beside_its_bundle_which_stays_as_it_is(own_bundle: P
     assert SiteCalibration.beside(own_bundle) == found
     detector = Detector.load(own_bundle)
     assert detector.decision.threshold == found.threshold
-    assert detector.usual_scores == found.score_quantiles
+    assert detector.usual == found.kept
     assert Detector.load(own_bundle, threshold=7.0).decision.threshold == 7.0
     assert Detector.load(own_bundle, target_fpr=0.5).decision.threshold == pytest.approx(1.0, abs=0.02)
     with pytest.raises(ConfigError, match="both given"):
@@ -87,17 +88,14 @@ def test_one_that_cannot_be_read_is_an_error_with_a_remedy(own_bundle: Path, tex
         Detector.load(own_bundle)
 
 
-def test_a_rate_finer_than_the_kept_scores_is_refused() -> None:
-    kept = {"score_quantiles": np.linspace(0, 1, 201).tolist()}
-    assert threshold_at(kept, 0.05) == pytest.approx(0.95)
-    with pytest.raises(ConfigError, match=r"expected 0\.005 to below 1"):
-        threshold_at(kept, 0.001)
+def test_a_bundle_that_keeps_no_scores_has_no_threshold_at_a_rate(own_bundle: Path) -> None:
+    assert Detector.load(own_bundle).usual is None
     with pytest.raises(ConfigError, match="keeps no distribution"):
-        threshold_at({}, 0.05)
+        Detector.load(own_bundle, target_fpr=0.05)
 
 
-def usual() -> list[float]:
-    return np.quantile(np.random.default_rng(2).normal(size=20_000), SCORE_QUANTILES).tolist()
+def usual() -> KeptScores:
+    return KeptScores(tuple(np.quantile(np.random.default_rng(2).normal(size=20_000), SCORE_QUANTILES)), 20_000)
 
 
 def test_scores_as_usual_are_no_drift_and_shifted_ones_are() -> None:
