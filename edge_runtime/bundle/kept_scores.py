@@ -92,6 +92,11 @@ class KeptScores:
         below, rest = divmod(STEPS * (min(max(rank, 1), self.n) - 1), max(self.n - 1, 1))
         return below, below + (rest > 0)
 
+    def counts_at(self, index: int) -> tuple[int, int]:
+        """How many of the n lie below the quantile of an index, at most, and how many at or below it, at least."""
+        below, rest = divmod((self.n - 1) * index, STEPS)
+        return below + (rest > 0), below + 1
+
 
 def threshold_from(kept: KeptScores | None, rate: float) -> float:
     """KeptScores.threshold_at of what a bundle keeps; raises ConfigError too where that is nothing."""

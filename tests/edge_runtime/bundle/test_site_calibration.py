@@ -111,6 +111,40 @@ def test_scores_as_usual_are_no_drift_and_shifted_ones_are() -> None:
     assert all(window.drifted for window in wider)  # the same median, another spread
 
 
+@pytest.mark.parametrize(
+    ("n", "window", "rate", "decimals"),
+    [(500, 1000, 1e-4, 15), (60, 60, 0.02, 15), (200, 2000, 0.02, 15), (200, 500, 0.02, 1)],
+)
+def test_undisturbed_windows_are_called_drifted_no_more_often_than_promised(
+    n: int, window: int, rate: float, decimals: int
+) -> None:
+    rng = np.random.default_rng(7)
+    n_trials, drifted = 1500, 0
+    for _ in range(n_trials):
+        calibrating, scores = rng.normal(size=n).round(decimals), rng.normal(size=window).round(decimals)
+        watch = DriftWatch(made(calibrating).kept, window, false_alarm_rate=rate)
+        *_, ended = map(watch.add, scores)
+        assert ended is not None
+        drifted += ended.drifted
+    assert drifted <= n_trials * rate + 3.0 * np.sqrt(n_trials * rate)
+
+
+@pytest.mark.parametrize("n", [50, 199, 201, 999])
+def test_the_distance_is_that_of_all_scores_less_what_quantiles_leave_out(n: int) -> None:
+    rng = np.random.default_rng(n)
+    calibrating, scores = rng.normal(size=n), rng.normal(0.3, 1.2, size=80)
+    watch = DriftWatch(made(calibrating).kept, 80)
+    *_, ended = map(watch.add, scores)
+    assert ended is not None
+    everything = np.concatenate((calibrating, scores))
+    shares = [
+        np.searchsorted(np.sort(sample), everything, side="right") / len(sample) for sample in (calibrating, scores)
+    ]
+    whole = np.abs(shares[0] - shares[1]).max()
+    assert whole - 1 / 200 - 2 / n <= ended.distance <= whole + 1e-12
+    assert ended.limit == pytest.approx(np.sqrt(np.log(np.e / 1e-4) / 2 * (1 / 80 + 1 / n)))
+
+
 def test_a_window_too_short_is_refused() -> None:
     with pytest.raises(ConfigError, match="50 or more"):
         DriftWatch(usual(), 10)
