@@ -31,6 +31,16 @@ class Window:
     median: float
     usual_median: float
 
+    def __str__(self) -> str:
+        medians = f"median {self.median:.4g}, {self.usual_median:.4g} when it was calibrated"
+        if not self.drifted:
+            return f"the last {self.frames} scores are as the calibration's again: {medians}"
+        return (
+            f"the last {self.frames} scores are not as the calibration's: {medians}, distance {self.distance:.2g} "
+            f"above {self.limit:.2g}, so that its false-alarm rate no longer holds; look whether light, lens or "
+            "parts have changed, and if that is to stay, `edge-aae calibrate` with frames of now"
+        )
+
 
 class DriftWatch:
     """Compares each window of scores with the usual ones by the Kolmogorov-Smirnov distance.

@@ -110,7 +110,10 @@ def test_a_mask_is_calibrated_with_and_then_need_not_be_named(
 
 def test_scores_of_another_scene_are_reported_as_drift(workplace: Path, photos: Path, cli: Cli) -> None:
     arguments = ("--source", photos / "test/scratch", "--loop", "20", "--drift", "100")
-    records = [json.loads(line) for line in cli("run", *arguments, cwd=workplace).stdout.splitlines()]
+    done = cli("run", *arguments, cwd=workplace)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
     drift = [record for record in records if record["type"] == "status"]
     assert [record["event_type"] for record in drift] == ["SCORES_DRIFT"]
     assert drift[0]["payload"]["distance"] > drift[0]["payload"]["limit"]
+    assert "`edge-aae calibrate` with frames of now" in drift[0]["payload"]["reason"]
+    assert drift[0]["payload"]["reason"] in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ def test_scores_as_usual_are_no_drift_and_shifted_ones_are() -> None:
     shifted = [window for score in rng.normal(0.4, size=5000) if (window := watch.add(score))]
     assert all(window.drifted for window in shifted)
     assert shifted[0].median > shifted[0].usual_median + 0.2
+    assert re.search(r"last 500 scores are not as .* `edge-aae calibrate` with frames of now", str(shifted[0]))
+    assert re.search(r"last 500 scores are as the calibration's again: median -?0\.", str(windows[0]))
     wider = [window for score in rng.normal(0, 2.0, size=5000) if (window := watch.add(score))]
     assert all(window.drifted for window in wider)  # the same median, another spread
 
