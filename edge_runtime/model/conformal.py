@@ -26,7 +26,7 @@ def conformal_rank(n: int, rate: float) -> int:
 
 
 def rate_interval(n: int, rank: int, level: float = INTERVAL_LEVEL) -> tuple[float, float]:
-    """Where the share of new normal scores above the rank-th smallest of n lies; which n came is chance. 1 <= rank <= n.
+    """Where the share of new normal scores above the rank-th smallest of n lies, 1 <= rank <= n: which came is chance.
 
     The share is Beta(n + 1 - rank, rank) distributed for continuous scores, without a tool for that distribution.
     """
