@@ -66,6 +66,7 @@ class Detector:
         threshold: float | None = None,
         target_fpr: float | None = None,
         view: View | None = None,
+        on_site: bool = True,
     ) -> Detector:
         """A detector on the CPU, warmed up with one run.
 
@@ -75,8 +76,8 @@ class Detector:
         one that failed the gate at export, while the precision passed, is refused. threads: 0 uses every core.
         threshold: on the fused score; target_fpr: the share of normal frames above it, at most, by what is kept;
         without either it is that of the calibration on site beside the bundle, where there is one
-        (edge_runtime.bundle.site_calibration), else the bundle's. view: region and mask, else the calibration's. Raises
-        BundleError, BackendError, ConfigError.
+        (edge_runtime.bundle.site_calibration), else the bundle's. view: region and mask, else the calibration's.
+        on_site: whether a calibration beside the bundle is looked for. Raises BundleError, BackendError, ConfigError.
         """
         bundle = model if isinstance(model, Bundle) else Bundle.open(Path(model))
         path = bundle.path
@@ -101,7 +102,7 @@ class Detector:
             engine = open_backend(backend, graph, threads=threads, precision=precision)
         for failure in bundle.failed_gate(precision, engine.name):
             logger.warning("%s: %s failed the parity gate when it was exported: %s", path, precision, failure)
-        site = SiteCalibration.of_bundle(bundle)
+        site = SiteCalibration.of_bundle(bundle) if on_site else None
         detector = cls(bundle, engine, threshold=threshold, target_fpr=target_fpr, view=view, site=site)
         detector.score_input(np.zeros(bundle.preprocess.input_shape, dtype=np.uint8))
         return detector
@@ -151,7 +152,7 @@ class Detector:
     @property
     def usual(self) -> KeptScores | None:
         """Normal scores: of the site, else of training; None where the bundle keeps none. Raises BundleError."""
-        if self._terms.site is not None:
+        if self._terms.site is not None and self._terms.site.kept is not None:
             return self._terms.site.kept
         return KeptScores.of_manifest(self._bundle.manifest["calibration"])
 

@@ -69,6 +69,6 @@ def _decision(bundle: Bundle, asked: Asked, site: SiteCalibration | None) -> Dec
             raise ConfigError("a threshold and a false-alarm rate were both given, expected one of them")
         return replace(bundle.decision, threshold=asked.threshold)
     if asked.target_fpr is not None:
-        kept = site.kept if site else KeptScores.of_manifest(bundle.manifest["calibration"])
+        kept = (site.kept if site else None) or KeptScores.of_manifest(bundle.manifest["calibration"])
         return replace(bundle.decision, threshold=threshold_from(kept, asked.target_fpr))
     return bundle.decision if site is None else replace(bundle.decision, threshold=site.threshold)
