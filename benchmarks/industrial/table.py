@@ -28,7 +28,7 @@ import torch
 
 from benchmarks.command_line import chosen, status_of
 from benchmarks.industrial.report import markdown
-from edge_runtime.bundle.site_calibration import threshold_at
+from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.errors import DataError
 from edge_runtime.metrics import auroc
 from edge_runtime.model.images import list_images
@@ -232,10 +232,8 @@ def _evaluated(run: Path, items: list[Item], test: Path) -> tuple[Report, RunSco
 def _figures(report: Report, scorer: RunScorer) -> dict[str, Any]:
     evaluation = report.evaluation
     normal = np.array([row.score for row in evaluation.normal_rows()])
-    calibration = scorer.run.calibration
-    wider = None
-    if "score_quantiles" in calibration:  # a union rule keeps none
-        wider = float((normal > threshold_at(calibration, WIDER_RATE)).mean())
+    kept = KeptScores.of_manifest(scorer.run.calibration)  # a union rule keeps none
+    wider = None if kept is None else float((normal > kept.threshold_at(WIDER_RATE)).mean())
     everything = report.subsets["all"]
     return {
         "n_test": {name: len(rows) for name, rows in evaluation.rows_of_subsets().items()},

@@ -21,7 +21,7 @@ from benchmarks.paper.protocol import Setting, evaluate
 from benchmarks.paper.schedule import PAPER_METHODS, paper_settings, robust_settings
 from benchmarks.paper.side_by_side import Progress, SideBySide
 from edge_runtime import __version__
-from edge_runtime.bundle.site_calibration import threshold_at
+from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.scoring.labelled import LabelledImages
 from train.calibration.thresholds import calibrate_union
 from train.learning.scoring import raw_criteria
@@ -204,11 +204,11 @@ def _robust(job: Job, device: torch.device, data: Path) -> dict[str, Any]:
     assert test.labels is not None, "the original sets have labels"
     trained, scores = trained_and_scored(job.setting, job.settings, test, device, data, job.seed)
     normal = scores[test.labels == job.setting.pair.normal]
+    kept = KeptScores.of_manifest(trained.calibration)
+    assert kept is not None, "robust keeps its scores"
     return {
         "cells": evaluate(job.setting, scores, trained.decision.is_anomalous(scores), test.labels),
-        "false_alarms": {
-            f"{rate:g}": int((normal > threshold_at(trained.calibration, rate)).sum()) for rate in ASKED_RATES
-        },
+        "false_alarms": {f"{rate:g}": int((normal > kept.threshold_at(rate)).sum()) for rate in ASKED_RATES},
         "n_normal_test": len(normal),
         "contamination": trained.calibration["contamination"],
     }

@@ -10,31 +10,30 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.bundle.frame_view import WHOLE_FRAME, View
+from edge_runtime.bundle.kept_scores import SCORE_QUANTILES, KeptScores, scores_needed
+from edge_runtime.bundle.separation import Separation
 from edge_runtime.errors import BundleError, ConfigError, DataError
 from edge_runtime.files import write_atomically
-from edge_runtime.model.conformal import conformal_rank
+from edge_runtime.model.conformal import conformal_rank, rate_interval
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
 
-__all__ = ["SCORE_QUANTILES", "SiteCalibration", "overlay_path", "threshold_at", "trimmed"]
+__all__ = ["SiteCalibration", "overlay_path", "trimmed"]
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
-
-SCORE_QUANTILES = tuple(i / 200 for i in range(201))
-"""Levels at which the distribution of normal scores is kept: for thresholds at other rates, and to watch drift."""
 
 OUTLIER_SIGMAS = 6.0
 """A score so many robust standard deviations above the median is taken for an anomaly among the frames."""
@@ -42,7 +41,10 @@ OUTLIER_SIGMAS = 6.0
 NORMAL_MAD = 1.4826
 """Standard deviations of a normal distribution to its median absolute deviation"""
 
-LEAST_FRAMES = 50
+LEAST_FRAMES = 20
+"""Fewer cannot show a rate below 5 %."""
+
+Basis = Literal["rate", "person", "defects"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +55,7 @@ class SiteCalibration:
     """SHA-256 of the manifest of the bundle it is for"""
     threshold: float
     target_fpr: float
+    """The false-alarm rate that was asked for; 0 where none was"""
     frames: int
     """Frames scored"""
     trimmed: int
@@ -62,10 +65,18 @@ class SiteCalibration:
     precision: str
     backend: str
     score_quantiles: tuple[float, ...]
-    """Scores at SCORE_QUANTILES of the frames that were kept"""
+    """Scores at SCORE_QUANTILES of the frames that were kept; none where a person chose without frames"""
     created: str
     view: View = WHOLE_FRAME
     """What of the frames counted"""
+    basis: Basis = "rate"
+    """What set the threshold: an asked rate, a person, or known defects beside the frames"""
+    stated_fpr: float | None = None
+    """The rate that it is set for: target_fpr, or 1 / (n + 1) where n frames cannot show that"""
+    realised_fpr: tuple[float, float] | None = None
+    """Where the rate on new normal frames lies, 90 %: which frames calibrated is chance"""
+    separation: Separation | None = None
+    """How it parts the frames from known defects, where there were any"""
 
     @classmethod
     def of(
@@ -78,30 +89,80 @@ class SiteCalibration:
         precision: str,
         backend: str,
         view: View = WHOLE_FRAME,
+        strict: bool = False,
     ) -> SiteCalibration:
-        """From scores of frames believed normal; raises DataError where there are too few for the asked rate."""
+        """From scores of frames believed normal, for the asked rate, or the lowest that they can show if it is higher.
+
+        strict: raise DataError instead where they cannot show the asked one. Raises DataError for fewer than 20.
+        """
         if not 0.0 < target_fpr < 0.5:
             raise ConfigError(f"target false-alarm rate is {target_fpr}, expected above 0 and below 0.5")
         kept = trimmed(np.asarray(scores, dtype=np.float64))
-        n_needed = max(LEAST_FRAMES, math.ceil(1.0 / target_fpr) - 1)
-        rank = conformal_rank(len(kept), target_fpr)
-        if len(kept) < n_needed:
+        n = len(kept)
+        n_needed = max(LEAST_FRAMES, scores_needed(target_fpr) if strict else 0)
+        if n < n_needed:
             raise DataError(
-                f"{len(kept)} of {len(scores)} frames are left as normal, a rate of {target_fpr:g} needs {n_needed} or "
+                f"{n} of {len(scores)} frames are left as normal, a rate of {target_fpr:g} needs {n_needed} or "
                 "more; take --frames more, or ask for a higher rate"
             )
+        rank = min(conformal_rank(n, target_fpr), n)
         return cls(
             model=model,
             threshold=float(np.sort(kept)[rank - 1]),
             target_fpr=target_fpr,
             frames=len(scores),
-            trimmed=len(scores) - len(kept),
+            trimmed=len(scores) - n,
             source=source,
             precision=precision,
             backend=backend,
             score_quantiles=tuple(float(value) for value in np.quantile(kept, SCORE_QUANTILES)),
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            created=_now(),
             view=view,
+            stated_fpr=max(target_fpr, 1.0 / (n + 1)),
+            realised_fpr=rate_interval(n, rank),
+        )
+
+    def parted(self, scores: Sequence[float], defects: Sequence[float]) -> SiteCalibration:
+        """The same frames with the threshold between them and known defects, of which nothing else is kept.
+
+        scores: of all the frames; those left out are not counted. Raises DataError.
+        """
+        threshold, found = Separation.between(trimmed(np.asarray(scores, np.float64)).tolist(), defects)
+        return replace(
+            self,
+            threshold=threshold,
+            basis="defects",
+            target_fpr=0.0,
+            stated_fpr=None,
+            realised_fpr=None,
+            separation=found,
+        )
+
+    @classmethod
+    def chosen(
+        cls, threshold: float, *, model: str, before: SiteCalibration | None, view: View | None = None
+    ) -> SiteCalibration:
+        """A threshold that a person chose; raises ConfigError where it is not finite.
+
+        before: the calibration so far, whose frames' scores are kept for --drift, if the view stays.
+        """
+        if not math.isfinite(threshold):
+            raise ConfigError(f"threshold is {threshold}, expected a finite number; 1 is as calibrated in training")
+        asked = view if view is not None else before.view if before else WHOLE_FRAME
+        of_frames = before if before and before.view == asked else None
+        return cls(
+            model=model,
+            threshold=threshold,
+            target_fpr=0.0,
+            frames=of_frames.frames if of_frames else 0,
+            trimmed=of_frames.trimmed if of_frames else 0,
+            source=of_frames.source if of_frames else "",
+            precision=of_frames.precision if of_frames else "",
+            backend=of_frames.backend if of_frames else "",
+            score_quantiles=of_frames.score_quantiles if of_frames else (),
+            created=_now(),
+            view=asked,
+            basis="person",
         )
 
     @classmethod
@@ -118,9 +179,18 @@ class SiteCalibration:
         try:
             if values.pop("schema") != SCHEMA:
                 raise ValueError("it is of another release")
-            quantiles, view = tuple(map(float, values["score_quantiles"])), View.from_json(values.pop("view"))
-            found = cls(**{**values, "score_quantiles": quantiles, "view": view})
-            if not math.isfinite(found.threshold) or len(found.score_quantiles) != len(SCORE_QUANTILES):
+            values["score_quantiles"] = tuple(map(float, values["score_quantiles"]))
+            values["view"] = View.from_json(values["view"])
+            if values.get("realised_fpr") is not None:
+                low, high = map(float, values["realised_fpr"])
+                values["realised_fpr"] = (low, high)
+            if values.get("separation") is not None:
+                values["separation"] = Separation(**values["separation"])
+            found = cls(**values)
+            if found.basis not in get_args(Basis):
+                raise ValueError(f"it is of basis {found.basis!r}")
+            n_expected = (0, len(SCORE_QUANTILES)) if found.basis == "person" else (len(SCORE_QUANTILES),)
+            if not math.isfinite(found.threshold) or len(found.score_quantiles) not in n_expected:
                 raise ValueError(f"threshold {found.threshold}, {len(found.score_quantiles)} quantiles")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(f"{path} is no calibration: {error}; {remedy}") from error
@@ -135,6 +205,16 @@ class SiteCalibration:
         logger.warning("the calibration beside %s is of another bundle and is not used; calibrate again", bundle.path)
         return None
 
+    @property
+    def kept(self) -> KeptScores | None:
+        """The distribution of the frames' scores, with the threshold's rank where it is one; None without frames."""
+        if not self.score_quantiles:
+            return None
+        n = self.frames - self.trimmed
+        if self.basis != "rate":
+            return KeptScores(self.score_quantiles, n)
+        return KeptScores(self.score_quantiles, n, min(conformal_rank(n, self.target_fpr), n), self.threshold)
+
     def save(self, bundle: Path) -> Path:
         """Write it beside the bundle; returns where. Raises DataError."""
         path = overlay_path(bundle)
@@ -143,11 +223,29 @@ class SiteCalibration:
         write_atomically(path, f"{content}\n".encode("ascii"))
         return path
 
+    def rate_line(self) -> str | None:
+        """The rate that the threshold is set for and how far it can be trusted, in one sentence; None without one."""
+        if self.stated_fpr is None or self.realised_fpr is None:
+            return None
+        n, (low, high) = self.frames - self.trimmed, self.realised_fpr
+        interval = f"90 % interval {_percent(low)} to {_percent(high)}"
+        if self.stated_fpr > self.target_fpr:
+            return (
+                f"{n} frames cannot show {_percent(self.target_fpr)}; set for about {_percent(self.stated_fpr)} false "
+                f"alarms, {interval}; {scores_needed(self.target_fpr)} frames can"
+            )
+        return f"set for {_percent(self.stated_fpr)} false alarms by {n} frames, {interval}"
+
     def __str__(self) -> str:
-        return (
-            f"threshold {self.threshold:.4g} for {self.target_fpr:.3g} false alarms, from {self.frames} frames of "
-            f"{self.source}, {self.trimmed} left out, {self.created}" + (f"; {self.view}" if self.view else "")
-        )
+        made = f"{self.created}" + (f"; {self.view}" if self.view else "")
+        frames = f"{self.frames} frames of {self.source}, {self.trimmed} left out"
+        if self.basis == "person":
+            return f"threshold {self.threshold:.4g}, chosen by a person, {made}"
+        if self.separation is not None:
+            known = f"{self.separation.caught} of {self.separation.defects} known defects above it"
+            return f"threshold {self.threshold:.4g} from {frames}, {known}, {made}"
+        rate = self.target_fpr if self.stated_fpr is None else self.stated_fpr
+        return f"threshold {self.threshold:.4g} for {rate:.3g} false alarms, from {frames}, {made}"
 
 
 def overlay_path(bundle: Path) -> Path:
@@ -163,18 +261,9 @@ def trimmed(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return kept
 
 
-def threshold_at(calibration: Mapping[str, Any], rate: float) -> float:
-    """The score that the asked share of normal images exceeds, between the quantiles that the calibration keeps.
+def _percent(rate: float) -> str:
+    return f"{100.0 * rate:.2g} %"
 
-    Raises ConfigError where it keeps none, or the rate is finer than they are.
-    """
-    finest = float(SCORE_QUANTILES[1])
-    quantiles = calibration.get("score_quantiles")
-    if quantiles is None:
-        raise ConfigError("the bundle keeps no distribution of scores; run `edge-aae calibrate`, or give --threshold")
-    if not finest <= rate < 1.0:
-        raise ConfigError(
-            f"a false-alarm rate of {rate:g} was asked for, expected {finest:g} to below 1: the kept distribution is "
-            "no finer; `edge-aae calibrate --target-fpr` takes frames for a lower one"
-        )
-    return float(np.interp(1.0 - rate, SCORE_QUANTILES, quantiles))
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

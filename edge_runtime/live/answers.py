@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO, Any
 
-from edge_runtime.bundle.site_calibration import threshold_at
+from edge_runtime.bundle.kept_scores import KeptScores, threshold_from
 from edge_runtime.errors import ConfigError, DataError, EdgeAaeError
 from edge_runtime.live.access import Access, Refusal
 from edge_runtime.live.board import Board
@@ -78,10 +78,11 @@ class LiveAnswers(GuardedPage):
         return Response(event.picture.jpeg, media_type="image/jpeg")
 
     def _threshold_asked(self, asked: Any) -> float:
-        usual = self.board.state.get("usual_scores")
+        usual = self.board.state.get("usual")
         try:
             if asked.get("target_fpr") not in (None, ""):
-                return threshold_at({"score_quantiles": usual}, float(asked["target_fpr"]))
+                kept = None if usual is None else KeptScores.from_json(usual)
+                return threshold_from(kept, float(asked["target_fpr"]))
             threshold = float(asked["threshold"])
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, EdgeAaeError):

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -196,13 +196,13 @@ class LivePage(SinkBase):
 
     def _told(self) -> dict[str, Any]:
         pipeline = self._pipeline()
-        detector, usual = pipeline.detector, pipeline.detector.usual_scores
+        detector, usual = pipeline.detector, pipeline.detector.usual
         state = pipeline.current()
         for source, kept in zip(state["sources"], pipeline.states(), strict=True):
             source["clear_threshold"] = kept.watch.alarm.settings.clear if kept.watch.alarm else None
         return {
             **state,
-            "usual_scores": None if usual is None else [float(score) for score in usual],
+            "usual": None if usual is None else asdict(usual),
             "view": str(detector.view),
         }
 

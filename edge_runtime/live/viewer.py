@@ -75,10 +75,10 @@ class Viewer:
 
 
 def _board(board: Board, feedback: Feedback) -> dict[str, Any]:
-    state = {key: value for key, value in board.state.items() if key != "usual_scores"}
+    state = {key: value for key, value in board.state.items() if key != "usual"}
     answers = feedback.answers()
     return {
-        "state": {**state, "has_rates": board.state.get("usual_scores") is not None},
+        "state": {**state, "has_rates": board.state.get("usual") is not None},
         "events": [
             {**event.record, "picture": event.picture is not None, "answer": answers.get(event_id, "")}
             for event_id, event in reversed(board.events.items())

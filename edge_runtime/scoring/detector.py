@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.backends import Backend, choose_backend, open_backend
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.frame_view import View
+from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.bundle.site_calibration import SiteCalibration
 from edge_runtime.errors import BackendError
 from edge_runtime.model.preprocess import Frame, Preprocess
@@ -66,6 +66,7 @@ class Detector:
         threshold: float | None = None,
         target_fpr: float | None = None,
         view: View | None = None,
+        on_site: bool = True,
     ) -> Detector:
         """A detector on the CPU, warmed up with one run.
 
@@ -73,10 +74,10 @@ class Detector:
         precision: fp32, fp16 or int8, if the bundle has it; one that was shipped although it failed the gate is said.
         backend: a name of edge_runtime.backends.BACKENDS, or auto, which takes the best that runs here and says why;
         one that failed the gate at export, while the precision passed, is refused. threads: 0 uses every core.
-        threshold: on the fused score; target_fpr: the share of normal frames above it, by what the calibration keeps;
+        threshold: on the fused score; target_fpr: the share of normal frames above it, at most, by what is kept;
         without either it is that of the calibration on site beside the bundle, where there is one
-        (edge_runtime.bundle.site_calibration), else the bundle's. view: region and mask, else the calibration's. Raises
-        BundleError, BackendError, ConfigError.
+        (edge_runtime.bundle.site_calibration), else the bundle's. view: region and mask, else the calibration's.
+        on_site: whether a calibration beside the bundle is looked for. Raises BundleError, BackendError, ConfigError.
         """
         bundle = model if isinstance(model, Bundle) else Bundle.open(Path(model))
         path = bundle.path
@@ -101,7 +102,7 @@ class Detector:
             engine = open_backend(backend, graph, threads=threads, precision=precision)
         for failure in bundle.failed_gate(precision, engine.name):
             logger.warning("%s: %s failed the parity gate when it was exported: %s", path, precision, failure)
-        site = SiteCalibration.of_bundle(bundle)
+        site = SiteCalibration.of_bundle(bundle) if on_site else None
         detector = cls(bundle, engine, threshold=threshold, target_fpr=target_fpr, view=view, site=site)
         detector.score_input(np.zeros(bundle.preprocess.input_shape, dtype=np.uint8))
         return detector
@@ -149,12 +150,11 @@ class Detector:
         return self._terms.view
 
     @property
-    def usual_scores(self) -> Sequence[float] | None:
-        """Normal scores at SCORE_QUANTILES: of the site, else of training; None where the bundle keeps none."""
-        if self._terms.site is not None:
-            return self._terms.site.score_quantiles
-        kept: Sequence[float] | None = self._bundle.manifest["calibration"].get("score_quantiles")
-        return kept
+    def usual(self) -> KeptScores | None:
+        """Normal scores: of the site, else of training; None where the bundle keeps none. Raises BundleError."""
+        if self._terms.site is not None and self._terms.site.kept is not None:
+            return self._terms.site.kept
+        return KeptScores.of_manifest(self._bundle.manifest["calibration"])
 
     @property
     def map_peak(self) -> float:

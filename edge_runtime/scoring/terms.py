@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.frame_view import WHOLE_FRAME, View
-from edge_runtime.bundle.site_calibration import SiteCalibration, threshold_at
+from edge_runtime.bundle.kept_scores import KeptScores, threshold_from
+from edge_runtime.bundle.site_calibration import SiteCalibration
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.score import Decision
 from edge_runtime.scoring.geometry import Geometry
@@ -68,6 +69,6 @@ def _decision(bundle: Bundle, asked: Asked, site: SiteCalibration | None) -> Dec
             raise ConfigError("a threshold and a false-alarm rate were both given, expected one of them")
         return replace(bundle.decision, threshold=asked.threshold)
     if asked.target_fpr is not None:
-        kept = {"score_quantiles": site.score_quantiles} if site else bundle.manifest["calibration"]
-        return replace(bundle.decision, threshold=threshold_at(kept, asked.target_fpr))
+        kept = (site.kept if site else None) or KeptScores.of_manifest(bundle.manifest["calibration"])
+        return replace(bundle.decision, threshold=threshold_from(kept, asked.target_fpr))
     return bundle.decision if site is None else replace(bundle.decision, threshold=site.threshold)

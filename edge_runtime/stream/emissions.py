@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from edge_runtime.errors import DataError, FrameError
+from edge_runtime.redact import redact
 from edge_runtime.scoring.regions import regions_of
 from edge_runtime.sinks.contract import Emission
 from edge_runtime.sinks.records import event_record, frame_record, status_record
@@ -16,6 +18,8 @@ from edge_runtime.stream.source_watch import EventNews, Meaning
 from edge_runtime.watching.drift import Window
 
 __all__ = ["drift_emission", "event_emission", "frame_emission", "unscored_emission"]
+
+logger = logging.getLogger(__name__)
 
 
 def unscored_emission(source_id: str, error: DataError | FrameError) -> Emission:
@@ -53,8 +57,11 @@ def frame_emission(
 def drift_emission(source_id: str, window: Window) -> Emission:
     """That the scores of a source are no longer as usual, or are again."""
     found = {key: round(value, 4) for key, value in asdict(window).items() if key != "drifted"}
-    severity: Literal["warning", "info"] = "warning" if window.drifted else "info"
-    return Emission(status_record(severity, "SCORES_DRIFT" if window.drifted else "SCORES_USUAL", source_id, found))
+    payload = {**found, "reason": str(window)}
+    if not window.drifted:
+        return Emission(status_record("info", "SCORES_USUAL", source_id, payload))
+    logger.warning("%s: %s", redact(source_id), window)
+    return Emission(status_record("warning", "SCORES_DRIFT", source_id, payload))
 
 
 def _boxes(scored: ScoredFrame) -> list[dict[str, float]]:

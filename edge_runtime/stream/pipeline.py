@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.contract import Emission, Sink
@@ -236,9 +237,9 @@ class Pipeline:
             if news is not None:
                 self._tell(stream, news)
 
-    def _usual_scores(self) -> Sequence[float] | None:
+    def _usual_scores(self) -> KeptScores | None:
         """The scores by which drift is watched, where it is."""
-        return self.detector.usual_scores if self._settings.drift else None
+        return self.detector.usual if self._settings.drift else None
 
     def _move_alarms(self) -> None:
         for stream in self._streams:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.redact import redact
 from edge_runtime.sources.contract import FrameSource
 from edge_runtime.sources.files import ImageSource
@@ -47,7 +47,7 @@ class SourceState:
         settings: RunSettings,
         report: Write,
         ready: threading.Condition,
-        usual: Sequence[float] | None,
+        usual: KeptScores | None,
     ) -> None:
         """report, ready: as for Feed. usual: the scores by which drift is watched; None watches none."""
         self.feed = Feed(source, settings.feed, report, ready)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.result import Result
 from edge_runtime.stream.scored_frame import ScoredFrame
@@ -49,7 +49,7 @@ class SourceWatch:
     """The scores of one source: smoothed, watched for events and for drift. In the thread that scores."""
 
     def __init__(
-        self, *, smoothing: str, alarm: AlarmSettings | None, drift_frames: int, usual: Sequence[float] | None
+        self, *, smoothing: str, alarm: AlarmSettings | None, drift_frames: int, usual: KeptScores | None
     ) -> None:
         """smoothing: see smoothing_from. alarm: None begins no events. drift_frames: a window's; usual: the scores that
         they are compared with, None compares nothing."""
@@ -62,7 +62,7 @@ class SourceWatch:
         self._best_is_new = False
         self.expect(usual)
 
-    def expect(self, usual: Sequence[float] | None) -> None:
+    def expect(self, usual: KeptScores | None) -> None:
         """Compare the scores from now on with other usual ones; None compares nothing."""
         self._drift = DriftWatch(usual, self._drift_frames) if usual is not None else None
 

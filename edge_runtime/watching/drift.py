@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edge_runtime.bundle.site_calibration import SCORE_QUANTILES
+from edge_runtime.bundle.kept_scores import SCORE_QUANTILES, KeptScores
 from edge_runtime.errors import ConfigError
 
 __all__ = ["DriftWatch", "Window"]
 
 FALSE_ALARM_RATE = 1e-4
-"""Share of the windows in which undisturbed, independent scores may be called drifted, at most."""
+"""Share of the windows in which undisturbed, independent scores may be called drifted, at most, over calibrations"""
 
 LEAST_WINDOW = 50
 
@@ -31,23 +31,37 @@ class Window:
     median: float
     usual_median: float
 
+    def __str__(self) -> str:
+        medians = f"median {self.median:.4g}, {self.usual_median:.4g} when it was calibrated"
+        if not self.drifted:
+            return f"the last {self.frames} scores are as the calibration's again: {medians}"
+        return (
+            f"the last {self.frames} scores are not as the calibration's: {medians}, distance {self.distance:.2g} "
+            f"above {self.limit:.2g}, so that its false-alarm rate no longer holds; look whether light, lens or "
+            "parts have changed, and if that is to stay, `edge-aae calibrate` with frames of now"
+        )
+
 
 class DriftWatch:
     """Compares each window of scores with the usual ones by the Kolmogorov-Smirnov distance.
 
-    The limit is that of the Dvoretzky-Kiefer-Wolfowitz inequality with Massart's constant (1990),
-    P(D > e) <= 2 exp(-2 n e^2), which holds for any distribution and any n, for independent scores. Frames of a camera
-    that follow each other are not quite that: take long windows.
+    Both are samples, m scores of a window and n that calibrated, so the limit is that of two: P(D > e) <=
+    C exp(-2 e^2 mn / (m + n)), the Dvoretzky-Kiefer-Wolfowitz inequality for two samples, with C = 2.718 for any
+    distribution and independent scores (Wei, Dudley 2012, Stat. Probab. Lett. 82, 636-644: proven for m = n; for others
+    they found 2 to do wherever they tried). Frames of a camera that follow each other are not quite that: take long
+    windows. The share holds over calibrations: after one that drew unusual frames, more windows are called drifted.
     """
 
-    def __init__(self, usual: Sequence[float], window: int, *, false_alarm_rate: float = FALSE_ALARM_RATE) -> None:
-        """usual: normal scores at SCORE_QUANTILES; window: frames, LEAST_WINDOW or more."""
+    def __init__(self, usual: KeptScores, window: int, *, false_alarm_rate: float = FALSE_ALARM_RATE) -> None:
+        """usual: normal scores; window: frames, LEAST_WINDOW or more."""
         if window < LEAST_WINDOW:
             raise ConfigError(f"drift is watched over {window} frames, expected {LEAST_WINDOW} or more")
-        self._usual = np.asarray(usual, dtype=np.float64)
+        self._usual = np.asarray(usual.quantiles, dtype=np.float64)
+        around = np.array([usual.counts_at(index) for index in range(len(SCORE_QUANTILES))])  # (201, 2)
+        self._below, self._up_to = around[:, 0] / usual.n, around[:, 1] / usual.n
         self._scores: list[float] = []
         self._window = window
-        self.limit = math.sqrt(math.log(2.0 / false_alarm_rate) / (2.0 * window))
+        self.limit = math.sqrt((1.0 - math.log(false_alarm_rate)) * (1.0 / window + 1.0 / usual.n) / 2.0)
         self.last: Window | None = None
         """The window that ended last"""
 
@@ -58,9 +72,13 @@ class DriftWatch:
             return None
         scores = np.sort(self._scores)
         self._scores = []
-        usual = np.interp(scores, self._usual, SCORE_QUANTILES)
-        ranks = np.arange(len(scores) + 1) / len(scores)
-        distance = float(max((ranks[1:] - usual).max(), (usual - ranks[:-1]).max()))
+        distance = self._distance(scores)
         middle = float(np.interp(0.5, SCORE_QUANTILES, self._usual))
         self.last = Window(distance > self.limit, distance, self.limit, len(scores), float(np.median(scores)), middle)
         return self.last
+
+    def _distance(self, scores: NDArray[np.float64]) -> float:
+        """What the kept quantiles show for certain of the distance: never above it, at most half a percent below."""
+        lower = np.searchsorted(scores, self._usual, side="left") / len(scores) - self._below
+        higher = self._up_to - np.searchsorted(scores, self._usual, side="right") / len(scores)
+        return max(0.0, float(lower.max()), float(higher.max()))

@@ -27,6 +27,9 @@ TAIL_SHARE = 0.1
 MIN_TAIL = 20
 """The tail is fitted on the highest tenth of the scores, at least 20 of them where there are as many."""
 
+LEAST_SHAPE = 1e-6
+"""Below it the tail is taken for exponential."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConformalLimit:
@@ -60,7 +63,10 @@ def conformal_limit(scores: NDArray[np.float64], target_fpr: float) -> Conformal
 
 
 def _extrapolated(scores: NDArray[np.float64], target_fpr: float) -> float:
-    """The quantile of a generalised Pareto tail (Pickands 1975) over the highest scores; an assumption, not a bound."""
+    """The quantile of a generalised Pareto tail (Pickands 1975) over the highest scores; an assumption, not a bound.
+
+    Never below the highest score, which is the limit at 1 / (n + 1): a stricter rate may not lower it.
+    """
     ordered = np.sort(scores)
     if len(ordered) == 1:
         return float(ordered[0])  # no tail; the caller finds that the limit is not above the median
@@ -69,8 +75,11 @@ def _extrapolated(scores: NDArray[np.float64], target_fpr: float) -> float:
     excess = ordered[-n_tail:] - start
     stats = require("scipy.stats", extra="train", purpose="tail fits")
     shape, _, scale = stats.genpareto.fit(excess, floc=0.0)
-    # A negative shape would end the tail at a finite score, which few images cannot tell: at least exponential.
-    shape = max(float(shape), 0.0)
     beyond = target_fpr / (n_tail / len(scores))
-    quantile = -math.log(beyond) if shape < 1e-6 else (beyond**-shape - 1.0) / shape
-    return float(start + scale * quantile)
+    if shape < LEAST_SHAPE:
+        # A negative shape would end the tail at a finite score, which few images cannot tell: at least exponential,
+        # with the scale that is likeliest for that shape and not for the one that was fitted.
+        quantile = -math.log(beyond) * float(excess.mean())
+    else:
+        quantile = float(scale) * (beyond ** -float(shape) - 1.0) / float(shape)
+    return float(max(start + quantile, ordered[-1]))

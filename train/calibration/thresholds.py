@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.bundle.site_calibration import SCORE_QUANTILES
+from edge_runtime.bundle.kept_scores import SCORE_QUANTILES
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.score import CRITERIA, Decision, FusedRule, Limit, Term, UnionRule, sum_of_terms
 from train.calibration.balanced_limit import balanced_limit, balanced_rate

@@ -1,16 +1,26 @@
-"""`edge-aae calibrate`: a threshold from frames of the place where the camera stands."""
+"""`edge-aae calibrate`: a threshold from frames of the place where the camera stands, or one that a person chose."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_aae.commands.device.source_options import CaptureOptions, NamedSources, sources_of
 from edge_aae.commands.options import PERCENT, EngineOptions, ViewOptions, resolve_model
-from edge_runtime.errors import DataError
+from edge_runtime.errors import BundleError, DataError
+
+if TYPE_CHECKING:
+    from edge_runtime.bundle.bundle import Bundle
+    from edge_runtime.bundle.frame_view import View
+    from edge_runtime.bundle.site_calibration import SiteCalibration
+    from edge_runtime.scoring.detector import Detector
+    from edge_runtime.sources import FrameSource
+    from edge_runtime.watching.calibration_doubts import CalibratingFrame
 
 __all__ = ["calibrate"]
 
@@ -24,6 +34,9 @@ logger = logging.getLogger(__name__)
 @click.option("--frames", type=click.IntRange(min=1), default=500, show_default=True, help="How many are scored.")
 @click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Each n-th frame alone.")
 @click.option("--target-fpr", type=PERCENT, default="1%", show_default=True, help="False alarms asked for.")
+@click.option("--strict", is_flag=True, help="Refuse where the frames cannot show that rate.")
+@click.option("--known-bad", type=click.Path(path_type=Path), help="Images of defects: a threshold between.")
+@click.option("--threshold", type=float, help="Keep this one, which you chose; takes no frames.")
 @click.option("--undo", is_flag=True, help="Go back to the bundle's own threshold.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @EngineOptions.options
@@ -36,71 +49,143 @@ def calibrate(
     frames: int,
     every: int,
     target_fpr: float,
+    strict: bool,
+    known_bad: Path | None,
+    threshold: float | None,
     undo: bool,
     threads: int,
     **options: Any,
 ) -> None:
     """Make BUNDLE's threshold (default: as for run) from frames of the place where it will work.
 
-    The frames are believed normal; those far above the rest are left out as anomalies among them. The threshold is
-    written beside the bundle, which stays as it is, and used from then on by run, score and evaluate, with the --roi
-    and --mask given here; --threshold still wins. Precision and backend should be those that will run. Frames that
-    follow each other look alike: take them over a while, with --every.
+    The frames are believed normal; those far above the rest are left out as anomalies among them, and what else gives
+    to doubt is said. The threshold is written beside the bundle, which stays as it is, and used from then on by run,
+    score and evaluate, with the --roi and --mask given here; their --threshold still wins. Precision and backend
+    should be those that will run. Frames that follow each other look alike: take them over a while, with --every.
+
+    Where the frames are too few to show the asked rate (n show 1 / (n + 1) at best), the threshold is set for what they
+    show, and said so. With --known-bad it lies between the frames and those defects, which are never trained on.
 
     \b
     edge-aae calibrate --camera 0 --frames 2000 --every 10 --target-fpr 0.5%
+    edge-aae calibrate --camera 0 --frames 200 --known-bad defects/
+    edge-aae calibrate --threshold 1.3
     edge-aae calibrate --undo
     """
-    from edge_runtime.bundle.site_calibration import SiteCalibration, overlay_path
-
     path = resolve_model(bundle)
-    overlay = overlay_path(path)
     if undo:
-        if not overlay.exists():
-            raise DataError(f"nothing to undo: there is no {overlay}")
-        aside = overlay.with_name(f"{overlay.name}.undone")
-        overlay.replace(aside)
-        click.echo(f"{path} has its own threshold again; the calibration lies as {aside}")
+        _undo(path)
+        return
+    asked_view = ViewOptions.of(options).view()
+    if threshold is not None:
+        if cameras or sources or known_bad:
+            raise click.UsageError("--threshold is a value that you chose and takes no frames: name no source with it")
+        _keep_chosen(path, threshold, asked_view)
         return
     from edge_runtime.bundle.frame_view import WHOLE_FRAME
-    from edge_runtime.operations.stopping import stop_requests
+    from edge_runtime.bundle.site_calibration import SiteCalibration
     from edge_runtime.redact import redact
     from edge_runtime.scoring.detector import Detector
-    from edge_runtime.stream.feed import FeedSettings
-    from edge_runtime.stream.pipeline import Pipeline, RunSettings
+    from edge_runtime.watching.calibration_doubts import doubts
 
     # The sources are opened once: who calibrates stands beside the camera, and should see that it is not there.
-    named = NamedSources(cameras=cameras, others=sources)
-    opened = sources_of(named, CaptureOptions.of(options), must_exist=True)
-    engine, view = EngineOptions.of(options), ViewOptions.of(options).view() or WHOLE_FRAME
-    detector = Detector.load(path, precision=engine.precision, backend=engine.backend, threads=threads, view=view)
-    scores: list[float] = []
-
-    def keep(record: dict[str, Any]) -> None:
-        if record["type"] == "frame":
-            scores.append(record["score"])
-        elif record["type"] == "status":
-            logger.warning("%s: %s", record["event_type"], record["payload"].get("reason", ""))
-
+    capture = CaptureOptions.of(options)
+    opened = sources_of(NamedSources(cameras=cameras, others=sources), capture, must_exist=True)
+    of_defects: list[FrameSource] = []
+    if known_bad is not None:
+        named = NamedSources(cameras=(), others=(str(known_bad),))
+        of_defects = sources_of(named, replace(capture, loop=1), must_exist=True)
+    engine, view = EngineOptions.of(options), asked_view or WHOLE_FRAME
+    detector = Detector.load(
+        path, precision=engine.precision, backend=engine.backend, threads=threads, view=view, on_site=False
+    )
+    before = _before(detector.bundle)
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info("scoring %d frames of %s", frames, names)
-    with stop_requests() as stopped:
-        settings = RunSettings(feed=FeedSettings(reconnects=0, every=every))
-        Pipeline(detector, opened, keep, settings).run(stopped=stopped, max_frames=frames)
-        if stopped():
-            raise DataError(f"stopped after {len(scores)} frames; nothing was changed")
+    normal = _scored(detector, opened, every=every, most=frames)
+    defects = _scored(detector, of_defects, every=1, most=None) if of_defects else []
     found = SiteCalibration.of(
-        scores,
+        [frame.score for frame in normal],
         target_fpr,
         model=detector.bundle.digest,
         source=names,
         precision=engine.precision,
         backend=detector.backend.name,
         view=view,
+        strict=strict,
     )
-    before = detector.decision.threshold
+    if of_defects:
+        found = found.parted([frame.score for frame in normal], [frame.score for frame in defects])
+    for doubt in doubts(normal, target_fpr, detector):
+        logger.warning("%s", doubt)
+    limit = before.threshold if before and before.view == view else detector.bundle.decision.threshold
+    share = sum(frame.score > limit for frame in normal) / len(normal)
     written = found.save(path)
-    share = sum(score > before for score in scores) / len(scores)
     click.echo(f"{found}")
-    click.echo(f"before: threshold {before:.4g}, {share:.1%} of these frames above it")
+    for line in (found.rate_line(), *(found.separation.lines() if found.separation else ())):
+        if line is not None:
+            click.echo(line)
+    click.echo(f"before: threshold {limit:.4g}, {share:.1%} of these frames above it")
     click.echo(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
+
+
+def _undo(path: Path) -> None:
+    from edge_runtime.bundle.site_calibration import overlay_path
+
+    overlay = overlay_path(path)
+    if not overlay.exists():
+        raise DataError(f"nothing to undo: there is no {overlay}")
+    aside = overlay.with_name(f"{overlay.name}.undone")
+    overlay.replace(aside)
+    click.echo(f"{path} has its own threshold again; the calibration lies as {aside}")
+
+
+def _keep_chosen(path: Path, threshold: float, view: View | None) -> None:
+    from edge_runtime.bundle.bundle import Bundle
+    from edge_runtime.bundle.site_calibration import SiteCalibration
+
+    bundle = Bundle.open(path)
+    before = _before(bundle)
+    found = SiteCalibration.chosen(threshold, model=bundle.digest, before=before, view=view)
+    written = found.save(path)
+    click.echo(f"{found}")
+    click.echo(f"before: threshold {(before or bundle.decision).threshold:.4g}")
+    click.echo(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
+
+
+def _before(bundle: Bundle) -> SiteCalibration | None:
+    """The calibration so far; None too where it is damaged, which is said, for it is about to be replaced."""
+    from edge_runtime.bundle.site_calibration import SiteCalibration
+
+    try:
+        return SiteCalibration.of_bundle(bundle)
+    except BundleError as error:
+        logger.warning("the calibration so far is replaced: %s", error)
+        return None
+
+
+def _scored(
+    detector: Detector, opened: Sequence[FrameSource], *, every: int, most: int | None
+) -> list[CalibratingFrame]:
+    """The scores of the sources' frames; raises DataError where a person stops it."""
+    from edge_runtime.operations.stopping import stop_requests
+    from edge_runtime.stream.feed import FeedSettings
+    from edge_runtime.stream.pipeline import Pipeline, RunSettings
+    from edge_runtime.watching.calibration_doubts import CalibratingFrame
+
+    scored: list[CalibratingFrame] = []
+
+    def keep(record: dict[str, Any]) -> None:
+        if record["type"] == "frame":
+            name = record["name"] or f"frame {record['frame_id']} of {record['source_id']} at {record['t_capture']}"
+            criteria = tuple(record["criteria"].values())
+            scored.append(CalibratingFrame(name=name, score=record["score"], criteria=criteria))
+        elif record["type"] == "status":
+            logger.warning("%s: %s", record["event_type"], record["payload"].get("reason", ""))
+
+    with stop_requests() as stopped:
+        settings = RunSettings(feed=FeedSettings(reconnects=0, every=every))
+        Pipeline(detector, opened, keep, settings).run(stopped=stopped, max_frames=most)
+        if stopped():
+            raise DataError(f"stopped after {len(scored)} frames; nothing was changed")
+    return scored

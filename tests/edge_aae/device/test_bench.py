@@ -71,9 +71,53 @@ def test_calibrate_moves_the_threshold_and_undo_moves_it_back(
     assert cli("calibrate", "--undo", cwd=tmp_path).returncode == 0
     assert "on site" not in cli("info", cwd=tmp_path).stdout
     assert "nothing to undo" in cli("calibrate", "--undo", cwd=tmp_path).stderr
-    few = cli("calibrate", "--source", photos / "train/c", cwd=tmp_path)
+    few = cli("calibrate", "--source", photos / "train/c", "--strict", cwd=tmp_path)
     assert few.returncode == 1
     assert "take --frames more" in few.stderr
+    assert not Path(f"{model}.calibration.json").exists()
+    Path(f"{model}.calibration.json").write_text("damaged")
+    told = cli("info", cwd=tmp_path)
+    assert "calibrate again" in told.stderr
+    again = cli("calibrate", "--source", photos / "train/c", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "the calibration so far is replaced" in again.stderr
+    assert "20 frames cannot show 1 %; set for about 4.8 % false alarms, 90 % interval 0.26 % to 14 %" in again.stdout
+    assert "frames are images that the bundle was trained on" in again.stderr
+    assert "for 0.0476 false alarms" in cli("info", cwd=tmp_path).stdout
+
+
+def test_a_threshold_that_a_person_chose_is_kept_until_it_is_undone(
+    workplace: Path, photos: Path, cli: Cli, tmp_path: Path
+) -> None:
+    shutil.copy(workplace / "model.aae", tmp_path / "model.aae")
+    Path(tmp_path / "model.aae.calibration.json").write_text("damaged")
+    made = cli("calibrate", "--threshold", "1.75", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "threshold 1.75, chosen by a person" in made.stdout
+    assert "on site     threshold 1.75, chosen by a person" in cli("info", cwd=tmp_path).stdout
+    scored = cli("run", "--source", photos / "test/good", "--drift", "50", cwd=tmp_path)
+    assert {json.loads(line)["threshold"] for line in scored.stdout.splitlines()} == {1.75}
+    both = cli("calibrate", "--threshold", "1.75", "--source", photos / "test/good", cwd=tmp_path)
+    assert (both.returncode, "takes no frames" in both.stderr) == (2, True)
+    assert cli("calibrate", "--undo", cwd=tmp_path).returncode == 0
+    assert "on site" not in cli("info", cwd=tmp_path).stdout
+
+
+def test_known_defects_set_the_threshold_between_them_and_the_frames(
+    workplace: Path, photos: Path, cli: Cli, tmp_path: Path
+) -> None:
+    model = Path(shutil.copy(workplace / "model.aae", tmp_path / "model.aae"))
+    known = ("--known-bad", photos / "test/scratch")
+    made = cli("calibrate", "--source", photos / "test/good", "--loop", "5", *known, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert "known defects found: 8 of 8, TPR 100.0%, 67.6% to 100.0% (95 %)" in made.stdout
+    assert "false alarms expected: 0 per 1,000 good frames, 0 to 87.6 (95 %), from 0 of 40" in made.stdout
+    assert "40 frames have 8 different scores" in made.stderr
+    assert json.loads(Path(f"{model}.calibration.json").read_text())["basis"] == "defects"
+    told = cli("score", photos / "test", "--json", "s.json", cwd=tmp_path)
+    assert told.returncode == 0, told.stderr
+    images = json.loads((tmp_path / "s.json").read_text())["images"]
+    assert [image["is_anomaly"] for image in images] == ["scratch" in image["name"] for image in images]
 
 
 def test_a_mask_is_calibrated_with_and_then_need_not_be_named(
@@ -110,7 +154,10 @@ def test_a_mask_is_calibrated_with_and_then_need_not_be_named(
 
 def test_scores_of_another_scene_are_reported_as_drift(workplace: Path, photos: Path, cli: Cli) -> None:
     arguments = ("--source", photos / "test/scratch", "--loop", "20", "--drift", "100")
-    records = [json.loads(line) for line in cli("run", *arguments, cwd=workplace).stdout.splitlines()]
+    done = cli("run", *arguments, cwd=workplace)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
     drift = [record for record in records if record["type"] == "status"]
     assert [record["event_type"] for record in drift] == ["SCORES_DRIFT"]
     assert drift[0]["payload"]["distance"] > drift[0]["payload"]["limit"]
+    assert "`edge-aae calibrate` with frames of now" in drift[0]["payload"]["reason"]
+    assert drift[0]["payload"]["reason"] in done.stderr

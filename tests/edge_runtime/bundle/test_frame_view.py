@@ -215,8 +215,8 @@ def test_a_calibration_made_or_undone_is_taken_up_whole_or_not_at_all(own_bundle
     with pytest.raises(ConfigError, match="does not fit"):
         on_site.recalibrated()
     assert (on_site.decision.threshold, on_site.preprocess.roi) == (3.0, (4, 4, 40, 40))
-    assert on_site.usual_scores is not None
-    assert set(on_site.usual_scores) == {3.0}
+    assert on_site.usual is not None
+    assert set(on_site.usual.quantiles) == {3.0}
     shutil.move(overlay_path(own_bundle), own_bundle.with_name("aside"))
     undone = on_site.recalibrated()
     assert (undone.decision.threshold, undone.preprocess.roi) == (1.0, None)

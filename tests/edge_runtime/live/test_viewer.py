@@ -36,7 +36,7 @@ def record(score: float, frame_id: int) -> dict[str, Any]:
 
 @pytest.fixture
 def board() -> Board:
-    return Board(state={"usual_scores": [0.0, 1.0], "model": "m.aae"})
+    return Board(state={"usual": {"n": 2}, "model": "m.aae"})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_runtime.bundle.site_calibration import SCORE_QUANTILES
+from edge_runtime.bundle.kept_scores import SCORE_QUANTILES, KeptScores
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import CapturedFrame
 from edge_runtime.stream.scored_frame import ScoredFrame, scored
@@ -90,6 +90,6 @@ def test_drift_is_told_when_it_begins_and_when_it_ends(scores: Frames) -> None:
 
     watching = watch(drift_frames=50)
     assert told(np.full(100, 99.0)) == []  # nothing is known of what is usual
-    watching.expect(SCORE_QUANTILES)
+    watching.expect(KeptScores(SCORE_QUANTILES, 1000))
     usual = np.linspace(0.0, 1.0, 50)
     assert told(np.concatenate([usual, usual + 5.0, usual + 5.0, usual, usual])) == [(99, True), (199, False)]

@@ -76,6 +76,23 @@ def test_a_lower_rate_never_lowers_the_limit(seed: int) -> None:
     assert all(math.isfinite(limit) for limit in beyond)
 
 
+@pytest.mark.parametrize("tail", ["normal", "exponential", "gumbel"])
+def test_the_limit_never_falls_across_the_switch_to_the_fitted_tail(tail: str) -> None:
+    # The light tails are those whose fitted shape is negative, in most of the draws.
+    for seed in range(12):
+        scores = getattr(np.random.default_rng(seed), tail)(size=99)
+        highest = conformal_limit(scores, 0.01).limit
+        assert highest == scores.max()
+        beyond = [conformal_limit(scores, rate).limit for rate in (0.00999, 0.005, 1e-4)]
+        assert [highest, *beyond] == sorted([highest, *beyond]), seed
+
+
+def test_a_tail_that_is_taken_for_exponential_has_the_scale_of_one() -> None:
+    # Evenly spaced: the shape that fits is negative. The tail is the 20 above 79, their mean excess 10.5.
+    found = conformal_limit(np.arange(100.0), 0.001)
+    assert found.limit == pytest.approx(79.0 + 10.5 * math.log(0.2 / 0.001))
+
+
 def test_the_extrapolated_limit_of_an_exponential_tail_is_near_its_quantile() -> None:
     limits = [conformal_limit(np.random.default_rng(seed).exponential(1.0, 500), 0.001).limit for seed in range(20)]
     # The 0.999 quantile of an exponential is log(1000) = 6.9; a fifth of it is the spread of a tail fitted on 50.

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from benchmarks.industrial.photographs import PhotographSet
-from benchmarks.industrial.thresholds import REGIMES, _split
-from benchmarks.industrial.thresholds_report import markdown
+from benchmarks.thresholds.real_sets import REGIMES, _split
+from benchmarks.thresholds.report import markdown
 
 
 @pytest.fixture

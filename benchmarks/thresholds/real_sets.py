@@ -1,6 +1,6 @@
 """What the product's own threshold makes of sets of real photographs: thresholds.md.
 
-    python -m benchmarks.industrial.thresholds --data ROOT --seeds 0 1 2 --work WORK --out docs/results/thresholds.md
+    python -m benchmarks.thresholds.real_sets --data ROOT --seeds 0 1 2 --work WORK --out docs/results/thresholds.md
 
 Each set clean and with defects mixed in unmarked, all its photographs and thirty of them, which a seed draws. A cell
 is a training of network features through the Python interface; every rule is asked of the same out-of-fold scores,
@@ -31,8 +31,8 @@ import edge_aae
 from benchmarks.command_line import status_of
 from benchmarks.industrial.cells import MIXED_IN, Split, lay_out, source_of
 from benchmarks.industrial.photographs import PhotographSet, Places, find, names_in
-from benchmarks.industrial.thresholds_report import markdown
 from benchmarks.machine import cpu_name
+from benchmarks.thresholds.report import markdown
 from edge_runtime.errors import DataError
 from edge_runtime.files import json_bytes, write_atomically
 from edge_runtime.metrics import auroc
@@ -222,7 +222,7 @@ def _criteria(run: TrainedRun, files: Sequence[Path]) -> NDArray[np.float64]:
 
 def _told(words: Sequence[str]) -> Iterator[str]:
     """The command as it can be given elsewhere: places by the names of their options."""
-    yield "python -m benchmarks.industrial.thresholds"
+    yield "python -m benchmarks.thresholds.real_sets"
     place = ""
     for word in words:
         yield place or word

@@ -1,0 +1,1 @@
+"""What thresholds set without labels make of real photographs."""
