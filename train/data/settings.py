@@ -48,6 +48,8 @@ class DataSettings:
     group_by: str = "auto"
     """What keeps images together in folds: auto (near-duplicates, in videos blocks of time), none, folder, minutes:N,
     or a regular expression on names."""
+    known_bad: str | None = None
+    """A folder of photographs of defects, which set the threshold and are never trained on."""
     cache: CacheName = "auto"
     """Where the images are held; auto: in memory, or on disk where they would take half of what is free."""
     guidance: GuidanceFiles = field(default_factory=GuidanceFiles)

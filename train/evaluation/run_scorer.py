@@ -7,15 +7,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from edge_runtime.errors import BackendError
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
 from edge_runtime.scoring.evaluation import ScoredImage
 from edge_runtime.scoring.heatmap import peak_of
+from train.learning.scoring import frame_outputs
 from train.runs.run_folder import RunFolder
 
 __all__ = ["RunScorer"]
@@ -57,29 +55,11 @@ class RunScorer:
     def score(self, frame: Frame) -> ScoredImage:
         """Score one frame."""
         preprocess = self.run.config.preprocess
-        placement = preprocess.place(frame)
-        tiles, _ = preprocess.tiles(frame, placement)
-        outputs = [self._outputs(tile) for tile in tiles]
-        # A frame of several tiles is as anomalous as its worst, as on the device.
-        criteria = np.concatenate([row for row, _ in outputs]).max(axis=0, keepdims=True)
-        pixels = np.stack([anomaly_map for _, anomaly_map in outputs])
+        criteria, pixels = frame_outputs(self.run.autoencoder, self.run.prior, preprocess, frame, self._device)
         score = self._decision.score(criteria)
         return ScoredImage(
             score=float(score[0]),
             is_anomaly=bool(self._decision.is_anomalous(score)[0]),
             criteria=dict(zip(self._names, map(float, criteria[0]), strict=True)),
-            heatmap=partial(preprocess.map_to_frame, pixels, frame.shape, placement),
+            heatmap=partial(preprocess.map_to_frame, pixels, frame.shape, preprocess.place(frame)),
         )
-
-    @torch.inference_mode()
-    def _outputs(self, network_input: Frame) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Criteria (1, K) and anomaly map (h, w) of one (H, W, C) uint8 input: what the exported graph computes."""
-        images = torch.from_numpy(network_input.transpose(2, 0, 1)[None]).to(self._device)  # (1, C, H, W)
-        x = images.float() / 255.0
-        measured = self.run.autoencoder.measure(x, self.run.prior)
-        criteria = measured.criteria.cpu().numpy()
-        if not np.isfinite(criteria).all():
-            raise BackendError(
-                f"{self.run.path} gives criteria {criteria[0].tolist()}, expected finite numbers; train again"
-            )
-        return criteria, measured.anomaly_map[0].cpu().numpy()

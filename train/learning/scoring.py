@@ -9,12 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_runtime.errors import DataError
+from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.prior import Prior
 from train.data.image_store import ImageStore, image_chunks
 from train.distributed import ALONE, World
 from train.networks.autoencoder import Autoencoder, Measured
 
-__all__ = ["map_peaks", "raw_criteria"]
+__all__ = ["frame_outputs", "map_peaks", "raw_criteria"]
 
 CHUNK = 512
 """Images a forward pass; keeps the memory of large sets bounded."""
@@ -44,6 +46,27 @@ def map_peaks(
     chunks = _measured(autoencoder, prior, images, world)
     peaks = [chunk.anomaly_map.amax(dim=(1, 2)).cpu().numpy() for chunk in chunks]
     return world.gathered(peaks, len(images), CHUNK, ())
+
+
+@torch.inference_mode()
+def frame_outputs(
+    autoencoder: Autoencoder, prior: Prior, preprocess: Preprocess, frame: Frame, device: torch.device
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Criteria (1, K) of one frame, and the anomaly maps (T, h, w) of its tiles: what a device computes.
+
+    A frame of several tiles is as anomalous as its worst. Raises DataError where criteria are not finite.
+    """
+    tiles, _ = preprocess.tiles(frame, preprocess.place(frame))
+    rows, maps = [], []
+    for tile in tiles:
+        images = torch.from_numpy(tile.transpose(2, 0, 1)[None]).to(device)  # (1, C, H, W)
+        measured = autoencoder.measure(images.float() / 255.0, prior)
+        rows.append(measured.criteria.cpu().numpy())
+        maps.append(measured.anomaly_map[0].cpu().numpy())
+    criteria = np.concatenate(rows).max(axis=0, keepdims=True)
+    if not np.isfinite(criteria).all():
+        raise DataError(f"the network gives criteria {criteria[0].tolist()}, expected finite numbers; train again")
+    return criteria, np.stack(maps)
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from train.calibration.thresholds import calibrate_fused, calibrate_union
 from train.data.training_set import TrainingSet
 from train.learning.scoring import map_peaks
 from train.learning.trainer import Trainer
+from train.runs.known_defects import parted
 from train.runs.pictures import contact_sheet, plot_losses, plot_scores
 from train.runs.review import group_codes, write_review
 from train.runs.run_folder import RunConfig, RunFolder
@@ -43,6 +44,18 @@ def write_findings(
         )
     else:
         calibration, decision = calibrate_union(criteria, config.train.method, names)
+    if config.data.known_bad is not None:
+        decision, known = parted(
+            decision,
+            decision.score(criteria),
+            config.data.known_bad,
+            strategy.autoencoder,
+            strategy.prior,
+            config.preprocess,
+            trainer.task.device,
+        )
+        calibration["known_bad"] = known
+        calibration["flagged_share"] = float(decision.is_anomalous(decision.score(criteria)).mean())
     peaks = map_peaks(strategy.autoencoder, strategy.prior, trainer.task.images, world)
     calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
     if config.train.makes_folds and images.groups.by != "none":
@@ -54,7 +67,7 @@ def write_findings(
     folder.write_calibration(calibration, decision)
     folder.write_training_log(trainer.rows)
     scores = decision.score(criteria)
-    chosen = _sample_indices(scores, images.images)
+    chosen = _sample_indices(scores, images.images, decision.threshold)
     folder.write_samples(images.images[chosen], images.raw_frames)
     write_verdicts(folder.path / "refinement.csv", images, criteria, decision, strategy.refinement.verdict)
     rejected = strategy.refinement.candidates
@@ -80,11 +93,11 @@ def _write_sheet(path: Path, images: TrainingSet, scores: NDArray[np.float64], r
     contact_sheet(path, title, [images.picture(index) for index in order], captions)
 
 
-def _sample_indices(scores: NDArray[np.float64], images: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _sample_indices(scores: NDArray[np.float64], images: NDArray[np.uint8], threshold: float) -> NDArray[np.int64]:
     """Images for the golden samples: evenly spread over the ranked scores, and the two astride the threshold."""
     n_samples = int(np.clip(SAMPLE_BYTES // images[0].nbytes, MIN_SAMPLES, MAX_SAMPLES))
     ranked = np.argsort(scores, kind="stable")
     spread = ranked[np.linspace(0, len(ranked) - 1, max(2, n_samples - 2)).round().astype(int)]
-    above = int(np.searchsorted(scores[ranked], 1.0, side="right"))
+    above = int(np.searchsorted(scores[ranked], threshold, side="right"))
     astride = ranked[max(0, above - 1) : above + 1]
     return np.unique(np.concatenate((spread, astride)))

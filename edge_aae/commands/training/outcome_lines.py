@@ -41,9 +41,20 @@ def calibration_lines(calibration: dict[str, Any]) -> list[str]:
         f"estimated anomalies among them: {share['share']:.1%}, between {share['low']:.1%} and {share['high']:.1%}",
         balanced_line(found) if found.get("rule") == "balanced" else _conformal_line(found),
     ]
+    lines += known_bad_lines(calibration.get("known_bad"))
     if n_images < FEW_IMAGES:
         lines.append(f"only {n_images} images: with {FEW_IMAGES} or more, detector and threshold are more certain")
     return lines
+
+
+def known_bad_lines(known: dict[str, Any] | None) -> list[str]:
+    """What a threshold between training images and known defects does."""
+    if not known:
+        return []
+    from edge_runtime.bundle.separation import Separation
+
+    counts = {name: value for name, value in known.items() if name != "threshold"}
+    return [f"--known-bad: threshold {known['threshold']:.3g} on the score, not 1", *Separation(**counts).lines()]
 
 
 def balanced_line(found: dict[str, Any]) -> str:

@@ -176,6 +176,11 @@ class ImageOptions(OptionGroup):
     labels: Path | None = option(
         "--labels", type=FILE, help="A few known images: CSV name,label; 0 or good is normal, else a defect."
     )
+    known_bad: Path | None = option(
+        "--known-bad",
+        type=FILE,
+        help="Folder with photographs of some defects: never trained on, the threshold is set between.",
+    )
     max_bad: float = option(
         "--max-bad", type=PERCENT, default="1%", show_default=True, help="Unreadable images tolerated."
     )

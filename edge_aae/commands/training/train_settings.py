@@ -147,10 +147,21 @@ def _data_settings(data: str, spec: NetworkSpec, images: ImageOptions, seed: int
         sample_fps=images.sample_fps,
         drop_duplicates=images.drop_duplicates,
         group_by=images.group_by,
+        known_bad=_known_bad(images),
         cache=images.cache,
         guidance=GuidanceFiles.of(keep=images.keep, reject=images.reject, labels=images.labels),
         seed=seed,
     )
+
+
+def _known_bad(images: ImageOptions) -> str | None:
+    """The folder, absolute, looked into now: nobody should learn after a training that it is empty."""
+    if images.known_bad is None:
+        return None
+    from train.runs.known_defects import known_defects
+
+    known_defects(str(images.known_bad))
+    return str(images.known_bad.absolute())
 
 
 def _either(named: int | None, standard: int) -> int:

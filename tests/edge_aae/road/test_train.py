@@ -9,15 +9,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from edge_aae.cli import cli
 from edge_aae.commands.training.outcome_lines import calibration_lines, outcome_lines
 from edge_runtime.errors import ConfigError
+from edge_runtime.model.images import list_images, read_image, write_image
+from train.evaluation.run_scorer import RunScorer
 from train.learning.augmentation import AUGMENTATIONS
 from train.networks.registry import NETWORKS
 from train.pages.run_page import run_page
+from train.runs.run_folder import RunFolder
 from train.schedule import METHODS, REFINEMENTS
 
 
@@ -177,3 +181,29 @@ def test_two_folders_make_no_three_folds(train: Any) -> None:
     done = train("--network", "hog", "--group-by", "folder")
     assert isinstance(done.exception, ConfigError)
     assert "--group-by folder: 2 groups of images for 3 folds" in str(done.exception)
+
+
+def test_known_defects_set_the_threshold_and_are_never_trained_on(train: Any, photos: Path, tmp_path: Path) -> None:
+    defects = tmp_path / "defects"
+    defects.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(5):
+        write_image(defects / f"{index}.png", rng.integers(0, 256, (48, 48), dtype=np.uint8))
+    done = train("--network", "hog", "--known-bad", str(defects))
+    assert done.exit_code == 0, done.output
+    assert "known defects found: 5 of 5, TPR 100.0%, 56.6% to 100.0% (95 %)" in done.output
+    run = RunFolder(tmp_path / "run").load()
+    assert run.config.n_images == len(list_images(photos / "train"))
+    assert run.calibration["known_bad"]["defects"] == 5
+    assert run.calibration["known_bad"]["threshold"] == run.decision.threshold != 1.0
+    assert f"threshold {run.decision.threshold:.3g} on the score, not 1" in done.output
+    scored = RunScorer(tmp_path / "run").score(read_image(defects / "0.png"))
+    assert scored.is_anomaly
+
+
+def test_a_folder_without_known_defects_is_refused_before_a_training(train: Any, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    refused = train("--network", "hog", "--known-bad", str(tmp_path / "none"))
+    assert refused.exit_code == 1
+    assert "holds no images, expected a folder with photographs of defects" in str(refused.exception)
+    assert not (tmp_path / "run").exists()

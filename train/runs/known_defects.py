@@ -1,0 +1,65 @@
+"""A threshold between the training images and a handful of known defects, which are never trained on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_runtime.bundle.separation import Separation
+from edge_runtime.errors import DataError
+from edge_runtime.model.images import list_images, read_image
+from edge_runtime.model.preprocess import Preprocess
+from edge_runtime.model.prior import Prior
+from edge_runtime.model.score import Decision
+from train.learning.scoring import frame_outputs
+from train.networks.autoencoder import Autoencoder
+
+__all__ = ["known_defects", "parted"]
+
+logger = logging.getLogger(__name__)
+
+
+def known_defects(folder: str) -> list[Path]:
+    """The images of a folder; raises DataError where there are none."""
+    path = Path(folder)
+    found = list_images(path) if path.is_dir() else []
+    if not found:
+        raise DataError(f"--known-bad {folder} holds no images, expected a folder with photographs of defects")
+    return found
+
+
+def parted(
+    decision: Decision,
+    held_out: NDArray[np.float64],
+    folder: str,
+    autoencoder: Autoencoder,
+    prior: Prior,
+    preprocess: Preprocess,
+    device: torch.device,
+) -> tuple[Decision, dict[str, Any] | None]:
+    """The decision with its threshold between held-out scores (N,) and the folder's, and what the manifest says of it.
+
+    Where the network does not see these defects, or they cannot be read any more, the decision stays and a warning says
+    why: the training is worth more than the threshold.
+    """
+    try:
+        criteria = [
+            frame_outputs(autoencoder, prior, preprocess, read_image(file), device)[0] for file in known_defects(folder)
+        ]
+        scores = decision.score(np.concatenate(criteria))
+        threshold, found = Separation.between(_listed(held_out), _listed(scores))
+    except DataError as error:
+        logger.warning("--known-bad does not move the threshold: %s", error)
+        return decision, None
+    return replace(decision, threshold=threshold), {"threshold": threshold, **asdict(found)}
+
+
+def _listed(scores: NDArray[np.float64]) -> Sequence[float]:
+    return [float(score) for score in scores]
