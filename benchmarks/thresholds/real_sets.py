@@ -15,32 +15,28 @@ import argparse
 import hashlib
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import edge_aae
 from benchmarks.command_line import status_of
-from benchmarks.industrial.cells import MIXED_IN, Split, lay_out, source_of
+from benchmarks.industrial.cells import MIXED_IN, Split, source_of
 from benchmarks.industrial.photographs import PhotographSet, Places, find, names_in
 from benchmarks.machine import cpu_name
 from benchmarks.thresholds.report import markdown
+from benchmarks.thresholds.trained import criteria_of, frames_of, trained_on
 from edge_runtime.errors import DataError
 from edge_runtime.files import json_bytes, write_atomically
 from edge_runtime.metrics import auroc
 from edge_runtime.model.score import FusedRule
 from train.calibration.contamination import estimate_contamination
 from train.calibration.thresholds import LimitSettings
-from train.runs.run_folder import RunFolder, TrainedRun
-from train.runs.verdicts import read_verdicts
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = 30
@@ -101,14 +97,14 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         file = arguments.work / "cells" / f"{of_set.name}-seed{seed}-{digest}.json"
         kept = json.loads(file.read_text()) if file.is_file() else None
         if kept is not None and (arguments.any_source or arguments.report_only or kept["source"] == source):
-            found.append(kept)
+            found.append(_with_rules(kept))
         elif not arguments.report_only:
             cell = {"set": of_set.name, **key, "source": source, "cpu": cpu_name(), **_measured(of_set, regime, seed)}
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(file, json_bytes(cell))
-            found.append(cell)
-            told = cell["rules"]["balanced"]
-            print(f"{of_set.name}, {regime.name}, seed {seed}: AUROC {cell['auroc']:.3f}, {told}", flush=True)
+            found.append(_with_rules(cell))
+            told = found[-1]["rules"]["balanced"]
+            print(f"{of_set.name}, {regime.name}, seed {seed}: AUROC {found[-1]['auroc']:.3f}, {told}", flush=True)
     if not found:
         print("nothing is finished, nothing to write")
         return 1
@@ -156,31 +152,36 @@ def _split(of_set: PhotographSet, regime: Regime, seed: int) -> Split:
 
 
 def _measured(of_set: PhotographSet, regime: Regime, seed: int) -> dict[str, Any]:
-    """Counts, AUROC, and of each rule what it says and what it does."""
+    """Counts, and the scores that rules are tried on: out-of-fold, of good photographs, of defects."""
     split = _split(of_set, regime, seed)
-    with tempfile.TemporaryDirectory() as folder:
-        data, out = Path(folder) / "data", Path(folder) / "run"
-        lay_out(split, {}, data)
-        started = time.perf_counter()
-        edge_aae.train(data / "train", out=out, network="features", seed=seed, epochs=1)
-        seconds = time.perf_counter() - started
-        run = RunFolder(out).load()
-        held_out = read_verdicts(out / "refinement.csv", run.decision)
+    started = time.perf_counter()
+    run, held_out = trained_on(split, seed)
+    seconds = time.perf_counter() - started
     assert isinstance(run.decision, FusedRule), "features decide by one score"
     kept, names = held_out.kept, held_out.names
-    good = run.decision.sum_of_terms(_criteria(run, split.good))
-    bad = run.decision.sum_of_terms(_criteria(run, [file for files in split.defects.values() for file in files]))
+    defects = [file for files in split.defects.values() for file in files]
+    good = run.decision.sum_of_terms(criteria_of(run, frames_of(split.good)))
+    bad = run.decision.sum_of_terms(criteria_of(run, frames_of(defects)))
     own = run.decision.sum_of_terms(held_out.criteria.astype(np.float64))
-    share = estimate_contamination(own, seed).share
-    both = np.concatenate((good, bad))
     return {
         "n_train": len(split.train) + len(split.mixed_in),
         "n_mixed": len(split.mixed_in),
-        "n_good": len(good),
-        "n_bad": len(bad),
         "rejected": int((~kept).sum()),
         "mixed_rejected": sum(MIXED_IN in Path(name).name for name, k in zip(names, kept, strict=True) if not k),
         "train_s": round(seconds, 1),
+        "scores": {name: np.round(of, 5).tolist() for name, of in (("own", own), ("good", good), ("bad", bad))},
+    }
+
+
+def _with_rules(cell: dict[str, Any]) -> dict[str, Any]:
+    """AUROC, and of each rule what it says and what it does, in place of the scores."""
+    own, good, bad = (np.array(cell["scores"][name]) for name in ("own", "good", "bad"))
+    share = estimate_contamination(own, cell["seed"]).share
+    both = np.concatenate((good, bad))
+    return {
+        **{name: value for name, value in cell.items() if name != "scores"},
+        "n_good": len(good),
+        "n_bad": len(bad),
         "auroc": round(auroc(both, np.arange(len(both)) >= len(good)), 4),
         "best": round(max(_balanced(good, bad, limit) for limit in both), 4),
         "rules": {name: _tried(rule, own, share, good, bad) for name, rule in RULES.items()},
@@ -205,19 +206,6 @@ def _tried(
 
 def _balanced(good: NDArray[np.float64], bad: NDArray[np.float64], limit: float) -> float:
     return float(((good <= limit).mean() + (bad > limit).mean()) / 2.0)
-
-
-def _criteria(run: TrainedRun, files: Sequence[Path]) -> NDArray[np.float64]:
-    """(N, K), image by image through the network as PyTorch has it."""
-    found = []
-    with torch.inference_mode():
-        for file in files:
-            image = cv2.imread(str(file))
-            if image is None:
-                raise DataError(f"{file} cannot be read")
-            x = torch.from_numpy(run.config.preprocess(image)).permute(2, 0, 1)[None].float() / 255.0
-            found.append(run.autoencoder.measure(x, run.prior).criteria[0].double().numpy())
-    return np.array(found)
 
 
 def _told(words: Sequence[str]) -> Iterator[str]:

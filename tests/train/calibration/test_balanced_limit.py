@@ -62,6 +62,12 @@ def test_a_stricter_rate_never_lowers_the_limit() -> None:
             assert limits == sorted(limits)
 
 
+def test_it_finds_no_less_than_the_conformal_limit_of_the_rate() -> None:
+    rng = np.random.default_rng(6)
+    for scores in (rng.uniform(size=41), rng.normal(size=300)):
+        assert balanced_limit(scores, 0.05, None, 0.0).limit <= conformal_limit(scores, 0.05).limit
+
+
 def test_at_most_a_twentieth_more_than_the_rate_may_lie_above_it() -> None:
     scores = np.concatenate((np.random.default_rng(4).normal(size=200), np.linspace(3.0, 9.0, 100)))
     assert (scores > balanced_limit(scores, 0.05, None, 0.0).limit).mean() <= 0.1
