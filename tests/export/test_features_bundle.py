@@ -13,9 +13,12 @@ import pytest
 
 from edge_aae.cli import main
 from edge_runtime import Bundle, Detector
+from edge_runtime.engines.build import build_engine
+from edge_runtime.engines.flavour import Flavour
+from edge_runtime.errors import BackendError
 from edge_runtime.gate.verification import verify_bundle
 from edge_runtime.model.prior import SiteNormal, prior_from_npz
-from tests.export.conftest import FEATURES_SIDE
+from tests.export.conftest import FEATURES_SIDE, rtx_engine_bytes
 from tests.export.test_sabotage import change_initializer, changed_graph, packed
 from train.learning.scoring import raw_criteria
 
@@ -105,6 +108,17 @@ SABOTAGES: dict[str, tuple[Callable[[Bundle], Bundle], str]] = {
         constant(SITES, lambda array: array + 20.0, "detector-int8.onnx"), "int8 onnxruntime-cpu against golden samples"
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("graph", ["detector.onnx", "detector-fp16.onnx", "encoder.onnx", "decoder.onnx"])
+def test_tensorrt_rtx_parses_and_builds_the_graph(features_bundle: Bundle, graph: str) -> None:
+    assert rtx_engine_bytes(features_bundle.files[graph]) > 1000
+
+
+def test_tensorrt_rtx_refuses_the_int8_graph_for_its_zero_points(features_bundle: Bundle) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has wheels for x86-64 Linux and Windows alone")
+    with pytest.raises(BackendError, match="Non-zero zero point is not supported"):
+        build_engine(Flavour.load("tensorrt_rtx"), features_bundle.files["detector-int8.onnx"])
 
 
 def verified(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
