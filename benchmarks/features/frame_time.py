@@ -163,8 +163,8 @@ def markdown(times: Times, size: str, rounds: int, command: str) -> list[str]:
         lines += [
             "",
             f"With a load of {load:.1f} on {cores} cores every way waited for its turn: a ratio of one thread is still "
-            "one of neighbours in time, one of several tells how long a thread waited for another. Measure them again on "
-            "a quiet machine.",
+            "one of neighbours in time, one of several tells how long a thread waited for another. Measure them again "
+            "on a quiet machine.",
         ]
     return lines
 
