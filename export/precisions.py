@@ -28,6 +28,7 @@ from export.frames import (
 from export.graphs import export_graphs, export_half_detector
 from export.parity import Reference, require_passed
 from export.quantize import quantized_by_measurement
+from export.trunk_int8 import quantized_trunk
 from train.runs.run_folder import TrainedRun
 
 __all__ = ["ExportRequest", "Precision", "exported", "gate_frames", "judged"]
@@ -136,9 +137,6 @@ def _checks(reference: Reference, files: dict[str, bytes], precision: str) -> tu
 
 
 def _int8(reference: Reference, files: dict[str, bytes], images: TrainingFrames | None, missing: str) -> Precision:
-    spec = reference.run.config.train.spec
-    if spec.not_in_int8:
-        return Precision("int8", refused=f"network {spec.name}: {spec.not_in_int8}")
     if images is None:
         return Precision("int8", refused=f"INT8 needs the training images to calibrate on: {missing}")
 
@@ -153,7 +151,11 @@ def _int8(reference: Reference, files: dict[str, bytes], images: TrainingFrames 
         outputs = detector_outputs(open_backend(DEFAULT_BACKEND, graph), reference.frames.inputs)
         return float(np.abs(reference.run.decision.score(outputs.criteria) - expected).mean())
 
-    found = quantized_by_measurement(files["detector.onnx"], images.calibrating, cost, passes)
+    detector, frames = files["detector.onnx"], images.calibrating
+    if reference.run.config.train.spec.reads_backbone:
+        found = quantized_trunk(detector, frames, passes)
+    else:
+        found = quantized_by_measurement(detector, frames, cost, passes)
     files["detector-int8.onnx"] = found.graph
     facts = {
         "calibration_images": images.to_json(),

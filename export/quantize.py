@@ -1,7 +1,8 @@
 """INT8 detectors: onnxruntime's static quantisation, with the options that TensorRT parses (tried, see DESIGN).
 
 Symmetric, weights per channel, no quantised bias, layers with weights alone; score, prior and statistics stay FP32.
-Layers that cost the most are left out, by measurement, until the gate passes or too few are left.
+Layers that cost the most are left out, by measurement, until the gate passes or too few are left. Backbones have a
+scheme of their own (trunk_int8.py).
 """
 
 from __future__ import annotations
@@ -19,11 +20,26 @@ from numpy.typing import NDArray
 
 from edge_runtime.extras import require
 
-__all__ = ["Quantized", "body_layers", "quantized", "quantized_by_measurement"]
+__all__ = ["SYMMETRIC", "Quantized", "Scheme", "body_layers", "quantized", "quantized_by_measurement"]
 
 QUANTIZED_OPS = ("Conv", "ConvTranspose", "Gemm")
 LEAST_QUANTIZED = 0.5
 """Share of the layers that must stay INT8: below it the graph is hardly smaller or faster than FP16."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scheme:
+    """What integers stand for, and which operators compute with them."""
+
+    operators: tuple[str, ...]
+    symmetric: bool
+    """Activations are int8 about zero, which is all that TensorRT takes; else uint8 from a zero point of their own"""
+    seven_bits: bool = False
+    """Of weights: products with uint8 then fit the 16 bits that processors without VNNI sum pairs in, so that all
+    give the same"""
+
+
+SYMMETRIC = Scheme(operators=QUANTIZED_OPS, symmetric=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +70,12 @@ def body_layers(graph: bytes) -> list[str]:
     return [node.name for node in layers if node is not layers[0] or node.op_type != "Conv"]
 
 
-def quantized(graph: bytes, frames: NDArray[np.uint8], layers: Sequence[str]) -> bytes:
-    """The graph with these layers in INT8, ranges from frames (N, H, W, C) uint8."""
+def quantized(graph: bytes, frames: NDArray[np.uint8], layers: Sequence[str], scheme: Scheme = SYMMETRIC) -> bytes:
+    """The graph with the nodes of these names in INT8, ranges from frames (N, H, W, C) uint8."""
     quantization = require("onnxruntime.quantization", extra="export", purpose="INT8 exports")
+    kinds = quantization.QuantType
     model = onnx.load_from_string(graph)
-    others = [node.name for node in model.graph.node if node.op_type in QUANTIZED_OPS and node.name not in layers]
+    others = [node.name for node in model.graph.node if node.op_type in scheme.operators and node.name not in layers]
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # it advises a pre-processing that the exporter has done
@@ -70,12 +87,17 @@ def quantized(graph: bytes, frames: NDArray[np.uint8], layers: Sequence[str]) ->
                 out,
                 _Frames(frames),
                 quant_format=quantization.QuantFormat.QDQ,
-                activation_type=quantization.QuantType.QInt8,
-                weight_type=quantization.QuantType.QInt8,
+                activation_type=kinds.QInt8 if scheme.symmetric else kinds.QUInt8,
+                weight_type=kinds.QInt8,
                 per_channel=True,
-                op_types_to_quantize=list(QUANTIZED_OPS),
+                reduce_range=scheme.seven_bits,
+                op_types_to_quantize=list(scheme.operators),
                 nodes_to_exclude=others,
-                extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+                extra_options={
+                    "ActivationSymmetric": scheme.symmetric,
+                    "WeightSymmetric": True,
+                    "QuantizeBias": False,
+                },
             )
             return out.read_bytes()
     finally:

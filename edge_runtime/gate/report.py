@@ -33,6 +33,8 @@ class GateReport:
     graphs: tuple[Comparison, ...]
     """Of each output of the graphs"""
     decisions: Decisions
+    prior: tuple[Comparison, ...] = ()
+    """Of what prior.npz says of the reference's codes, where that was asked"""
     preprocessing: tuple[Comparison, ...] = ()
     """Of what this machine makes of raw frames, where the reference has some"""
     altered: tuple[str, ...] = ()
@@ -45,9 +47,9 @@ class GateReport:
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """Every output that was compared: the graphs', the score, preprocessing's."""
+        """Every output that was compared: the graphs', the score, the prior's, preprocessing's."""
         score = () if self.decisions.score is None else (self.decisions.score,)
-        return (*self.graphs, *score, *self.preprocessing)
+        return (*self.graphs, *score, *self.prior, *self.preprocessing)
 
     @property
     def passed(self) -> bool:
@@ -141,14 +143,15 @@ def compare_outputs(
     spreads: Mapping[str, float] = NO_SPREADS,
     labels: NDArray[np.int8] | None = None,
     groups: NDArray[np.int64] | None = None,
+    prior: Sequence[Comparison] = (),
     preprocessing: Sequence[Comparison] = (),
     altered: Sequence[str] = (),
 ) -> GateReport:
     """The report on outputs of a precision's graphs, and on the decisions that follow from them.
 
     criteria: names of the criteria's columns. budget: the precision's own where None. spreads: by criterion, as of
-    criterion_spreads. labels, groups: as of compare_decisions. preprocessing, altered: what was found beside the
-    outputs, as it stands in the report.
+    criterion_spreads. labels, groups: as of compare_decisions. prior, preprocessing, altered: what was found beside
+    the outputs, as it stands in the report.
     """
     budget = budget or budget_of(precision, backend)
     graph = detector_file(precision)
@@ -161,6 +164,7 @@ def compare_outputs(
         decisions=compare_decisions(
             reference.criteria, actual.criteria, decision, budget, where=graph, labels=labels, groups=groups
         ),
+        prior=tuple(prior),
         preprocessing=tuple(preprocessing),
         altered=tuple(altered),
     )

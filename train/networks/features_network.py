@@ -207,8 +207,5 @@ FEATURES = NetworkSpec(
     one_process=True,
     photo_pixels=256 * 256,
     reads_backbone=True,
-    # With the trunk in INT8 the median distance of normal aliens rose from .76 to 17.7, without its first six layers to
-    # 2.9: what tells a defect is less than a step of the early activations.
-    not_in_int8="in INT8 the backbone's early layers lose what tells a defect; run FP16",
     fewest_images=5,
 )

@@ -77,8 +77,6 @@ class NetworkSpec:
     """Pixels of an input for photographs where no size is named, in their own aspect; None: a square of 128"""
     reads_backbone: bool = False
     """Works on a pretrained backbone's features: --backbone names it."""
-    not_in_int8: str = ""
-    """Why no INT8 detector is made; empty where one is"""
     fewest_images: int = 16
     """Images that a run needs: fewer give other networks neither a batch nor a p90."""
     one_process: bool = False

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
-__all__ = ["Reduction", "SiteStatistics", "nearest_distance", "top_sites"]
+from edge_runtime.model.site_normal import TOP_SITES
 
-TOP_SITES = 5
-"""Highest sites whose mean is an image's criterion."""
+__all__ = ["Reduction", "SiteStatistics", "nearest_distance", "top_sites"]
 
 
 class Reduction(nn.Module):

@@ -19,6 +19,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.metrics import auroc
 from edge_runtime.model.prior import Prior, SiteNormal, StandardNormal
 from edge_runtime.model.score import Term
+from edge_runtime.model.site_normal import TOP_SITES
 from train.data.guidance import REJECT
 from train.data.image_store import image_chunks
 from train.learning.adversarial_step import StepLosses
@@ -30,7 +31,6 @@ from train.networks.patch_network import SiteDiscriminator
 from train.refinement.outlying import OutlyingRefinement
 from train.sites.coreset import farthest_points, held_out_neighbours, neighbour_distances
 from train.sites.site_gaussian import SiteSums, distances_from, fit_reduction, refitted, rounded
-from train.sites.site_statistics import TOP_SITES
 from train.strategies.site_learner import SiteLearner
 from train.synthesis.photograph_defects import defective_copies
 

@@ -33,6 +33,7 @@ ROWS = [
     "encoder.onnx: latent",
     "decoder.onnx: x_hat",
     "detector.onnx: score",
+    "prior.npz: neg_log_prior",
 ]
 PREPROCESS_ROW = "preprocess: network_input"
 
