@@ -20,7 +20,7 @@ from train.runs.verdicts import write_verdicts
 
 __all__ = ["write_findings"]
 
-SAMPLE_BYTES = 2_000_000
+SAMPLE_BYTES = 1_000_000
 """Bytes of sample images in a run folder, and with their outputs about five times that in a bundle."""
 MIN_SAMPLES, MAX_SAMPLES = 4, 32
 
