@@ -71,9 +71,15 @@ class MethodOptions(OptionGroup):
         help="False alarms to allow on normal images.  [default: 5% with balanced, 1% with conformal]",
     )
     cost_miss: float = option(
-        "--cost-miss", type=float, default=1.0, help="Of a missed defect: balanced allows more false alarms the dearer."
+        "--cost-miss",
+        type=float,
+        default=1.0,
+        metavar="COST",
+        help="Of a missed defect, in any unit: the dearer, the more false alarms balanced allows in place of 5%.",
     )
-    cost_false_alarm: float = option("--cost-false-alarm", type=float, default=1.0, help="Of a false alarm.")
+    cost_false_alarm: float = option(
+        "--cost-false-alarm", type=float, default=1.0, metavar="COST", help="Of a false alarm, in the same unit."
+    )
     decision: DecisionName | None = option(
         "--decision",
         type=click.Choice(["fused", "union"]),

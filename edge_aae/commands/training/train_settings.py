@@ -64,6 +64,11 @@ def settings_of(
         ),
         seed=learning.seed,
     )
+    if train_settings.rule == "union" and train_settings.limit != LimitSettings():
+        raise ConfigError(
+            "--threshold-rule, --target-fpr and the costs set the threshold of the fused score; what was asked for "
+            "decides by the paper's union (p90 of each criterion): leave them out, or take --refine robust"
+        )
     return data_settings, train_settings
 
 

@@ -42,17 +42,28 @@ def test_what_is_left_out_is_as_network_and_method_have_it(
     assert data == DataSettings(path="photos")
 
 
+@pytest.mark.parametrize("option", [("--target-fpr", "2%"), ("--threshold-rule", "conformal"), ("--cost-miss", "2")])
+def test_a_threshold_of_the_fused_score_is_refused_where_the_union_decides(option: tuple[str, str]) -> None:
+    with pytest.raises(ConfigError, match="set the threshold of the fused score"):
+        settings("--network", "mlp", "--refine", "itsr", *option)
+    found = settings("--network", "mlp", "--refine", "robust", *option)[1].limit
+    assert found != LimitSettings()
+    assert getattr(found, option[0].removeprefix("--").replace("threshold-", "").replace("-", "_")) in (
+        0.02,
+        "conformal",
+        2,
+    )
+
+
 def test_what_is_named_wins_and_the_seed_draws_images_and_weights() -> None:
     data, found = settings(
         "--network", "conv", "--refine", "itsr", "--epochs", "10", "--refine-epochs", "4", "--retrain-epochs", "6",
         "--epochs-scale", "0.5", "--latent", "7", "--batch", "9", "--augment", "light", "--seed", "3", "--no-amp",
         "--imgsz", "32x48", "--channels", "3", "--fit", "letterbox", "--roi", "1,2,30,40", "--classes", "0,3",
-        "--contaminate", "2:0.05", "--max-bad", "5%", "--keep-duplicates", "--cache", "disk", "--target-fpr", "2%",
-        "--threshold-rule", "conformal",
+        "--contaminate", "2:0.05", "--max-bad", "5%", "--keep-duplicates", "--cache", "disk",
     )  # fmt: skip
     assert found.schedule == Schedule(train=5, refine=2, retrain=3)
     assert (found.latent_dim, found.batch_size, found.amp) == (7, 9, False)
-    assert found.limit == LimitSettings(rule="conformal", target_fpr=0.02)
     assert found.augment == AUGMENTATIONS["light"]
     assert found.seed == data.seed == 3
     assert data == DataSettings(
