@@ -69,6 +69,14 @@ def fused(trainer: Trainer, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     return sum_of_terms(found.criteria.numpy(), network.criteria, trainer.strategy.terms())
 
 
+def site_distance(trainer: Trainer, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    network = trainer.strategy.autoencoder
+    with torch.inference_mode():
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0
+        found: NDArray[np.float32] = network.measure(x, trainer.strategy.prior).criteria[:, 2].numpy()
+    return found
+
+
 def test_what_it_has_not_seen_scores_as_it_was_calibrated_and_defects_lie_above(clean: Trainer) -> None:
     held_out = sum_of_terms(
         clean.strategy.calibration_criteria(), clean.strategy.autoencoder.criteria, clean.strategy.terms()
@@ -97,6 +105,16 @@ def test_unmarked_defects_among_the_images_are_rejected(backbone: Backbone) -> N
     assert trainer.strategy.refinement.candidates.sum() <= 8
     verdict = trainer.strategy.refinement.verdict(0)
     assert (verdict.kept, "spreads above the median" in verdict.reason) == (False, True)
+
+
+def test_without_refinement_they_are_believed_and_raise_the_limit(backbone: Backbone, clean: Trainer) -> None:
+    images = pictures(24, marked=3)
+    trainer = trained(backbone, images, replace(SETTINGS, refine="none"))
+    assert not trainer.strategy.refinement.candidates.any()
+    verdict = trainer.strategy.refinement.verdict(0)
+    assert (verdict.kept, verdict.weight) == (True, 1.0)
+    # All of them are in the fit: scored by it, they lie nearer than by that of clean images.
+    assert np.median(site_distance(trainer, images[:3])) < np.median(site_distance(clean, images[:3]))
 
 
 def test_a_persons_word_stands(backbone: Backbone) -> None:
