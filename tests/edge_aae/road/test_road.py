@@ -69,6 +69,8 @@ def test_export_prints_the_gate(workplace: Path) -> None:
     assert "0 flips, score error " in said
     assert "fp16 onnxruntime-cpu against PyTorch float32: passed on " in said
     assert "int8" in said
+    assert ", separation kept " in said
+    assert "AUROC" not in said.split("verdict:")[0]
 
 
 @pytest.mark.slow
@@ -193,13 +195,13 @@ def test_an_engine_that_failed_at_export_is_refused_and_not_verified_unasked(
     opened = Bundle.open(workplace / "model.aae")
     parity = {**opened.manifest["parity"]}
     own = parity["fp16"]["reports"][0]
-    failed = {**own, "backend": "openvino", "failures": ["AUROC shifts from 0.9 to 0.5"]}
+    failed = {**own, "backend": "openvino", "failures": ["separation not kept"]}
     parity["fp16"] = {**parity["fp16"], "reports": [own, failed]}
     Bundle.from_parts({**opened.manifest, "parity": parity}, opened.files, tmp_path).write(tmp_path / "m.aae")
     chosen = ("--model", "m.aae", "--precision", "fp16", "--backend")
     run = cli("run", "--source", photos / "test", *chosen, "openvino", cwd=tmp_path)
     assert run.returncode == 1
-    assert "fp16 through openvino failed the parity gate when m.aae was exported: AUROC shifts" in run.stderr
+    assert "fp16 through openvino failed the parity gate when m.aae was exported: separation not kept" in run.stderr
     assert cli("run", "--source", photos / "test", *chosen, "onnxruntime-cpu", cwd=tmp_path).returncode == 0
     done = cli("verify", "m.aae", "--precision", "fp16", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
