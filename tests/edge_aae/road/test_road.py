@@ -47,7 +47,8 @@ def test_training_leaves_a_run_folder_and_says_what_comes_next(cli: Cli, photos:
     assert done.returncode == 0, done.stderr
     # Three folds screen for 11 epochs and judge for 2, and 2 for the network that is kept.
     assert "trained: 41 of 41 epochs" in done.stdout
-    assert "threshold set for about 5.0% false alarms (--target-fpr asks for another rate): expect " in done.stdout
+    assert "verdict: nothing is known yet about what it finds: try it on some defects" in done.stdout
+    assert "threshold: set for about 5.0% false alarms (--target-fpr asks for another rate)" in done.stdout
     assert "only 40 images" in done.stdout
     assert "next: edge-aae export" in done.stdout
     assert "network hog: the images show one thing in one place" in done.stderr
@@ -257,7 +258,10 @@ def test_score_takes_labels_from_a_csv(cli: Cli, workplace: Path, photos: Path, 
 def test_score_without_labels_lists_the_highest_scores(cli: Cli, workplace: Path, photos: Path) -> None:
     done = cli("score", photos / "test/scratch", "--top", "3", cwd=workplace)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 4
+    *shown, verdict, after = done.stdout.splitlines()
+    assert len(shown) == 4
+    assert verdict.startswith("verdict: nothing is known yet about what it finds")
+    assert after == "next: edge-aae evaluate, on labelled images"
     assert "AUROC" not in done.stdout
 
 
