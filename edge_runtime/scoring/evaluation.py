@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.files import csv_bytes, json_bytes, write_file
-from edge_runtime.metrics import Metrics
+from edge_runtime.metrics import Metrics, bootstrap
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
@@ -23,6 +23,7 @@ from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.heatmap import enlarged_overlay
 from edge_runtime.scoring.image_items import Item
 from edge_runtime.scoring.result import Result
+from edge_runtime.verdict import ModelVerdict, verdict_on_labelled
 
 __all__ = [
     "ALL",
@@ -48,6 +49,10 @@ logger = logging.getLogger(__name__)
 ALL, NORMAL, OBSERVED, UNOBSERVED = "all", "normal", "observed", "unobserved"
 SUBSETS = frozenset({ALL, NORMAL, OBSERVED, UNOBSERVED})
 """Names in the table that are no group's."""
+
+
+N_RESAMPLES, BOOTSTRAP_SEED = 1000, 0
+"""Of the verdict's interval where none is at hand: those of `edge-aae evaluate` unless asked otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +160,23 @@ class Evaluation:
         lines.append(_table_line(NORMAL, self.normal_rows(), None))
         rows_of = self.rows_of_subsets()
         return lines + [_table_line(name, rows_of[name], metrics) for name, metrics in subsets.items()]
+
+    def verdict(self, intervals: Mapping[str, tuple[float, float]] | None = None) -> ModelVerdict | None:
+        """The verdict from the labelled images, None without. intervals: of bootstrap; None draws the resamples."""
+        scores, flagged, anomalous = labelled_arrays(self.rows)
+        if not len(scores):
+            return None
+        if intervals is None:
+            rng = np.random.default_rng(BOOTSTRAP_SEED)
+            intervals = bootstrap(scores, flagged, anomalous, n_resamples=N_RESAMPLES, rng=rng)
+        return verdict_on_labelled(
+            n_defects=int(anomalous.sum()),
+            n_found=int(flagged[anomalous].sum()),
+            n_good=int((~anomalous).sum()),
+            n_alarms=int(flagged[~anomalous].sum()),
+            auroc=Metrics.of(scores, flagged, anomalous).auroc,
+            interval=intervals.get("auroc"),
+        )
 
     def normal_rows(self) -> list[Row]:
         """The images that are labelled normal."""

@@ -15,7 +15,8 @@ import numpy as np
 from edge_runtime.errors import DataError
 from edge_runtime.metrics import Metrics, best_f1, bootstrap, fpr_at_tpr, wilson_interval
 from edge_runtime.model.score import Decision
-from edge_runtime.scoring.evaluation import Evaluation, Row, labelled_arrays
+from edge_runtime.scoring.evaluation import ALL, Evaluation, Row, labelled_arrays
+from edge_runtime.verdict import ModelVerdict
 from train.evaluation.pixel_metrics import Masks, PixelMetrics, PixelTally
 
 __all__ = ["Circumstances", "Report", "Subset", "report_of"]
@@ -75,6 +76,13 @@ class Report:
     normal_groups: dict[str, tuple[int, int]]
     """Images and how many were flagged, of each group of normal images where there are several"""
     masks: Masks | None
+
+    @property
+    def verdict(self) -> ModelVerdict:
+        """One sentence from all of the labelled images."""
+        found = self.evaluation.verdict(self.subsets[ALL].intervals)
+        assert found is not None, "report_of refuses images without labels"
+        return found
 
 
 def report_of(evaluation: Evaluation, circumstances: Circumstances, tally: PixelTally | None = None) -> Report:

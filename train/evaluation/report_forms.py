@@ -41,7 +41,7 @@ def lines_of(report: Report) -> list[str]:
     pixels = _pixel_table(report)
     if pixels:
         lines += ["", *_aligned(["pixels", "images", "regions", "AUROC", "AP", "AUPRO"], pixels)]
-    return [*lines, "", *_notes(report)]
+    return [*lines, "", *_notes(report), "", report.verdict.line]
 
 
 def json_of(report: Report) -> dict[str, Any]:
@@ -75,6 +75,8 @@ def markdown_of(report: Report, plots: Sequence[str] = ()) -> str:
     here = report.circumstances
     lines = [
         f"# {here.model} on {', '.join(here.data)}",
+        "",
+        f"**Verdict:** {report.verdict.sentence}",
         "",
         f"{here.kind.capitalize()} sha256:{report.evaluation.model[:12]}, edge-aae {__version__}. "
         f"{len(report.evaluation.rows)} images scored, {here.n_excluded} left out by name, "

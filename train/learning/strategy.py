@@ -23,7 +23,7 @@ from train.learning.task import Task
 from train.networks.autoencoder import Autoencoder
 from train.refinement.itsr import Verdict
 
-__all__ = ["EpochLosses", "Phase", "Strategy", "Verdicts"]
+__all__ = ["EpochLosses", "HeldOut", "Phase", "Strategy", "Verdicts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,19 @@ class EpochLosses:
         losses = torch.stack([torch.stack((step.reconstruction, step.encoder, step.discriminator)) for step in steps])
         reconstruction, encoder, discriminator = world.sum_(losses).mean(dim=0).tolist()
         return cls(reconstruction, encoder, discriminator, images)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldOut:
+    """How the training images were judged by what had not seen them, and defects that nothing was trained on."""
+
+    fold: NDArray[np.integer]
+    """(N,) fold of each training image"""
+    synthetic: NDArray[np.float32] | None = None
+    """(M, K) criteria, to be laid beside the calibration criteria, of copies of training images with a synthetic
+    defect of a kind that nothing was trained on, by what had not seen the original; None where no copy was judged"""
+    owners: NDArray[np.integer] | None = None
+    """(M,) the image that each is a copy of"""
 
 
 class Verdicts(Protocol):
@@ -132,6 +145,10 @@ class Strategy(Protocol):
 
     def calibration_criteria(self) -> NDArray[np.float32]:
         """Raw criteria (N, K) of all training images, from which thresholds come."""
+        ...
+
+    def held_out(self) -> HeldOut | None:
+        """How the calibration criteria came about; None where they are those of a network that has seen the images."""
         ...
 
     def terms(self) -> dict[str, Term]:

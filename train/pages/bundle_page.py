@@ -11,6 +11,7 @@ from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.golden import Golden
 from edge_runtime.model.self_reference import N_CHANNELS
 from edge_runtime.scoring.heatmap import peak_of
+from edge_runtime.verdict import verdict_of
 from train.evaluation.report import Report
 from train.pages.figures import quantile_figure
 from train.pages.page import (
@@ -39,6 +40,7 @@ def _summary(bundle: Bundle) -> str:
     manifest = bundle.manifest
     model, training = manifest["model"], manifest["training"]
     rows = [
+        ("verdict", verdict_of(manifest["calibration"]).sentence),
         ("bundle", f"{bundle.path}, sha256:{bundle.digest}"),
         ("model", f"{model.get('network')} {model.get('method')}, refine {model.get('refine')}"),
         ("input", "x".join(map(str, bundle.preprocess.input_shape))),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
 from edge_runtime.scoring.heatmap import peak_of
+from edge_runtime.verdict import verdict_of
 from train.data.grouping import groups_line
 from train.data.loading import load_training_set
 from train.data.photograph_store import PhotographStore
@@ -87,6 +88,7 @@ def _summary_of_run(path: Path, run: TrainedRun, table: VerdictTable) -> str:
     config, limit, found = run.config, run.calibration.get("limit", {}), run.calibration.get("groups")
     n_rejected = int((~table.kept).sum())
     rows = [
+        ("verdict", verdict_of(run.calibration).sentence),
         ("run", f"{path}, {config.status}, {config.epochs_done} of {config.epochs_total} epochs on {config.device}"),
         (
             "data",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from train.data.guidance import REJECT, UNGUIDED
 from train.refinement.itsr import Verdict
 from train.refinement.robust import RobustRefinement
+from train.refinement.settings import RobustSettings
 
 __all__ = ["OUTLYING", "OutlyingRefinement"]
 
@@ -16,8 +20,20 @@ OUTLYING = 5.0
 of defects mixed in: at 3, clean pills lost .02 of AUROC for rare but normal images; at 5 no clean set lost."""
 
 
+@dataclass(slots=True)
 class OutlyingRefinement(RobustRefinement):
     """Rejects at most the settings' share, and of that only what lies OUTLYING spreads above the median."""
+
+    synthetic: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
+    """(M, K) as `criteria`, of copies of images with a synthetic defect; none until they were judged"""
+    owners: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """(M,) the image that each is a copy of"""
+
+    def keep_synthetic(self, distances: NDArray[np.floating], owners: NDArray[np.int64]) -> None:
+        """Keep the distances (M, k) of copies, the last columns of the criteria; the others become 0."""
+        other = self.criteria.shape[1] - distances.shape[1]
+        self.synthetic = np.pad(distances, ((0, 0), (other, 0))).astype(np.float32)
+        self.owners = owners
 
     @property
     def candidates(self) -> NDArray[np.bool_]:
@@ -37,3 +53,14 @@ class OutlyingRefinement(RobustRefinement):
             f"it: {OUTLYING:g} or more, and among the highest {self.settings.reject_share:.0%}"
         )
         return Verdict(False, 0.0, 1, reason)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The state as named arrays, for a checkpoint."""
+        return {**RobustRefinement.to_arrays(self), "synthetic": self.synthetic, "owners": self.owners}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], settings: RobustSettings) -> OutlyingRefinement:
+        """The state read back from a checkpoint; those of before hold no copies."""
+        names = ("guidance", "fold", "screening", "criteria")
+        copies = {name: arrays[name].copy() for name in ("synthetic", "owners") if name in arrays}
+        return cls(settings, *(arrays[name].copy() for name in names), **copies)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from train.refinement.itsr import NEVER, Verdict
 from train.refinement.settings import RobustSettings
 
 __all__ = ["RobustRefinement", "drawn_folds"]
+
+RefinementT = TypeVar("RefinementT", bound="RobustRefinement")
 
 
 @dataclass(slots=True)
@@ -31,13 +33,13 @@ class RobustRefinement:
 
     @classmethod
     def fresh(
-        cls,
+        cls: type[RefinementT],
         settings: RobustSettings,
         guidance: NDArray[np.int8],
         n_criteria: int,
         seed: int,
         groups: NDArray[np.int64] | None = None,
-    ) -> RobustRefinement:
+    ) -> RefinementT:
         """Nothing scored yet; folds as equal as groups (N,), from 0 on, let them be. None: every image on its own."""
         n_images = len(guidance)
         fold = drawn_folds(np.arange(n_images) if groups is None else groups, settings.folds, seed)

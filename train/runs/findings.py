@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.model.score import Decision
+from train.calibration.held_out import fold_shares, synthetic_figures
 from train.calibration.thresholds import calibrate_fused, calibrate_union
 from train.data.training_set import TrainingSet
 from train.learning.scoring import map_peaks
+from train.learning.strategy import HeldOut
 from train.learning.trainer import Trainer
 from train.runs.known_defects import parted
 from train.runs.pictures import contact_sheet, plot_losses, plot_scores
@@ -56,6 +59,9 @@ def write_findings(
         )
         calibration["known_bad"] = known
         calibration["flagged_share"] = float(decision.is_anomalous(decision.score(criteria)).mean())
+    if config.train.rule == "fused":
+        kept = ~strategy.refinement.candidates
+        calibration |= _of_held_out(strategy.held_out(), criteria, decision, kept, config.train.seed)
     peaks = map_peaks(strategy.autoencoder, strategy.prior, trainer.task.images, world)
     calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
     if config.train.makes_folds and images.groups.by != "none":
@@ -78,6 +84,32 @@ def write_findings(
         groups = group_codes(codes, rejected, scores, config.train.seed)
         write_review(folder.path / "review", groups, images.images, images.names, scores)
     return calibration
+
+
+def _of_held_out(
+    held_out: HeldOut | None,
+    criteria: NDArray[np.float32],
+    decision: Decision,
+    kept: NDArray[np.bool_],
+    seed: int,
+) -> dict[str, Any]:
+    """What the manifest's calibration says of synthetic defects and of the folds; of images left out, no copies."""
+    found: dict[str, Any] = {"synthetic": None, "folds": None, "left_out": int((~kept).sum())}
+    if held_out is None:
+        return found
+    copies, owned = np.zeros((0, criteria.shape[1]), dtype=np.float32), np.zeros(0, dtype=np.int64)
+    if held_out.synthetic is not None and held_out.owners is not None:
+        of_kept = kept[held_out.owners]
+        copies, owned = held_out.synthetic[of_kept], held_out.owners[of_kept]
+    if len(copies):
+        found["synthetic"] = synthetic_figures(criteria[kept], copies, decision, seed)
+    found["folds"] = fold_shares(
+        decision.is_anomalous(decision.score(criteria)),
+        held_out.fold,
+        decision.is_anomalous(decision.score(copies)),
+        held_out.fold[owned],
+    )
+    return found
 
 
 def _write_sheet(path: Path, images: TrainingSet, scores: NDArray[np.float64], rejected: NDArray[np.bool_]) -> None:

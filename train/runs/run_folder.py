@@ -186,6 +186,14 @@ class RunFolder:
         values = {"criteria": list(decision.criteria), "calibration": calibration, "decision": decision.to_json()}
         write_atomically(self.calibration, json_bytes(values))
 
+    def read_calibration(self) -> tuple[dict[str, Any], Decision]:
+        """Calibration numbers and decision of calibration.json; raises DataError where it cannot be used."""
+        try:
+            numbers = json.loads(self.calibration.read_text())
+            return numbers["calibration"], decision_from_json(numbers["decision"], numbers["criteria"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{self.calibration} cannot be used: {error}; train again") from error
+
     def write_samples(self, inputs: NDArray[np.uint8], raw_frames: Sequence[Frame]) -> None:
         """Write samples.npz: network inputs and a few unprocessed frames."""
         frames = {f"frame_{index}": frame for index, frame in enumerate(raw_frames)}
@@ -210,12 +218,7 @@ class RunFolder:
             width_factor=config.train.width,
             backbone=saved_backbone(self.path) if config.train.spec.reads_backbone else None,
         )
-        try:
-            numbers = json.loads(self.calibration.read_text())
-            calibration = numbers["calibration"]
-            decision = decision_from_json(numbers["decision"], numbers["criteria"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{self.calibration} cannot be used: {error}; train again") from error
+        calibration, decision = self.read_calibration()
         if EXPOSURE in decision.criteria:
             autoencoder.attach_exposure()
         load_weights(self.weights, autoencoder.parts())

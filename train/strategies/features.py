@@ -24,7 +24,7 @@ from train.data.guidance import REJECT
 from train.data.image_store import image_chunks
 from train.learning.adversarial_step import StepLosses
 from train.learning.snapshot import State, restore_learner, snapshot_learner
-from train.learning.strategy import EpochLosses, Phase
+from train.learning.strategy import EpochLosses, HeldOut, Phase
 from train.learning.task import Task
 from train.networks.features_network import CHUNK, PROTOTYPES, FeaturesNetwork, features_of
 from train.networks.patch_network import SiteDiscriminator
@@ -157,6 +157,17 @@ class FeaturesTraining:
         """
         return self.refinement.criteria.copy()
 
+    def held_out(self) -> HeldOut | None:
+        """Distances of copies with a defect from what was fitted without their original; nothing here trains on
+        defects. None for a run whose checkpoint is from before they were kept.
+
+        Their first two columns are 0: the fused score leaves them out.
+        """
+        refinement = self.refinement
+        if not len(refinement.synthetic):
+            return None
+        return HeldOut(fold=refinement.fold, synthetic=refinement.synthetic.copy(), owners=refinement.owners.copy())
+
     def terms(self) -> dict[str, Term]:
         """The fused score."""
         return self.autoencoder.terms(self.prior)
@@ -216,6 +227,7 @@ class FeaturesTraining:
         self.refinement.criteria[:, NEIGHBOUR_DISTANCE] = top_mean(neighbour)
         normal = self.refinement.criteria[:, SITE_DISTANCE:]
         defective = np.stack((top_mean(site_defect), top_mean(neighbour_defect)), axis=1)
+        self.refinement.keep_synthetic(defective, owners)
         weights = fusion_weights(normal[believed], defective)
         network.fusion.weights.zero_()
         network.fusion.weights[SITE_DISTANCE:].copy_(torch.from_numpy(weights))

@@ -24,7 +24,7 @@ from train.learning.adversarial_step import StepLosses
 from train.learning.folds import FoldPhase, each_fold, final
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import State, restore_learner, snapshot_learner
-from train.learning.strategy import EpochLosses
+from train.learning.strategy import EpochLosses, HeldOut
 from train.learning.task import Task
 from train.networks.patch_network import PatchNetwork, SiteDiscriminator
 from train.refinement.patch import PatchRefinement
@@ -156,9 +156,16 @@ class PatchTraining:
                 "asked for; --refine robust judges by networks that have not seen them"
             )
             return own
-        terms = self._fitted_level().terms(self.refinement.criteria)
-        levelled = from_terms(terms, self.autoencoder.own_criteria, self.prior.floor)
-        return np.where(self.refinement.candidates[:, None], own, np.maximum(own, levelled))
+        return np.where(
+            self.refinement.candidates[:, None], own, np.maximum(own, self._levelled(self.refinement.criteria))
+        )
+
+    def held_out(self) -> HeldOut | None:
+        """The screening networks' folds, and copies with a defect of kinds that they were not shown."""
+        if self.task.settings.refine == "none":
+            return None
+        synthetic, owners = self.refinement.synthetic, np.arange(len(self.store))
+        return HeldOut(fold=self.refinement.fold, synthetic=self._levelled(synthetic), owners=owners)
 
     def terms(self) -> dict[str, Term]:
         """The fused score."""
@@ -214,6 +221,10 @@ class PatchTraining:
     def _fitted_level(self) -> Level:
         assert self._level is not None, "set where a phase is closed, and where a finished run is restored"
         return self._level
+
+    def _levelled(self, spreads: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A screening network's criteria (n, K), held in spreads, as the last network would give them."""
+        return from_terms(self._fitted_level().terms(spreads), self.autoencoder.own_criteria, self.prior.floor)
 
     def _in_spreads(self, photographs: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Criteria of photographs as terms, in spreads above the median of what the present network trained on."""

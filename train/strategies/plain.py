@@ -123,6 +123,10 @@ class PlainTraining:
         """Raw criteria (N, K) of all training images under the final weights."""
         return self.criteria_and_codes()[0]
 
+    def held_out(self) -> None:
+        """Nothing: the one network has seen every image."""
+        return
+
     def terms(self) -> dict[str, Term]:
         """The network's own."""
         return self.autoencoder.terms(self.prior)

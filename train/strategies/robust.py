@@ -25,7 +25,7 @@ from train.learning.augmentation import AugmentSettings, augment
 from train.learning.folds import FoldPhase, each_fold, final
 from train.learning.scoring import CHUNK, raw_criteria
 from train.learning.snapshot import State, restore_learner, snapshot_learner
-from train.learning.strategy import EpochLosses
+from train.learning.strategy import EpochLosses, HeldOut
 from train.learning.task import Task
 from train.networks.autoencoder import EXPOSURE, Autoencoder
 from train.refinement.robust import RobustRefinement
@@ -167,6 +167,10 @@ class RobustTraining:
         criteria = self.refinement.criteria.copy()
         criteria[:, NEG_LOG_PRIOR] += self.prior.floor
         return criteria
+
+    def held_out(self) -> HeldOut:
+        """The folds of the judging networks; no copy with a defect was shown to them."""
+        return HeldOut(fold=self.refinement.fold)
 
     def terms(self) -> dict[str, Term]:
         """The fused score: the network's own terms, and the exposure in spreads of their sum."""

@@ -60,6 +60,7 @@ def score(
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.scoring.evaluation import BundleScorer, write_csv, write_json
     from edge_runtime.scoring.image_items import load_items
+    from edge_runtime.verdict import verdict_of
 
     engine = EngineOptions.of(options)
     detector = Detector.load(
@@ -74,6 +75,11 @@ def score(
     evaluation = score_with_progress(BundleScorer(detector), items, heatmaps)
     for line in evaluation.lines(top):
         click.echo(line)
+    bundle = detector.bundle
+    labelled = evaluation.verdict()
+    verdict = labelled or verdict_of(bundle.manifest["calibration"], as_trained=detector.decision == bundle.decision)
+    click.echo(verdict.line)
+    click.echo(verdict.next_line("edge-aae run --camera 0" if labelled else "edge-aae evaluate, on labelled images"))
     if csv_file:
         write_csv(csv_file, evaluation)
     if json_file:

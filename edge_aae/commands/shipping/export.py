@@ -52,6 +52,7 @@ def export(
     """
     require("torch", extra="train", purpose="exports")
     require("onnxscript", extra="export", purpose="exports")
+    from edge_runtime.verdict import verdict_of
     from export.bundling import ExportRequest, export_bundle
     from train.runs.run_folder import latest_run
 
@@ -70,11 +71,13 @@ def export(
     for name in result.bundle.precisions:
         if result.bundle.ships_failing(name):
             click.echo(f"{name} FAILED the gate and is shipped all the same, marked (--allow-failing)")
+    verdict = verdict_of(result.bundle.manifest["calibration"])
+    click.echo(verdict.line)
     click.echo(
         f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB, {', '.join(result.bundle.precisions)}, "
         f"model sha256:{result.bundle.digest[:12]})"
     )
-    click.echo("next: edge-aae verify, edge-aae score IMAGES, edge-aae run --camera 0")
+    click.echo(verdict.next_line("edge-aae verify, edge-aae score IMAGES, edge-aae run --camera 0"))
 
 
 @click.command(short_help="Show what a bundle holds.")
@@ -94,6 +97,7 @@ def info(bundle: Path | None, as_json: bool) -> None:
 
 def _describe(bundle: Bundle) -> list[str]:
     from edge_runtime.bundle.site_calibration import SiteCalibration
+    from edge_runtime.verdict import verdict_of
 
     manifest: Any = bundle.manifest
     model, training, preprocess = manifest["model"], manifest["training"], bundle.preprocess
@@ -135,7 +139,8 @@ def _describe(bundle: Bundle) -> list[str]:
                 f"{'passed' if report['passed'] else 'FAILED'}, {report['decision_flips']} flips, "
                 f"{report['n_frames']} frames"
             )
-    return lines
+    verdict = verdict_of(manifest["calibration"], as_trained=site is None or site.model != bundle.digest)
+    return [*lines, verdict.line, verdict.next_line("edge-aae score IMAGES, edge-aae run --camera 0")]
 
 
 def _describe_rule(decision: Decision, calibration: dict[str, Any]) -> list[str]:

@@ -187,7 +187,10 @@ class Engines:
 def print_report(report: GateReport, *, details: bool = False) -> None:
     """The gate's verdict for one check in a line; every output's errors below it where it failed or details are on."""
     decisions = report.decisions
-    separation = "" if decisions.auroc is None else ", AUROC {:.4f} -> {:.4f}".format(*decisions.auroc)
+    separation = ""
+    if decisions.auroc is not None:
+        kept = "kept" if decisions.keeps_separation(report.budget) else "NOT kept"
+        separation = ", separation {} {:.4f} -> {:.4f}".format(kept, *decisions.auroc)
     flips = f"{decisions.flips} flip{'' if decisions.flips == 1 else 's'}"
     if report.budget.band and decisions.flips:
         flips += f" ({decisions.flips_beyond_band} further than {report.budget.band:.1%} from the threshold)"

@@ -101,6 +101,8 @@ def evaluate(
             click.echo(line)
     if written:
         click.echo(f"wrote {out}: {', '.join(written)}")
+    is_run = report.circumstances.kind == "run"
+    click.echo(report.verdict.next_line("edge-aae export" if is_run else "edge-aae run --camera 0"))
 
 
 def judged(

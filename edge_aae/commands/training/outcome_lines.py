@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edge_runtime.verdict import verdict_of
+
 if TYPE_CHECKING:
     from train.runs.session import TrainingOutcome
 
@@ -14,68 +16,53 @@ FEW_IMAGES = 200
 
 
 def outcome_lines(outcome: TrainingOutcome) -> list[str]:
-    """What was trained, what its threshold rests on, where it lies and what comes next."""
-    config = outcome.config
-    folder = outcome.folder.path
-    calibration = outcome.calibration or {}
-    flagged = f", {calibration['flagged_share']:.1%} above the threshold" if calibration else ""
-    # A robust run that is interrupted has no findings yet.
-    written = "  (rejected.png, scores.png, losses.png, refinement.csv)" if calibration else ""
-    return [
-        f"{'trained' if outcome.complete else 'interrupted'}: {config.epochs_done} of {config.epochs_total} epochs "
-        f"in {outcome.seconds:.0f} s, {config.n_images} images, {config.n_skipped} skipped, "
-        f"{outcome.n_rejected} rejected{flagged}",
-        *calibration_lines(calibration),
-        f"run folder: {folder}{written}",
-        "next: edge-aae export" if outcome.complete else f"go on with: edge-aae train --resume --out {folder}",
-    ]
+    """What was trained, what it is worth, what its threshold was set for, where it lies and what comes next."""
+    config, folder, calibration = outcome.config, outcome.folder.path, outcome.calibration
+    done = f"{config.epochs_done} of {config.epochs_total} epochs in {outcome.seconds:.0f} s, {config.n_images} images"
+    if config.n_skipped:
+        done += f", {config.n_skipped} more could not be read (skipped.csv)"
+    if outcome.n_rejected:
+        # A robust run that is interrupted has no table and no sheet yet.
+        shown = " (refinement.csv says why, rejected.png shows them)" if calibration else ""
+        done += f", {outcome.n_rejected} of them set aside{shown}"
+    lines = [f"{'trained' if outcome.complete else 'interrupted'}: {done}"]
+    if calibration:
+        lines += calibration_lines(calibration)
+    lines.append(f"run folder: {folder}")
+    if not outcome.complete:
+        return [*lines, f"go on with: edge-aae train --resume --out {folder}"]
+    return [*lines, verdict_of(calibration or {}).next_line("edge-aae export")]
 
 
 def calibration_lines(calibration: dict[str, Any]) -> list[str]:
-    """What the threshold rests on, and how far it can be trusted; nothing where it was not fitted to a rate."""
-    found, share = calibration.get("limit"), calibration.get("contamination")
-    if not found or not share:
-        return []
-    n_images = found["n"]
-    lines = [
-        f"estimated anomalies among them: {share['share']:.1%}, between {share['low']:.1%} and {share['high']:.1%}",
-        balanced_line(found) if found.get("rule") == "balanced" else _conformal_line(found),
-    ]
-    lines += known_bad_lines(calibration.get("known_bad"))
-    if n_images < FEW_IMAGES:
-        lines.append(f"only {n_images} images: with {FEW_IMAGES} or more, detector and threshold are more certain")
+    """The verdict; and what the threshold was set for, where it was set for a rate."""
+    lines, limit = [verdict_of(calibration).line], calibration.get("limit")
+    if not limit:
+        return lines
+    known = calibration.get("known_bad")
+    lines += _known_bad_lines(known) if known else [f"threshold: {_aim(limit)}"]
+    if limit["n"] < FEW_IMAGES:
+        lines.append(f"only {limit['n']} images: with {FEW_IMAGES} or more, detector and threshold are more certain")
     return lines
 
 
-def known_bad_lines(known: dict[str, Any] | None) -> list[str]:
-    """What a threshold between training images and known defects does."""
-    if not known:
-        return []
+def _known_bad_lines(known: dict[str, Any]) -> list[str]:
     from edge_runtime.bundle.separation import Separation
 
     counts = {name: value for name, value in known.items() if name != "threshold"}
-    return [f"--known-bad: threshold {known['threshold']:.3g} on the score, not 1", *Separation(**counts).lines()]
+    return [f"threshold: {known['threshold']:.3g} on the score, by --known-bad", *Separation(**counts).lines()]
 
 
-def balanced_line(found: dict[str, Any]) -> str:
-    """What the balanced rule's threshold was set for, and what is to be expected of it."""
-    asked, stands_for, (low, high) = found["target_fpr"], found["stands_for"], found["realised_fpr"]
+def _aim(limit: dict[str, Any]) -> str:
+    asked, n = limit["target_fpr"], limit["n"]
+    if limit.get("rule") != "balanced":
+        at_most = f"set for at most {asked:.3g} false alarms"
+        if limit["extrapolated"]:
+            return f"{at_most}; {n} images cannot show so low a rate: extrapolated from the tail of their scores"
+        return f"{at_most}, whatever is mixed in among the images"
+    about = f"set for about {limit['stands_for']:.1%} false alarms"
     if asked is None:
-        aim = f"threshold set for about {stands_for:.1%} false alarms (--target-fpr asks for another rate)"
-    elif stands_for > asked:
-        aim = f"threshold: {found['n']} images cannot show {asked:.3g} false alarms; set for about {stands_for:.1%}"
-    else:
-        aim = f"threshold set for about the {asked:.1%} false alarms asked for"
-    return (
-        f"{aim}: expect {found['expected_fpr']:.1%} of normal images above it, {low:.1%} to {high:.1%} "
-        f"({found['level']:.0%})"
-    )
-
-
-def _conformal_line(found: dict[str, Any]) -> str:
-    n_images = found["n"]
-    asked = f"false alarms asked for: at most {found['target_fpr']:.3g} of normal images"
-    if found["extrapolated"]:
-        return f"{asked}; {n_images} images cannot show so low a rate: extrapolated from the tail of their scores"
-    low, high = found["realised_fpr"]
-    return f"{asked}; expect {low:.2%} to {high:.2%} (90 %) after {n_images} images, less if some are anomalous"
+        return f"{about} (--target-fpr asks for another rate)"
+    if limit["stands_for"] > asked:
+        return f"{about}; {n} images cannot show the {asked:.3g} asked for"
+    return f"{about}, as asked for"

@@ -35,17 +35,25 @@ def report(
     """
     require("torch", extra="train", purpose="reports")
     require("matplotlib", extra="train", purpose="reports")
+    from edge_runtime.verdict import verdict_of
     from train.pages.bundle_page import bundle_page
     from train.pages.page import write_page
     from train.pages.run_page import run_page
+    from train.runs.run_folder import RunFolder
 
     is_run = (model / "config.json").is_file()
     judged = judge(model, data, labels=labels, classes=classes) if data else None
     if is_run:
         sections, out = run_page(model, evaluation=judged), out or model / "report.html"
+        calibration, _ = RunFolder(model).read_calibration()
     else:
         from edge_runtime.bundle.bundle import Bundle
 
-        sections, out = bundle_page(Bundle.open(model), judged), out or model.with_suffix(".html")
+        bundle = Bundle.open(model)
+        sections, out = bundle_page(bundle, judged), out or model.with_suffix(".html")
+        calibration = bundle.manifest["calibration"]
     write_page(out, f"{model.resolve().name}: {'training' if is_run else 'bundle'}", sections)
+    verdict = judged.verdict if judged else verdict_of(calibration)
     click.echo(f"wrote {out}")
+    click.echo(verdict.line)
+    click.echo(verdict.next_line("edge-aae export" if is_run else "edge-aae run --camera 0"))

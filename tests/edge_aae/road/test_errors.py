@@ -104,7 +104,7 @@ def test_too_many_unreadable_images_fail_the_run_with_counts(cli: Cli, photos: P
     assert_one_line(failed, 1, "2 of 42 images", "--max-bad allows 1.0%")
     passed = cli("train", "data", "--imgsz", "16", "--epochs", "1", "--max-bad", "5%", "--no-report", cwd=tmp_path)
     assert passed.returncode == 0, passed.stderr
-    assert "2 skipped" in passed.stdout
+    assert "2 more could not be read (skipped.csv)" in passed.stdout
     assert "skipped: data/empty.jpg is empty" in passed.stderr
     assert "broken.png" in (tmp_path / "runs/latest/skipped.csv").read_text()
 

@@ -47,7 +47,8 @@ def test_training_leaves_a_run_folder_and_says_what_comes_next(cli: Cli, photos:
     assert done.returncode == 0, done.stderr
     # Three folds screen for 11 epochs and judge for 2, and 2 for the network that is kept.
     assert "trained: 41 of 41 epochs" in done.stdout
-    assert "threshold set for about 5.0% false alarms (--target-fpr asks for another rate): expect " in done.stdout
+    assert "verdict: nothing is known yet about what it finds: try it on some defects" in done.stdout
+    assert "threshold: set for about 5.0% false alarms (--target-fpr asks for another rate)" in done.stdout
     assert "only 40 images" in done.stdout
     assert "next: edge-aae export" in done.stdout
     assert "network hog: the images show one thing in one place" in done.stderr
@@ -69,6 +70,8 @@ def test_export_prints_the_gate(workplace: Path) -> None:
     assert "0 flips, score error " in said
     assert "fp16 onnxruntime-cpu against PyTorch float32: passed on " in said
     assert "int8" in said
+    assert ", separation kept " in said
+    assert "AUROC" not in said.split("verdict:")[0]
 
 
 @pytest.mark.slow
@@ -193,13 +196,13 @@ def test_an_engine_that_failed_at_export_is_refused_and_not_verified_unasked(
     opened = Bundle.open(workplace / "model.aae")
     parity = {**opened.manifest["parity"]}
     own = parity["fp16"]["reports"][0]
-    failed = {**own, "backend": "openvino", "failures": ["AUROC shifts from 0.9 to 0.5"]}
+    failed = {**own, "backend": "openvino", "failures": ["separation not kept"]}
     parity["fp16"] = {**parity["fp16"], "reports": [own, failed]}
     Bundle.from_parts({**opened.manifest, "parity": parity}, opened.files, tmp_path).write(tmp_path / "m.aae")
     chosen = ("--model", "m.aae", "--precision", "fp16", "--backend")
     run = cli("run", "--source", photos / "test", *chosen, "openvino", cwd=tmp_path)
     assert run.returncode == 1
-    assert "fp16 through openvino failed the parity gate when m.aae was exported: AUROC shifts" in run.stderr
+    assert "fp16 through openvino failed the parity gate when m.aae was exported: separation not kept" in run.stderr
     assert cli("run", "--source", photos / "test", *chosen, "onnxruntime-cpu", cwd=tmp_path).returncode == 0
     done = cli("verify", "m.aae", "--precision", "fp16", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -255,7 +258,10 @@ def test_score_takes_labels_from_a_csv(cli: Cli, workplace: Path, photos: Path, 
 def test_score_without_labels_lists_the_highest_scores(cli: Cli, workplace: Path, photos: Path) -> None:
     done = cli("score", photos / "test/scratch", "--top", "3", cwd=workplace)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 4
+    *shown, verdict, after = done.stdout.splitlines()
+    assert len(shown) == 4
+    assert verdict.startswith("verdict: nothing is known yet about what it finds")
+    assert after == "next: edge-aae evaluate, on labelled images"
     assert "AUROC" not in done.stdout
 
 

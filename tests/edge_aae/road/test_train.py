@@ -17,6 +17,7 @@ from edge_aae.cli import cli
 from edge_aae.commands.training.outcome_lines import calibration_lines, outcome_lines
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.images import list_images, read_image, write_image
+from edge_runtime.verdict import verdict_of
 from train.evaluation.run_scorer import RunScorer
 from train.learning.augmentation import AUGMENTATIONS
 from train.networks.registry import NETWORKS
@@ -67,6 +68,7 @@ def calibration(*, n: int, extrapolated: bool = False) -> dict[str, Any]:
     return {
         "limit": {"n": n, "target_fpr": 0.01, "extrapolated": extrapolated, "realised_fpr": [0.004, 0.018]},
         "contamination": {"share": 0.05, "low": 0.02, "high": 0.09},
+        "n_images": n,
     }
 
 
@@ -91,23 +93,22 @@ def test_the_chosen_network_and_its_reason_are_said(train: Any) -> None:
 def test_a_rate_that_few_images_cannot_show_is_not_pretended(train: Any, tmp_path: Path) -> None:
     done = train("--network", "hog", "--target-fpr", "0.0001", "--review")
     assert done.exit_code == 0, done.output
-    assert "threshold: 40 images cannot show 0.0001 false alarms; set for about 2.4%: expect " in done.output
+    assert "threshold: set for about 2.4% false alarms; 40 images cannot show the 0.0001 asked for" in done.output
     assert "only 40 images: with 200 or more" in done.output
-    assert "estimated anomalies among them: " in done.output
     assert (tmp_path / "run/review/group-1.csv").exists()
 
 
 def test_a_guaranteed_rate_that_few_images_cannot_show_is_called_extrapolated(train: Any) -> None:
     done = train("--network", "hog", "--target-fpr", "0.0001", "--threshold-rule", "conformal")
     assert done.exit_code == 0, done.output
-    assert "false alarms asked for: at most 0.0001 of normal images; 40 images cannot show so low a rate" in done.output
+    assert "threshold: set for at most 0.0001 false alarms; 40 images cannot show so low a rate" in done.output
     assert "extrapolated from the tail of their scores" in done.output
 
 
 def test_what_a_miss_costs_moves_the_rate(train: Any) -> None:
     done = train("--network", "hog", "--cost-miss", "3", "--cost-false-alarm", "1.5")
     assert done.exit_code == 0, done.output
-    assert "threshold set for about 10.0% false alarms (--target-fpr asks for another rate): expect " in done.output
+    assert "threshold: set for about 10.0% false alarms (--target-fpr asks for another rate)" in done.output
     refused = train("--network", "hog", "--cost-miss", "3", "--target-fpr", "2%")
     assert (refused.exit_code, type(refused.exception)) == (1, ConfigError)
     assert "choose the rate of --threshold-rule balanced; leave them out" in str(refused.exception)
@@ -116,7 +117,7 @@ def test_what_a_miss_costs_moves_the_rate(train: Any) -> None:
 def test_a_word_in_percent_is_a_rate(train: Any) -> None:
     done = train("--network", "hog", "--target-fpr", "10%")
     assert done.exit_code == 0, done.output
-    assert "threshold set for about the 10.0% false alarms asked for: expect " in done.output
+    assert "threshold: set for about 10.0% false alarms, as asked for" in done.output
 
 
 def test_the_fused_rule_without_robust_is_refused_with_the_reason(train: Any, tmp_path: Path) -> None:
@@ -129,15 +130,15 @@ def test_the_fused_rule_without_robust_is_refused_with_the_reason(train: Any, tm
 def test_the_papers_rule_says_nothing_of_a_rate(train: Any) -> None:
     done = train("--network", "hog", "--decision", "union")
     assert done.exit_code == 0, done.output
-    assert "false alarms asked for" not in done.output
+    assert "threshold: set for" not in done.output
+    assert "of the training images lie above its threshold, and as many good parts may" in done.output
 
 
-def test_the_expected_rate_is_given_as_an_interval() -> None:
+def test_the_verdict_comes_before_what_the_threshold_was_set_for() -> None:
     lines = calibration_lines(calibration(n=500))
     assert lines == [
-        "estimated anomalies among them: 5.0%, between 2.0% and 9.0%",
-        "false alarms asked for: at most 0.01 of normal images; expect 0.40% to 1.80% (90 %) after 500 images, "
-        "less if some are anomalous",
+        verdict_of(calibration(n=500)).line,
+        "threshold: set for at most 0.01 false alarms, whatever is mixed in among the images",
     ]
 
 
@@ -146,25 +147,29 @@ def test_few_images_are_called_few(n: int, said: bool) -> None:
     assert any(line.startswith("only ") for line in calibration_lines(calibration(n=n))) is said
 
 
-def test_without_a_fused_calibration_nothing_is_said() -> None:
-    assert calibration_lines({}) == []
-    assert calibration_lines({"flagged_share": 0.1}) == []
+def test_without_a_fused_calibration_nothing_is_said_of_the_threshold() -> None:
+    assert calibration_lines({}) == [verdict_of({}).line]
+    assert calibration_lines({"flagged_share": 0.1}) == [verdict_of({"flagged_share": 0.1}).line]
 
 
-@pytest.mark.parametrize(("calibrated", "said"), [({"flagged_share": 0.1}, True), (None, False)])
-def test_only_reports_that_were_written_are_named(calibrated: dict[str, Any] | None, said: bool) -> None:
+@pytest.mark.parametrize(("n_skipped", "n_rejected"), [(0, 0), (2, 3)])
+@pytest.mark.parametrize("calibrated", [{"flagged_share": 0.1}, None])
+def test_only_what_is_there_is_named(calibrated: dict[str, Any] | None, n_skipped: int, n_rejected: int) -> None:
     outcome: Any = SimpleNamespace(
-        config=SimpleNamespace(epochs_done=1, epochs_total=5, n_images=40, n_skipped=0),
+        config=SimpleNamespace(epochs_done=1, epochs_total=5, n_images=40, n_skipped=n_skipped),
         folder=SimpleNamespace(path=Path("runs/photos-1")),
         calibration=calibrated,
         complete=False,
         seconds=1.0,
-        n_rejected=0,
+        n_rejected=n_rejected,
     )
-    first, where, more = outcome_lines(outcome)
-    assert first.startswith("interrupted: 1 of 5 epochs in 1 s, 40 images, 0 skipped, 0 rejected")
-    assert where.startswith("run folder: runs/photos-1")
-    assert ("rejected.png" in where) is said
+    first, *verdict, where, more = outcome_lines(outcome)
+    assert first.startswith("interrupted: 1 of 5 epochs in 1 s, 40 images")
+    assert ("2 more could not be read" in first) is bool(n_skipped)
+    assert ("3 of them set aside" in first) is bool(n_rejected)
+    assert ("rejected.png" in first) is bool(n_rejected and calibrated)
+    assert verdict == ([verdict_of(calibrated).line] if calibrated else [])
+    assert where == "run folder: runs/photos-1"
     assert more == "go on with: edge-aae train --resume --out runs/photos-1"
 
 
@@ -196,7 +201,8 @@ def test_known_defects_set_the_threshold_and_are_never_trained_on(train: Any, ph
     assert run.config.n_images == len(list_images(photos / "train"))
     assert run.calibration["known_bad"]["defects"] == 5
     assert run.calibration["known_bad"]["threshold"] == run.decision.threshold != 1.0
-    assert f"threshold {run.decision.threshold:.3g} on the score, not 1" in done.output
+    assert f"threshold: {run.decision.threshold:.3g} on the score, by --known-bad" in done.output
+    assert "its threshold lies between the training images and 5 known defects, of which 5 are above it" in done.output
     scored = RunScorer(tmp_path / "run").score(read_image(defects / "0.png"))
     assert scored.is_anomaly
 

@@ -76,7 +76,9 @@ def test_separation_is_compared_where_both_kinds_are_known_and_one_pair_is_no_sh
     assert one_pair.decisions.auroc == (0.75, 1.0)
     assert one_pair.passed
     two_pairs = report_of([0.1, 0.15, 0.2, 0.4], [0.3, 0.35, 0.2, 0.4], labels=[0, 0, 1, 1], budget=budget)
-    assert two_pairs.failures() == ["AUROC shifts from 1.0000 to 0.5000, expected a shift of at most 0.005"]
+    assert two_pairs.failures() == [
+        "separation not kept: it shifts from 1.0000 to 0.5000, expected a shift of at most 0.005"
+    ]
     assert report_of([0.1, 0.2], [0.1, 0.2], labels=[0, UNKNOWN]).decisions.auroc is None
 
 

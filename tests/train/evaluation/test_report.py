@@ -140,6 +140,8 @@ def test_the_terminal_report_is_pinned() -> None:
         "BAcc, TPR and FPR are at the deployed threshold.",
         "F1max is an oracle: its threshold is chosen on these very labels.",
         "Intervals: 95%; of TPR and FPR Wilson's; no bootstrap.",
+        "",
+        "verdict: on these images it finds 2 of 3 defects and raises 1 false alarm on 3 good ones (AUROC .78).",
     ]
 
 
@@ -196,5 +198,5 @@ def test_pixel_figures_stand_where_masks_are(tmp_path: Path) -> None:
     assert content["masks"] == {"folders": [str(tmp_path)], "missing": names[4:6]}
     lines = lines_of(found)
     assert "bent                 4        1  1.000  1.000  1.000" in lines
-    assert lines[-1].endswith("which lacks those of 2 anomalous images.")
+    assert lines[-3].endswith("which lacks those of 2 anomalous images.")
     assert "| bent | 4 | 1 | 1.000 | 1.000 | 1.000 |" in markdown_of(found).splitlines()

@@ -22,6 +22,7 @@ from train.learning.task import Task
 from train.learning.trainer import Trainer
 from train.networks.features_network import FEATURES
 from train.networks.registry import build_autoencoder
+from train.refinement.outlying import OutlyingRefinement
 from train.runs.run_folder import RunFolder
 from train.schedule import Schedule
 from train.strategies.choice import strategy_for
@@ -117,6 +118,25 @@ def test_without_refinement_they_are_believed_and_raise_the_limit(backbone: Back
     assert np.median(site_distance(trainer, images[:3])) < np.median(site_distance(clean, images[:3]))
 
 
+def test_copies_with_a_defect_are_judged_beside_the_images(clean: Trainer) -> None:
+    held_out = clean.strategy.held_out()
+    assert held_out is not None
+    assert held_out.synthetic is not None
+    assert held_out.owners is not None
+    assert held_out.synthetic.shape == (len(held_out.owners), 4)
+    assert held_out.fold.shape == (24,)
+    names, terms = clean.strategy.autoencoder.criteria, clean.strategy.terms()
+    copies = sum_of_terms(held_out.synthetic, names, terms)
+    assert np.median(copies) > np.median(sum_of_terms(clean.strategy.calibration_criteria(), names, terms))
+
+
+def test_a_checkpoint_of_before_holds_no_copies(clean: Trainer) -> None:
+    refinement = clean.strategy.refinement
+    arrays = {name: array for name, array in refinement.to_arrays().items() if name not in ("synthetic", "owners")}
+    read = OutlyingRefinement.from_arrays(arrays, refinement.settings)
+    assert (len(read.synthetic), len(read.owners)) == (0, 0)
+
+
 def test_a_persons_word_stands(backbone: Backbone) -> None:
     guidance = np.zeros(24, dtype=np.int8)
     guidance[0], guidance[1] = KEEP, REJECT
@@ -139,6 +159,11 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(backbone: Backbone,
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
     np.testing.assert_array_equal(again.strategy.calibration_criteria(), clean.strategy.calibration_criteria())
+    kept, same = clean.strategy.held_out(), again.strategy.held_out()
+    assert kept is not None
+    assert same is not None
+    np.testing.assert_array_equal(same.synthetic, kept.synthetic)
+    np.testing.assert_array_equal(same.owners, kept.owners)
     assert again.strategy.prior.to_npz() == clean.strategy.prior.to_npz()
 
 

@@ -121,6 +121,12 @@ def test_a_run_stopped_and_restored_ends_in_the_same_weights(trained: Trainer) -
     for name, value in resumed.strategy.autoencoder.state_dict().items():
         torch.testing.assert_close(value, trained.strategy.autoencoder.state_dict()[name], msg=name)
     np.testing.assert_array_equal(resumed.strategy.calibration_criteria(), trained.strategy.calibration_criteria())
+    kept, same = trained.strategy.held_out(), resumed.strategy.held_out()
+    assert kept is not None
+    assert kept.synthetic is not None
+    assert same is not None
+    assert kept.synthetic.shape == resumed.strategy.calibration_criteria().shape
+    np.testing.assert_array_equal(same.synthetic, kept.synthetic)
 
 
 def test_a_finished_run_restored_gives_the_same_criteria(trained: Trainer) -> None:
