@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
+import torch
 
 from edge_aae.cli import main
 from edge_runtime import Bundle, Detector
@@ -26,16 +28,29 @@ Array = np.ndarray[Any, Any]
 GRID = FEATURES_SIDE // 16
 
 
-def test_it_is_exported_in_every_precision(features_bundle: Bundle) -> None:
+def test_it_is_exported_in_every_precision_that_passes(features_bundle: Bundle) -> None:
     parity = features_bundle.manifest["parity"]
-    assert parity["fp16"].get("refused", "") == ""
-    assert [parity[name]["shipped"] for name in ("fp32", "fp16", "int8")] == [True, True, True]
+    assert (parity["fp32"]["shipped"], parity["int8"]["shipped"]) == (True, True)
+    # Half precision moves scores by some thousandths, and blends lie astride the threshold more closely than that.
+    assert parity["fp16"]["shipped"] == ("refused" not in parity["fp16"])
     assert parity["int8"]["layers"] == 28
     assert len(parity["int8"]["layers_left_out"]) == 5
     assert features_bundle.manifest["model"]["backbone"]["name"] == "efficientnet-lite0"
     assert prior_from_npz(features_bundle.files["prior.npz"]).kind == "site_normal"
-    for precision in ("fp32", "fp16", "int8"):
+    for precision in features_bundle.precisions:
         assert verify_bundle(features_bundle, precision=precision).failures() == []
+
+
+def test_half_precision_keeps_scores_and_maps_near(features_run: Path) -> None:
+    from export.graphs import export_half_detector
+    from train.runs.run_folder import RunFolder
+
+    trained = RunFolder(features_run).load()
+    session = ort.InferenceSession(export_half_detector(trained.autoencoder, trained.prior, trained.config.preprocess))
+    inputs = trained.sample_inputs[:4]
+    criteria, _ = raw_criteria(trained.autoencoder, trained.prior, torch.from_numpy(inputs).permute(0, 3, 1, 2))
+    found = np.concatenate([session.run(None, {session.get_inputs()[0].name: x[None]})[0] for x in inputs])
+    np.testing.assert_allclose(trained.decision.score(found), trained.decision.score(criteria), rtol=0.01, atol=0.02)
 
 
 def test_on_the_device_a_photograph_has_the_score_of_training(features_bundle: Bundle, features_run: Path) -> None:
@@ -81,16 +96,18 @@ def another_view(bundle: Bundle) -> Bundle:
     return packed(bundle, preprocess=moved.to_json())
 
 
-SITES = (64, GRID, GRID)
-DISTRIBUTIONS = (GRID * GRID, 64, 64)
+CHANNELS = 152
+"""Of the taps, and of reduced features where the sites are few"""
+SITES = (CHANNELS, GRID, GRID)
+DISTRIBUTIONS = (GRID * GRID, CHANNELS, CHANNELS)
 SABOTAGES: dict[str, tuple[Callable[[Bundle], Bundle], str]] = {
     "a weight of the first layer": (constant((32, 3, 3, 3), at((0, 0, 0, 0), lambda value: value + 0.2)), "latent"),
     "a channel of a later layer": (constant((96, 16, 1, 1), at(slice(0, 24), lambda value: value * 1.2)), "latent"),
-    "the projection": (constant((64, 152, 1, 1), at(slice(0, 2), lambda rows: rows[::-1])), "latent"),
+    "the projection": (constant((CHANNELS, CHANNELS, 1, 1), at(slice(0, 2), lambda rows: rows[::-1])), "latent"),
     "the mean of one site": (constant(SITES, at((slice(None), 1, 2), lambda value: value + 0.3)), "latent"),
     "the distribution of one site": (constant(DISTRIBUTIONS, at(5, lambda value: value * 1.3)), "anomaly_map"),
     "the sites' order": (constant(DISTRIBUTIONS, lambda array: array[::-1]), "anomaly_map"),
-    "the prototypes": (constant((1000, 64), lambda array: array * 0.5), "neighbour_distance"),
+    "the prototypes": (constant((1000, CHANNELS), lambda array: array * 0.5), "neighbour_distance"),
     "the view": (another_view, "preprocess: network_input"),
     "the prior's mean at one site": (
         prior(lambda density: replace(density, mean=at((0, 1, 2), lambda value: value + 0.2)(density.mean.copy()))),
@@ -110,9 +127,18 @@ SABOTAGES: dict[str, tuple[Callable[[Bundle], Bundle], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("graph", ["detector.onnx", "detector-fp16.onnx", "encoder.onnx", "decoder.onnx"])
+@pytest.mark.parametrize("graph", ["detector.onnx", "encoder.onnx", "decoder.onnx"])
 def test_tensorrt_rtx_parses_and_builds_the_graph(features_bundle: Bundle, graph: str) -> None:
     assert rtx_engine_bytes(features_bundle.files[graph]) > 1000
+
+
+def test_tensorrt_rtx_parses_and_builds_half_precision(features_run: Path) -> None:
+    from export.graphs import export_half_detector
+    from train.runs.run_folder import RunFolder
+
+    trained = RunFolder(features_run).load()
+    graph = export_half_detector(trained.autoencoder, trained.prior, trained.config.preprocess)
+    assert rtx_engine_bytes(graph) > 1000
 
 
 def test_tensorrt_rtx_refuses_the_int8_graph_for_its_zero_points(features_bundle: Bundle) -> None:
