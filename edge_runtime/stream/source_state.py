@@ -10,7 +10,7 @@ from typing import Any
 from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.redact import redact
 from edge_runtime.sources.contract import FrameSource
-from edge_runtime.sources.files import ImageSource
+from edge_runtime.sources.files import ImageSource, VideoSource
 from edge_runtime.stream.feed import Feed, FeedSettings
 from edge_runtime.stream.latency import LatencyHistogram
 from edge_runtime.stream.outlet import Write
@@ -56,6 +56,8 @@ class SourceState:
             alarm=None if isinstance(source, ImageSource) else settings.alarm,
             drift_frames=settings.drift,
             usual=usual,
+            # What waits between two frames of a file is the machine, and no camera.
+            gap_s=math.inf if isinstance(source, VideoSource) else settings.feed.stall_timeout_s,
         )
         self.frames = self.anomalies = self.unscored = self.events = 0
         self.last_score = math.nan
