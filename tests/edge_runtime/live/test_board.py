@@ -50,11 +50,20 @@ def test_a_message_that_is_cut_is_the_end_and_a_monstrous_one_an_error() -> None
 def test_an_hour_of_scores_is_kept_and_new_ones_are_given_once() -> None:
     scores = Scores()
     for number in range(100):
-        scores.add(100.0 * number, float(number), 50.0)
+        scores.add(100.0 * number, float(number), 50.0, now_s=100.0 * number)
     assert len(scores.scores()) == 37  # 3600 seconds and both ends
     assert [row[1] for row in scores.since(97)] == [97.0, 98.0, 99.0]
     assert scores.since(100) == []
     assert len(scores.since(0)) == 37
+
+
+@pytest.mark.parametrize("set_by_s", [-86_400.0, -3600.0, 3600.0, 86_400.0])
+def test_the_hour_is_an_hour_however_the_clock_is_set(set_by_s: float) -> None:
+    scores = Scores()
+    for number in range(100):
+        time_of_day = 1.7e9 + 100.0 * number + (set_by_s if number >= 80 else 0.0)
+        scores.add(time_of_day, float(number), 50.0, now_s=100.0 * number)
+    assert scores.scores().tolist() == [float(number) for number in range(63, 100)]
 
 
 def test_a_preview_counts_frames_above_and_stretches() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,14 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.regions import regions_of
-from edge_runtime.sinks import Annotator, Clips, Emission, Recording, Retention, Snapshots
+from edge_runtime.sinks import Annotator, Clips, Emission, Recording, Retention, Snapshots, pictures
+from edge_runtime.sinks.records import timestamp
+from edge_runtime.sinks.retention import KeptFolder
 
 Grey = NDArray[np.uint8]
+FIRST_S = 1_767_322_800.0
+"""2026-01-02T03:00:00Z"""
+
 ID = "1767323045000-0a1b2c3d"
 
 
@@ -30,16 +36,18 @@ def annotator(detector: Detector) -> Annotator:
     return Annotator(detector)
 
 
-def seen(detector: Detector, number: int, *, bright: bool = False, source: str = "camera:0") -> Emission:
-    """A scored frame, 10 a second."""
+def seen(
+    detector: Detector, number: int, *, bright: bool = False, source: str = "camera:0", set_by_s: float = 0.0
+) -> Emission:
+    """A scored frame, 10 a second. set_by_s: by how much the time of day has been set since the first."""
     image = np.full((60, 80), 128, dtype=np.uint8)
     image[:, :40] = 255 if bright else 120
     record = {
         "type": "frame",
         "source_id": source,
-        "t_capture": f"2026-01-02T03:{number // 600:02}:{number / 10 % 60:06.3f}Z",
+        "t_capture": timestamp(FIRST_S + number / 10 + set_by_s),
     }
-    return Emission(record, image, detector.score(image))
+    return Emission(record, image, detector.score(image), grabbed_s=1000.0 + number / 10)
 
 
 def event(phase: str, frame: Emission | None = None) -> Emission:
@@ -157,17 +165,150 @@ def test_a_recording_holds_every_frame_in_files_of_some_length(
     }
 
 
-def test_retention_deletes_the_oldest_by_age_and_by_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("set_by_s", [-86_400.0, -3600.0, 3600.0, 86_400.0])
+def test_a_clip_and_its_ring_last_as_long_however_the_clock_is_set(
+    tmp_path: Path, detector: Detector, annotator: Annotator, set_by_s: float
+) -> None:
+    sink = Clips(tmp_path, annotator, before_s=1.0, after_s=0.5)
+    sink.open()
+    for number in range(30):
+        sink.write(seen(detector, number, set_by_s=set_by_s if number >= 25 else 0.0))
+    (reel,) = sink._reels.values()
+    assert len(reel.ring) == 11
+    sink.write(event("new"))
+    for number in range(30, 50):
+        sink.write(seen(detector, number, set_by_s=0.0 if number < 40 else set_by_s))
+    sink.write(event("end"))
+    for number in range(50, 70):
+        sink.write(seen(detector, number))
+    path = Path(sink.fields(event("new").record)["clip"])
+    assert len(frames_of(path)) == 10 + 20 + 5
+    assert cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FPS) == pytest.approx(10.0, abs=0.1)
+
+
+def test_the_ring_is_bounded_in_frames_and_in_bytes(
+    tmp_path: Path, detector: Detector, annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = Clips(tmp_path, annotator, before_s=60.0)
+    monkeypatch.setattr(pictures, "MOST_RING_FRAMES", 20)
+    for number in range(50):
+        sink.write(seen(detector, number))
+    (reel,) = sink._reels.values()
+    assert len(reel.ring) == 20
+    one = reel.ring[0][1].nbytes
+    monkeypatch.setattr(pictures, "MOST_RING_BYTES", 5 * one + one // 2)
+    for number in range(50, 60):
+        sink.write(seen(detector, number))
+    assert len(reel.ring) == 5
+    assert reel.ring_bytes == sum(jpeg.nbytes for _, jpeg in reel.ring) <= 5.5 * one
+
+
+@pytest.mark.parametrize("set_by_s", [-86_400.0, -3600.0, 3600.0, 86_400.0])
+def test_a_recording_s_files_are_as_long_and_none_is_written_over_however_the_clock_is_set(
+    tmp_path: Path, detector: Detector, annotator: Annotator, set_by_s: float
+) -> None:
+    sink = Recording(tmp_path, annotator, segment_s=3.0)
+    sink.open()
+    for number in range(90):
+        sink.write(seen(detector, number, set_by_s=set_by_s if 30 <= number < 60 else 0.0))
+    for number in range(90, 120):
+        sink.write(seen(detector, number, set_by_s=-12.0))  # the names of the first again
+    sink.close()
+    assert [len(frames_of(file)) for file in sorted(tmp_path.iterdir())] == [30] * 4
+
+
+def files_by_day(folder: Path, *days: tuple[int, int]) -> float:
+    """Files of so many days ago and bytes; the time of now."""
     now = time.time()
-    for day, size in ((40, 10), (3, 600), (2, 600), (1, 600)):
-        file = tmp_path / f"day{day}" / "shot.jpg"
-        file.parent.mkdir()
+    for day, size in days:
+        file = folder / f"day{day}" / "shot.jpg"
+        file.parent.mkdir(parents=True)
         file.write_bytes(bytes(size))
         os.utime(file, (now - 86_400 * day, now - 86_400 * day))
+    return now
+
+
+def test_retention_deletes_the_oldest_by_age_and_by_size(tmp_path: Path) -> None:
+    files_by_day(tmp_path, (40, 10), (3, 600), (2, 600), (1, 600))
     (tmp_path / "notes.txt").write_text("mine")
-    assert Retention(days=30, max_bytes=1300).apply(tmp_path, [".jpg"]) == 2
+    assert KeptFolder(tmp_path, [".jpg"], Retention(days=30, max_bytes=1300)).clean() == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["day1", "day2", "notes.txt"]
-    assert Retention(days=0, max_bytes=0).apply(tmp_path, [".jpg"]) == 0
+    assert KeptFolder(tmp_path, [".jpg"], Retention(days=0, max_bytes=0)).clean() == 0
+
+
+@pytest.mark.parametrize("set_by_days", [-1.0, -1 / 24, 1 / 24, 1.0, 100.0])
+def test_what_a_run_makes_is_as_old_as_it_is_however_the_clock_is_set(tmp_path: Path, set_by_days: float) -> None:
+    start = files_by_day(tmp_path, (29, 600))
+    clock = [5000.0]
+    kept = KeptFolder(tmp_path, [".jpg"], Retention(days=30, max_bytes=1300), clock=lambda: clock[0])
+    assert kept.clean() == 0
+    made = []
+    for number in range(4):  # a file a quarter of a day, of which the second half by another clock
+        clock[0] += 0.2 * 86_400
+        file = tmp_path / f"made{number}.jpg"
+        file.write_bytes(bytes(600))
+        wall = start + 0.2 * 86_400 * (number + 1) + (86_400 * set_by_days if number >= 2 else 0.0)
+        os.utime(file, (wall, wall))
+        made.append(file)
+        kept.clean()
+    # The oldest went first, by when they came and not by what their files say; there is room for two.
+    assert [file.exists() for file in made] == [False, False, True, True]
+    assert not (tmp_path / "day29").exists()
+    clock[0] += 29.5 * 86_400
+    assert kept.clean() == 0
+    clock[0] += 0.4 * 86_400
+    assert kept.clean() == 1
+    clock[0] += 0.2 * 86_400
+    assert kept.clean() == 1
+
+
+def test_files_from_the_future_are_of_now(tmp_path: Path) -> None:
+    files_by_day(tmp_path, (-400, 10))  # a board without a battery begins in the past
+    clock = [0.0]
+    kept = KeptFolder(tmp_path, [".jpg"], Retention(days=30), clock=lambda: clock[0])
+    assert kept.clean() == 0
+    clock[0] = 31 * 86_400.0
+    assert kept.clean() == 1
+
+
+def test_a_week_of_events_leaves_memory_and_files_bounded(
+    tmp_path: Path, detector: Detector, annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Minutes of frames and an event every three hours, the clock set each day; a day of each folder fits."""
+    monkeypatch.setattr("edge_runtime.sinks.pictures.RETENTION_EVERY_S", -1.0)
+    now = [0.0]
+    retention = Retention(days=1.0, max_bytes=150_000)
+    clips = Clips(tmp_path / "clips", annotator, retention, before_s=60.0, after_s=60.0)
+    shots = Snapshots(tmp_path / "shots", annotator, retention)
+    for sink in (clips, shots):
+        sink._kept = KeptFolder(sink.folder, sink.suffixes, retention, clock=lambda: now[0])
+        sink.open()
+    frame, sizes = seen(detector, 0, bright=True), []
+    most_ring = most_open = 0
+    for minute in range(7 * 24 * 60):
+        now[0] = 60.0 * minute
+        day_s = FIRST_S + now[0] + 3600.0 * (-1) ** (minute // 1440)
+        emission = replace(frame, record={**frame.record, "t_capture": timestamp(day_s)}, grabbed_s=now[0])
+        event_number, of_event = divmod(minute, 180)
+        if of_event in (5, 8):
+            record = {
+                "type": "event", "phase": "new" if of_event == 5 else "end", "event_id": f"{event_number:08x}",
+                "source_id": "camera:0", "start_time": timestamp(day_s), "peak_time": timestamp(day_s),
+            }  # fmt: skip
+            for sink in (clips, shots):
+                sink.write(replace(emission, record=record))
+        if 4 <= of_event <= 12:
+            clips.write(emission)
+        if of_event == 59:
+            clips.tick()
+            shots.tick()
+            sizes.append(sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
+        most_ring = max(most_ring, *(reel.ring_bytes for reel in clips._reels.values()), 0)
+        most_open = max(most_open, len(clips._reels))
+    assert most_open == 1
+    assert most_ring <= 3 * 30_000
+    assert max(sizes) <= 2 * 150_000 + 50_000 < sum(sizes)
+    assert all(len(sink._kept._born_s) <= 10 for sink in (clips, shots))
 
 
 @pytest.mark.parametrize("make", [
