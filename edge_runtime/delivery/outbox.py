@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,10 +89,11 @@ class Outbox:
             os.close(self._claim)
             raise DataError(f"cannot keep events in {path}: {error}") from error
 
-    def append(self, records: Iterable[dict[str, Any]]) -> None:
+    def append(self, records: Iterable[dict[str, Any]], last_times: Mapping[str, str] | None = None) -> None:
         """Commit event records, all or none, in order; one whose message_id is there already is left out.
 
-        Raises sqlite3.Error or OSError where the disk does not take them.
+        last_times: event id -> the time of its last frame so far, with which a crash would end it. Raises sqlite3.Error
+        or OSError where the disk does not take them.
         """
         with self._lock, self._database as database:
             for record in records:
@@ -104,6 +105,8 @@ class Outbox:
                 if record["phase"] == "end":
                     database.execute("DELETE FROM open_events WHERE event_id = ?", (record["event_id"],))
                 else:
+                    last_time = (last_times or {}).get(record["event_id"])
+                    line = json.dumps({**record, "end_time": last_time}, allow_nan=False)
                     database.execute("INSERT OR REPLACE INTO open_events VALUES (?, ?)", (record["event_id"], line))
 
     def pending(self, destination: str, limit: int = 100) -> list[Message]:
@@ -218,7 +221,10 @@ class Outbox:
             record = json.loads(line)
             number = int(record["message_id"].rpartition("/")[2]) + 1
             message_id = f"{record['event_id']}/{number}"
-            ends.append({**record, "phase": "end", "message_id": message_id, "reason": "interrupted"})
+            # Without a time of the last frame (of an older release) the peak is the last that is known.
+            end_time = record.get("end_time") or record.get("peak_time")
+            last = {"phase": "end", "message_id": message_id, "end_time": end_time, "reason": "interrupted"}
+            ends.append({**record, **last})
         self.append(ends)
 
     def _used_bytes(self) -> int:

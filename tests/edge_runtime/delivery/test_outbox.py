@@ -69,6 +69,22 @@ def test_an_event_that_a_crash_left_open_is_ended(tmp_path: Path) -> None:
         again.close()
 
 
+def test_an_event_that_a_crash_left_open_ends_with_its_last_frame(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    sink = OutboxSink(outbox)
+    times = {"start_time": "T10:00:00", "peak_time": "T10:00:01", "end_time": None}
+    for number, last in ((0, "T10:00:02"), (1, "T10:00:12")):
+        phase = "update" if number else "new"
+        sink.write(Emission({**record("e", number, phase), **times}, last_time=last))
+    outbox.append([{**record("f", 0, "new"), **times}])  # as an older release left it
+    assert [message.record["end_time"] for message in outbox.pending("a")] == [None] * 3
+    outbox.close()
+    again = Outbox(tmp_path / "o.db", ["a"])
+    ends = {message.record["event_id"]: message.record for message in again.pending("a") if message.seq > 3}
+    assert {event: end["end_time"] for event, end in ends.items()} == {"e": "T10:00:12", "f": "T10:00:01"}
+    again.close()
+
+
 def test_who_comes_later_gets_what_comes_later_and_who_is_gone_is_not_waited_for(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "o.db", ["a"])
     outbox.append(whole("e"))
