@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 WAIT_S = 0.1
 """How long the loop waits for a frame before it looks at stops and stalls again."""
 
+STOP_WITHIN_S = 1.0
+"""How long the sources may take to end, all together; one that hangs within a grab is left behind."""
+
 HANG_S = 30.0
 """A frame that takes longer than this to score is a hang: no network of ours takes a tenth of it."""
 
@@ -176,6 +179,10 @@ class Pipeline:
         finally:
             for feed in self.feeds:
                 feed.stop()
+            # All at once: however many hang, a service manager must not have to kill the run.
+            deadline = time.monotonic() + STOP_WITHIN_S
+            for feed in self.feeds:
+                feed.join(max(0.0, deadline - time.monotonic()))
         self._end_events(reason)
         self._outlet.emit_reported()
         return reason

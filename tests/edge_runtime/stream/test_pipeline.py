@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.records import to_line
-from edge_runtime.sources import source_from
+from edge_runtime.sources import CapturedFrame, source_from
+from edge_runtime.sources.contract import SourceContext
 from edge_runtime.stream.feed import FeedSettings
 from edge_runtime.stream.pipeline import Pipeline, RunSettings, RunSummary, run
 from edge_runtime.watching.alarm import AlarmSettings
@@ -218,3 +221,49 @@ def test_the_latencies_of_a_long_run_are_bounded(
     summary, _ = recorded(detector, folder)
     assert summary.frames == 12
     assert len(summary.latencies_ms) == 5
+
+
+class Hung(SourceContext):
+    """A camera that gives one frame and then hangs within its grab, for as long as the test lets it."""
+
+    live = True
+
+    def __init__(self, number: int, released: threading.Event) -> None:
+        self.source_id, self._released = f"camera:{number}", released
+        self._n_grabbed = 0
+
+    def open(self) -> None:
+        pass
+
+    def grab(self) -> bool:
+        if self._n_grabbed:
+            self._released.wait(60.0)
+            return False
+        self._n_grabbed += 1
+        return True
+
+    def retrieve(self) -> CapturedFrame:
+        return CapturedFrame(FRAME, 0, time.time(), time.perf_counter(), 0.0, None)
+
+    def close(self) -> None:
+        pass
+
+
+def test_eight_cameras_that_hang_are_left_behind_together(detector: Detector) -> None:
+    released = threading.Event()
+    records: list[dict[str, Any]] = []
+    pipeline = Pipeline(detector, [Hung(number, released) for number in range(8)], records.append, ONCE)
+    stopped_s: list[float] = []
+
+    def stopped() -> bool:
+        if len(records) == 8:
+            stopped_s.append(time.monotonic())
+        return bool(stopped_s)
+
+    try:
+        pipeline.run(stopped=stopped)
+        assert time.monotonic() - stopped_s[0] < 3.0
+    finally:
+        released.set()
+        for feed in pipeline.feeds:
+            feed.join(5.0)
