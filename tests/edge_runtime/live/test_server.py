@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.live.access import Access, Refusal, is_loopback
 from edge_runtime.live.bridge import LivePage, LiveSettings
 from edge_runtime.live.framing import receive
+from edge_runtime.model.images import write_image
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.contract import Emission
 from edge_runtime.sources import source_from
@@ -329,6 +331,48 @@ def test_a_page_whose_process_was_killed_is_begun_again_and_never_ends_the_run(s
     page.tick()
     assert page._process is not before
     assert asked(page, "/")[0] == 200
+
+
+def test_a_page_whose_process_hangs_is_ended_and_begun_again(
+    serve: Callable[..., LivePage], pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_runtime.live.bridge.WRITE_WITHIN_S", 0.3)
+    page = serve()
+    before = page._process
+    assert before is not None
+    before.send_signal(signal.SIGSTOP)
+    started_s = time.monotonic()
+
+    def fill() -> None:
+        for number in range(100):
+            event(page, pipeline, f"{number}")
+
+    with pytest.raises(OSError, match=r"hangs and was ended: it takes nothing, 0\.3 s"):
+        fill()
+    assert time.monotonic() - started_s < 5.0
+    assert before.poll() is not None
+    with pytest.raises(OSError, match="has ended"):
+        event(page, pipeline)
+    page.tick()
+    assert page._process is not before
+    assert asked(page, "/")[0] == 200
+
+
+def test_a_page_that_hangs_stops_no_run_over_files(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_runtime.live.bridge.WRITE_WITHIN_S", 0.3)
+    for number in range(60):
+        write_image(tmp_path / "images" / f"{number}.png", FRAME)
+    page = LivePage(LiveSettings(port=0, feedback=tmp_path / "feedback"), lambda: pipeline)
+    page.on_open = lambda: page._process.send_signal(signal.SIGSTOP) if page._process else None
+    page._viewers = 1
+    monkeypatch.setattr(LivePage, "tick", lambda page: None)
+    pipeline = Pipeline(detector, [source_from(None, str(tmp_path / "images"))], sinks=[page])
+    started_s = time.monotonic()
+    assert pipeline.run().frames == 60
+    assert time.monotonic() - started_s < 20.0
+    assert page._process is None
 
 
 def test_the_loopback_is_told_from_everything_else() -> None:
