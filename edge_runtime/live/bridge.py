@@ -146,7 +146,7 @@ class LivePage(SinkBase):
         if not is_event:
             self._sent_s[source] = now_s
         heat = emission.result.heatmap(emission.image.shape)
-        picture, small = _shrunk(emission.image), _small_map(heat, self._pipeline().detector.map_peak)
+        picture, small = _shrunk(emission.image), _small_map(heat, emission.result.map_peak)
         header = {
             "kind": "picture",
             "source_id": source,

@@ -14,7 +14,7 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.extras import require
 from edge_runtime.files import file_stem, write_atomically
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.sinks.annotate import Annotator
+from edge_runtime.sinks.annotate import annotated
 from edge_runtime.sinks.contract import Emission, SinkBase
 from edge_runtime.sinks.retention import KeptFolder, Retention
 
@@ -41,10 +41,9 @@ class _Folder(SinkBase):
     pictures = True
     suffixes: tuple[str, ...] = ()
 
-    def __init__(self, folder: Path, annotator: Annotator, retention: Retention | None = None) -> None:
+    def __init__(self, folder: Path, retention: Retention | None = None) -> None:
         self.folder = folder
         self.name = str(folder)
-        self._annotator = annotator
         self._kept = KeptFolder(folder, self.suffixes, retention or Retention())
         self._cleaned_s = -math.inf
 
@@ -77,7 +76,7 @@ class Snapshots(_Folder):
         if emission.image is None or emission.result is None:
             return
         cv2 = require("cv2", extra="camera", purpose="snapshots")
-        picture = self._annotator.picture(emission.image, emission.result, emission.record)
+        picture = annotated(emission.image, emission.result, emission.record)
         encoded, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, SNAPSHOT_QUALITY])
         if not encoded:
             raise ValueError(f"OpenCV cannot encode a picture of shape {picture.shape} as JPEG")
@@ -142,7 +141,6 @@ class Clips(_Folder):
     def __init__(
         self,
         folder: Path,
-        annotator: Annotator,
         retention: Retention | None = None,
         *,
         before_s: float = 3.0,
@@ -150,7 +148,7 @@ class Clips(_Folder):
     ) -> None:
         if not (0 <= before_s <= 60 and 0 <= after_s <= 600):
             raise ConfigError(f"a clip with {before_s} s before and {after_s} s after, expected 0 to 60 and 0 to 600")
-        super().__init__(folder, annotator, retention)
+        super().__init__(folder, retention)
         self._before_s, self._after_s = before_s, after_s
         self._reels: dict[str, _Reel] = {}
 
@@ -164,7 +162,7 @@ class Clips(_Folder):
         reel = self._reels.setdefault(record["source_id"], _Reel())
         if record["type"] == "frame":
             if emission.image is not None and emission.result is not None and emission.grabbed_s is not None:
-                picture = self._annotator.picture(emission.image, emission.result, record)
+                picture = annotated(emission.image, emission.result, record)
                 self._frame(reel, emission.grabbed_s, picture)
         elif record["phase"] == "new":
             self._finish(reel)
@@ -212,12 +210,10 @@ class Recording(_Folder):
     kinds: tuple[str, ...] = ("frame",)
     suffixes = (".avi",)
 
-    def __init__(
-        self, folder: Path, annotator: Annotator, retention: Retention | None = None, *, segment_s: float = 600.0
-    ) -> None:
+    def __init__(self, folder: Path, retention: Retention | None = None, *, segment_s: float = 600.0) -> None:
         if not segment_s >= 1:
             raise ConfigError(f"recordings of {segment_s} s each, expected 1 or more")
-        super().__init__(folder, annotator, retention)
+        super().__init__(folder, retention)
         self._segment_s = segment_s
         self._waiting: dict[str, list[tuple[float, Frame]]] = {}
         self._names: dict[str, str] = {}
@@ -228,7 +224,7 @@ class Recording(_Folder):
         if emission.image is None or emission.result is None or emission.grabbed_s is None:
             return
         source, moment_s = emission.record["source_id"], emission.grabbed_s
-        picture = self._annotator.picture(emission.image, emission.result, emission.record)
+        picture = annotated(emission.image, emission.result, emission.record)
         if source in self._videos and moment_s - self._videos[source][0] >= self._segment_s:
             self._videos.pop(source)[1].close()
         if source in self._videos:

@@ -70,4 +70,4 @@ def _boxes(scored: ScoredFrame) -> list[dict[str, float]]:
     if not scored.result.is_anomaly:
         return []
     heat = scored.result.heatmap(scored.frame.image.shape)
-    return [region.to_json() for region in regions_of(heat, scored.detector.map_peak)]
+    return [region.to_json() for region in regions_of(heat, scored.result.map_peak)]

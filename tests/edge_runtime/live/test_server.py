@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_runtime.backends import OnnxRuntimeCpu
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError
 from edge_runtime.live.access import Access, Refusal, is_loopback
 from edge_runtime.live.bridge import LivePage, LiveSettings
 from edge_runtime.live.framing import receive
 from edge_runtime.model.images import write_image
+from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.contract import Emission
 from edge_runtime.sources import source_from
@@ -373,6 +375,25 @@ def test_a_page_that_hangs_stops_no_run_over_files(
     assert pipeline.run().frames == 60
     assert time.monotonic() - started_s < 20.0
     assert page._process is None
+
+
+def test_a_map_is_where_and_as_bright_as_it_was_scored_whatever_the_run_scores_with_by_now(
+    pipeline: Pipeline, make_bundle: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(Detector):
+        map_peak = 1e-3  # type: ignore[assignment]
+
+    page = LivePage(LiveSettings(port=0, feedback=tmp_path), lambda: pipeline)
+    sent: list[bytes] = []
+    monkeypatch.setattr(page, "_send", lambda header, body=b"": sent.append(body))
+    result = pipeline.detector.score(FRAME)
+    record = {"type": "event", "source_id": "s", "event_id": EVENT}
+    page.write(Emission(record, FRAME, result))
+    moved = make_bundle(Preprocess(height=8, width=8, roi=(0, 0, 8, 8)))
+    pipeline.set_detector(Other(moved, OnnxRuntimeCpu(moved.files["detector.onnx"], threads=1)))
+    page.write(Emission(record, FRAME, result))
+    assert len(sent) == 6
+    assert sent[:3] == sent[3:]
 
 
 def test_the_loopback_is_told_from_everything_else() -> None:

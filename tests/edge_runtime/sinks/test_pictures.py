@@ -20,7 +20,8 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.regions import regions_of
-from edge_runtime.sinks import Annotator, Clips, Emission, Recording, Retention, Snapshots, pictures
+from edge_runtime.sinks import Clips, Emission, Recording, Retention, Snapshots, pictures
+from edge_runtime.sinks.annotate import annotated
 from edge_runtime.sinks.records import timestamp
 from edge_runtime.sinks.retention import KeptFolder
 
@@ -29,11 +30,6 @@ FIRST_S = 1_767_322_800.0
 """2026-01-02T03:00:00Z"""
 
 ID = "1767323045000-0a1b2c3d"
-
-
-@pytest.fixture
-def annotator(detector: Detector) -> Annotator:
-    return Annotator(detector)
 
 
 def seen(
@@ -66,8 +62,8 @@ def frames_of(video: Path) -> list[Any]:
     return frames
 
 
-def test_an_event_s_picture_is_the_one_that_came_last(tmp_path: Path, detector: Detector, annotator: Annotator) -> None:
-    sink = Snapshots(tmp_path / "shots", annotator)
+def test_an_event_s_picture_is_the_one_that_came_last(tmp_path: Path, detector: Detector) -> None:
+    sink = Snapshots(tmp_path / "shots")
     sink.open()
     new = event("new", seen(detector, 0))
     path = Path(sink.fields(new.record)["snapshot"])
@@ -83,28 +79,30 @@ def test_an_event_s_picture_is_the_one_that_came_last(tmp_path: Path, detector: 
     assert picture.shape == (240 + 24, 320, 3)  # enlarged, with a strip of text below
 
 
-def test_a_picture_that_waited_for_a_swap_of_bundles_is_drawn_by_its_own_maps(
-    detector: Detector, annotator: Annotator, make_bundle: Callable[..., Bundle]
+def test_a_picture_is_drawn_by_the_region_and_the_scale_that_its_frame_was_scored_with(
+    make_bundle: Callable[..., Bundle],
 ) -> None:
-    emission = seen(detector, 0, bright=True)
-    assert emission.image is not None
-    assert emission.result is not None
-    before = annotator.picture(emission.image, emission.result, emission.record)
-    tiled = make_bundle(Preprocess(height=16, width=16, fit="tile"))
-    annotator.use(Detector(tiled, OnnxRuntimeCpu(tiled.files["detector.onnx"], threads=1)))
-    np.testing.assert_array_equal(annotator.picture(emission.image, emission.result, emission.record), before)
+    frame = np.full((60, 80), 128, dtype=np.uint8)
+    frame[20:28, 40:44] = 255
+    pictures = []
+    for x in (38, 36):
+        scorer = make_bundle(Preprocess(height=8, width=8, roi=(x, 20, 8, 8)))
+        result = Detector(scorer, OnnxRuntimeCpu(scorer.files["detector.onnx"], threads=1), threshold=-9.0).score(frame)
+        pictures.append(annotated(frame, result, {}))
+        rows, columns = np.nonzero(result.heatmap(frame.shape))
+        assert (columns.min() >= x, columns.max() < x + 8, rows.min() >= 20, rows.max() < 28) == (True,) * 4
+        assert not np.array_equal(annotated(frame, replace(result, map_peak=1e3), {}), pictures[-1])
+    assert not np.array_equal(*pictures)
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, annotator: Annotator) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot make the folder"):
-        Snapshots(tmp_path / "file" / "shots", annotator).open()
+        Snapshots(tmp_path / "file" / "shots").open()
 
 
-def test_a_clip_has_the_seconds_before_and_after_its_event(
-    tmp_path: Path, detector: Detector, annotator: Annotator
-) -> None:
-    sink = Clips(tmp_path, annotator, before_s=1.0, after_s=0.5)
+def test_a_clip_has_the_seconds_before_and_after_its_event(tmp_path: Path, detector: Detector) -> None:
+    sink = Clips(tmp_path, before_s=1.0, after_s=0.5)
     sink.open()
     for number in range(30):
         sink.write(seen(detector, number))
@@ -123,8 +121,8 @@ def test_a_clip_has_the_seconds_before_and_after_its_event(
     sink.close()
 
 
-def test_a_clip_that_is_open_at_the_end_is_finished(tmp_path: Path, detector: Detector, annotator: Annotator) -> None:
-    sink = Clips(tmp_path, annotator)
+def test_a_clip_that_is_open_at_the_end_is_finished(tmp_path: Path, detector: Detector) -> None:
+    sink = Clips(tmp_path)
     sink.open()
     sink.write(event("new"))
     sink.write(seen(detector, 0))
@@ -134,10 +132,10 @@ def test_a_clip_that_is_open_at_the_end_is_finished(tmp_path: Path, detector: De
 
 
 def test_an_event_without_end_does_not_fill_the_disk(
-    tmp_path: Path, detector: Detector, annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Clips, "MOST_S", 2.0)
-    sink = Clips(tmp_path, annotator)
+    sink = Clips(tmp_path)
     sink.open()
     sink.write(event("new"))
     for number in range(60):
@@ -146,10 +144,8 @@ def test_an_event_without_end_does_not_fill_the_disk(
     assert len(frames_of(Path(sink.fields(event("new").record)["clip"]))) == 21
 
 
-def test_a_recording_holds_every_frame_in_files_of_some_length(
-    tmp_path: Path, detector: Detector, annotator: Annotator
-) -> None:
-    sink = Recording(tmp_path, annotator, segment_s=3.0)
+def test_a_recording_holds_every_frame_in_files_of_some_length(tmp_path: Path, detector: Detector) -> None:
+    sink = Recording(tmp_path, segment_s=3.0)
     sink.open()
     for number in range(64):
         sink.write(seen(detector, number))
@@ -167,9 +163,9 @@ def test_a_recording_holds_every_frame_in_files_of_some_length(
 
 @pytest.mark.parametrize("set_by_s", [-86_400.0, -3600.0, 3600.0, 86_400.0])
 def test_a_clip_and_its_ring_last_as_long_however_the_clock_is_set(
-    tmp_path: Path, detector: Detector, annotator: Annotator, set_by_s: float
+    tmp_path: Path, detector: Detector, set_by_s: float
 ) -> None:
-    sink = Clips(tmp_path, annotator, before_s=1.0, after_s=0.5)
+    sink = Clips(tmp_path, before_s=1.0, after_s=0.5)
     sink.open()
     for number in range(30):
         sink.write(seen(detector, number, set_by_s=set_by_s if number >= 25 else 0.0))
@@ -187,9 +183,9 @@ def test_a_clip_and_its_ring_last_as_long_however_the_clock_is_set(
 
 
 def test_the_ring_is_bounded_in_frames_and_in_bytes(
-    tmp_path: Path, detector: Detector, annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sink = Clips(tmp_path, annotator, before_s=60.0)
+    sink = Clips(tmp_path, before_s=60.0)
     monkeypatch.setattr(pictures, "MOST_RING_FRAMES", 20)
     for number in range(50):
         sink.write(seen(detector, number))
@@ -205,9 +201,9 @@ def test_the_ring_is_bounded_in_frames_and_in_bytes(
 
 @pytest.mark.parametrize("set_by_s", [-86_400.0, -3600.0, 3600.0, 86_400.0])
 def test_a_recording_s_files_are_as_long_and_none_is_written_over_however_the_clock_is_set(
-    tmp_path: Path, detector: Detector, annotator: Annotator, set_by_s: float
+    tmp_path: Path, detector: Detector, set_by_s: float
 ) -> None:
-    sink = Recording(tmp_path, annotator, segment_s=3.0)
+    sink = Recording(tmp_path, segment_s=3.0)
     sink.open()
     for number in range(90):
         sink.write(seen(detector, number, set_by_s=set_by_s if 30 <= number < 60 else 0.0))
@@ -272,14 +268,14 @@ def test_files_from_the_future_are_of_now(tmp_path: Path) -> None:
 
 
 def test_a_week_of_events_leaves_memory_and_files_bounded(
-    tmp_path: Path, detector: Detector, annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, detector: Detector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Minutes of frames and an event every three hours, the clock set each day; a day of each folder fits."""
     monkeypatch.setattr("edge_runtime.sinks.pictures.RETENTION_EVERY_S", -1.0)
     now = [0.0]
     retention = Retention(days=1.0, max_bytes=150_000)
-    clips = Clips(tmp_path / "clips", annotator, retention, before_s=60.0, after_s=60.0)
-    shots = Snapshots(tmp_path / "shots", annotator, retention)
+    clips = Clips(tmp_path / "clips", retention, before_s=60.0, after_s=60.0)
+    shots = Snapshots(tmp_path / "shots", retention)
     for sink in (clips, shots):
         sink._kept = KeptFolder(sink.folder, sink.suffixes, retention, clock=lambda: now[0])
         sink.open()
@@ -312,12 +308,11 @@ def test_a_week_of_events_leaves_memory_and_files_bounded(
 
 
 @pytest.mark.parametrize("make", [
-    lambda a: Retention(days=-1), lambda a: Clips(Path("x"), a, before_s=61),
-    lambda a: Recording(Path("x"), a, segment_s=0),
+    lambda: Retention(days=-1), lambda: Clips(Path("x"), before_s=61), lambda: Recording(Path("x"), segment_s=0),
 ])  # fmt: skip
-def test_settings_out_of_range_are_refused(make: Any, annotator: Annotator) -> None:
+def test_settings_out_of_range_are_refused(make: Any) -> None:
     with pytest.raises(ConfigError):
-        make(annotator)
+        make()
 
 
 def test_regions_are_boxes_around_what_is_bright() -> None:
