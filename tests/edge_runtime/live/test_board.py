@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import datetime, timezone
 from typing import Any
 
 import cv2
@@ -106,3 +107,20 @@ def test_large_frames_are_kept_by_their_bytes_and_the_newest_always() -> None:
     for number in range(3):
         board.take({"kind": "frame", "event_id": f"e{number}", "shape": [10_000, 8000]}, bytes(80_000_000))
     assert list(board.frames) == ["e2"]
+
+
+def test_a_week_on_the_board_takes_no_more_room_than_an_hour() -> None:
+    """A frame half a minute, an event an hour, the clock set each day."""
+    now = [0.0]
+    board = Board(clock=lambda: now[0])
+    for half_minute in range(7 * 24 * 120):
+        now[0] = 30.0 * half_minute
+        set_by_s = (-3600.0, 86_400.0)[half_minute // 2880 % 2]
+        moment = datetime.fromtimestamp(1.7e9 + now[0] + set_by_s, tz=timezone.utc).isoformat()
+        board.take({"kind": "record", "record": frame_record(0.5, moment)}, b"")
+        if half_minute % 120 == 0:
+            board.take({"kind": "record", "record": event_record(half_minute)}, b"")
+            board.take({"kind": "record", "record": {"type": "status", "source_id": SOURCE}}, b"")
+        if half_minute > 120:
+            assert len(board.scores[SOURCE].scores()) == 121
+    assert (len(board.events), len(board.statuses), len(board.latest)) == (168, 100, 1)

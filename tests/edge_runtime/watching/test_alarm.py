@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
+from collections import Counter
 
 import pytest
 
@@ -183,3 +185,20 @@ def test_an_event_is_told_by_the_time_of_day_of_its_frames() -> None:
     end = alarm.step(13.0, 0.0, 1403.0)
     assert end is not None
     assert (end.start_s, end.peak_s, end.last_s, end.end_s) == (5000.0, 1401.0, 1402.0, 1402.0)
+
+
+def test_a_week_of_scores_and_events_leaves_nothing_behind() -> None:
+    alarm = alarm_of(n=3, m=5, min_duration_s=20.0, cooldown_s=60.0, gap_s=5.0)
+    phases: Counter[str] = Counter()
+    clock_s = 1.7e9
+    tracemalloc.start()
+    sizes = []
+    for number in range(7 * 24 * 360):  # a score each ten seconds, and in each hour ten minutes above
+        if number % 8640 == 0:  # a day
+            clock_s += (-3600.0, 86_400.0)[number // 8640 % 2]
+            sizes.append(tracemalloc.get_traced_memory()[0])
+        change = alarm.step(10.0 * number, 2.0 if number % 360 < 60 else 0.0, clock_s + 10.0 * number)
+        phases[change.phase if change else ""] += 1
+    tracemalloc.stop()
+    assert phases["new"] == phases["end"] == 7 * 24
+    assert sizes[-1] - sizes[1] < 20_000
