@@ -87,6 +87,7 @@ def measured(kind: str, n_reconnects: int) -> dict[str, Any]:
             if feed.counts.reconnects >= marks[0]:
                 seen[marks.pop(0)] = {**footprint(), "threads": threading.active_count()}
         feed.stop()
+        feed.join(1.0)
     return {
         "source": kind,
         "reconnects": n_reconnects,

@@ -14,7 +14,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ CREATE TABLE IF NOT EXISTS refused (
     destination TEXT NOT NULL, message_id TEXT NOT NULL, reason TEXT NOT NULL, record TEXT NOT NULL,
     at_s REAL NOT NULL);
 """
+
+ACKNOWLEDGE = "UPDATE destinations SET delivered = MAX(delivered, ?) WHERE name = ?"
 
 MOST_REFUSED = 1000
 """Messages kept that a destination refused for good, the newest."""
@@ -81,18 +84,22 @@ class Outbox:
         except OSError as error:
             os.close(self._claim)
             raise ConfigError(f"{path} is another run's outbox; give each run its own with --outbox") from error
-        try:
-            self._database = self._opened()
-            self._register(destinations)
-            self._end_interrupted()
-        except sqlite3.Error as error:
-            os.close(self._claim)
-            raise DataError(f"cannot keep events in {path}: {error}") from error
+        with ExitStack() as undo:  # whatever is wrong, the file is free for another try
+            undo.callback(os.close, self._claim)
+            try:
+                self._database = self._opened()
+                undo.callback(self._database.close)
+                self._register(destinations)
+                self._end_interrupted()
+            except (sqlite3.Error, OSError) as error:
+                raise DataError(f"cannot keep events in {path}: {error}") from error
+            undo.pop_all()
 
-    def append(self, records: Iterable[dict[str, Any]]) -> None:
+    def append(self, records: Iterable[dict[str, Any]], last_times: Mapping[str, str] | None = None) -> None:
         """Commit event records, all or none, in order; one whose message_id is there already is left out.
 
-        Raises sqlite3.Error or OSError where the disk does not take them.
+        last_times: event id -> the time of its last frame so far, with which a crash would end it. Raises sqlite3.Error
+        or OSError where the disk does not take them.
         """
         with self._lock, self._database as database:
             for record in records:
@@ -104,15 +111,26 @@ class Outbox:
                 if record["phase"] == "end":
                     database.execute("DELETE FROM open_events WHERE event_id = ?", (record["event_id"],))
                 else:
+                    last_time = (last_times or {}).get(record["event_id"])
+                    line = json.dumps({**record, "end_time": last_time}, allow_nan=False)
                     database.execute("INSERT OR REPLACE INTO open_events VALUES (?, ?)", (record["event_id"], line))
 
     def pending(self, destination: str, limit: int = 100) -> list[Message]:
-        """The next messages that a destination has not acknowledged, in order."""
+        """The next messages that a destination has not acknowledged, in order; one that is none is put aside."""
         query = """SELECT seq, message_id, record FROM messages
                    WHERE seq > (SELECT delivered FROM destinations WHERE name = ?) ORDER BY seq LIMIT ?"""
         with self._lock:
             rows = self._database.execute(query, (destination, limit)).fetchall()
-        return [Message(seq, message_id, json.loads(record)) for seq, message_id, record in rows]
+        messages: list[Message] = []
+        for seq, message_id, text in rows:
+            try:
+                messages.append(Message(seq, str(message_id), _record_of(text)))
+            except ValueError as error:
+                if messages:
+                    break  # once those before it are acknowledged: putting aside acknowledges them too
+                logger.error("%s: message %s is damaged and put aside: %s", self.path, message_id, error)
+                self._put_aside(destination, seq, str(message_id), text, str(error))
+        return messages
 
     def n_pending(self, destination: str) -> int:
         """How many messages a destination has not acknowledged."""
@@ -124,19 +142,11 @@ class Outbox:
     def acknowledge(self, destination: str, message: Message) -> None:
         """A destination has this message and all before it."""
         with self._lock, self._database as database:
-            database.execute(
-                "UPDATE destinations SET delivered = MAX(delivered, ?) WHERE name = ?", (message.seq, destination)
-            )
+            database.execute(ACKNOWLEDGE, (message.seq, destination))
 
     def refuse(self, destination: str, message: Message, reason: str) -> None:
         """A destination will never take this message: it is put aside, so that those after it can go."""
-        with self._lock, self._database as database:
-            database.execute(
-                "INSERT INTO refused VALUES (?, ?, ?, ?, ?)",
-                (destination, message.message_id, reason, json.dumps(message.record), time.time()),
-            )
-            database.execute("DELETE FROM refused WHERE rowid <= (SELECT MAX(rowid) FROM refused) - ?", (MOST_REFUSED,))
-            self.acknowledge(destination, message)
+        self._put_aside(destination, message.seq, message.message_id, json.dumps(message.record), reason)
 
     def refused(self) -> list[tuple[str, str, str]]:
         """(destination, message id, reason) of what was put aside."""
@@ -212,14 +222,21 @@ class Outbox:
                 database.execute("DELETE FROM destinations WHERE name = ?", (name,))
 
     def _end_interrupted(self) -> None:
-        rows = self._database.execute("SELECT record FROM open_events").fetchall()
-        ends = []
-        for (line,) in rows:
-            record = json.loads(line)
-            number = int(record["message_id"].rpartition("/")[2]) + 1
-            message_id = f"{record['event_id']}/{number}"
-            ends.append({**record, "phase": "end", "message_id": message_id, "reason": "interrupted"})
-        self.append(ends)
+        rows = self._database.execute("SELECT event_id, record FROM open_events").fetchall()
+        for event_id, text in rows:
+            try:
+                self.append([_interrupted(_record_of(text))])
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                logger.error("%s: event %s is damaged and cannot be ended: %r", self.path, event_id, error)
+            with self._database as database:
+                database.execute("DELETE FROM open_events WHERE event_id = ?", (event_id,))
+
+    def _put_aside(self, destination: str, seq: int, message_id: str, text: Any, reason: str) -> None:
+        with self._lock, self._database as database:
+            aside = (destination, message_id, reason, text, time.time())
+            database.execute("INSERT INTO refused VALUES (?, ?, ?, ?, ?)", aside)
+            database.execute("DELETE FROM refused WHERE rowid <= (SELECT MAX(rowid) FROM refused) - ?", (MOST_REFUSED,))
+            database.execute(ACKNOWLEDGE, (seq, destination))
 
     def _used_bytes(self) -> int:
         pages, free, size = (
@@ -227,3 +244,26 @@ class Outbox:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return (pages - free) * size
+
+
+def _record_of(text: Any) -> dict[str, Any]:
+    """The record of a row; raises ValueError where it is none."""
+    if not isinstance(text, str):
+        raise ValueError(f"expected JSON text, it is {type(text).__name__}")
+    record = json.loads(text, parse_constant=_no_number)
+    if not isinstance(record, dict):
+        raise ValueError("expected a JSON object")
+    return record
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _interrupted(record: dict[str, Any]) -> dict[str, Any]:
+    """The end of an event that a crash left open, of its last record."""
+    number = int(record["message_id"].rpartition("/")[2]) + 1
+    # Without a time of the last frame (of an older release) the peak is the last that is known.
+    end_time = record.get("end_time") or record.get("peak_time")
+    last = {"phase": "end", "message_id": f"{record['event_id']}/{number}", "end_time": end_time}
+    return {**record, **last, "reason": "interrupted"}

@@ -54,7 +54,8 @@ class OutboxSink(SinkBase):
         if not self._backlog:
             return
         try:
-            self.outbox.append([emission.record for emission in self._backlog])
+            last_times = {one.record["event_id"]: one.last_time for one in self._backlog if one.last_time is not None}
+            self.outbox.append([one.record for one in self._backlog], last_times)
         except sqlite3.Error as error:
             raise OSError(
                 f"{len(self._backlog)} events are in memory alone, {self.outbox.path} does not take them: {error}"

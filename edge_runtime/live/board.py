@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -33,18 +34,24 @@ CHART_POINTS = 600
 
 
 class Scores:
-    """Time, smoothed score, threshold, and whether an event went on: of one source, the last hour's at most."""
+    """Time, smoothed score, threshold, and whether an event went on: of one source, the last hour's at most.
+
+    The hour is by the clock that `add` is told, which nobody sets; the rows' times are those of day, for people.
+    """
 
     def __init__(self) -> None:
         self._rows: deque[tuple[float, float, float, bool]] = deque(maxlen=MOST_SCORES)
+        self._came_s: deque[float] = deque(maxlen=MOST_SCORES)
         self.added = 0
         """How many ever came; for who wants the new ones alone."""
 
-    def add(self, t: float, score: float, threshold: float, in_event: bool = False) -> None:
-        """One frame's."""
+    def add(self, t: float, score: float, threshold: float, in_event: bool = False, *, now_s: float) -> None:
+        """One frame's, which came now by a clock that never falls."""
         self._rows.append((t, score, threshold, in_event))
+        self._came_s.append(now_s)
         self.added += 1
-        while self._rows and self._rows[0][0] < t - HOUR_S:
+        while self._came_s[0] < now_s - HOUR_S:
+            self._came_s.popleft()
             self._rows.popleft()
 
     def since(self, added: int) -> list[tuple[float, float, float, bool]]:
@@ -96,6 +103,8 @@ class Board:
     number: int = 0
     """Counts up with every event and message, so that a viewer knows whether it has seen all"""
 
+    clock: Callable[[], float] = time.monotonic
+
     def take(self, header: dict[str, Any], body: bytes) -> None:
         """One message of the run's process."""
         kind = header["kind"]
@@ -130,7 +139,7 @@ class Board:
             self.latest[source] = record
             score = record["score_smoothed"] if record["score_smoothed"] is not None else record["score"]
             row = _seconds(record["t_capture"]), score, record["threshold"], record["event_id"] is not None
-            self.scores.setdefault(source, Scores()).add(*row)
+            self.scores.setdefault(source, Scores()).add(*row, now_s=self.clock())
         elif record["type"] == "event":
             event = self.events.setdefault(record["event_id"], Event(record))
             event.record = record

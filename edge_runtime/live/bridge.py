@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
+import random
 import subprocess
 import sys
 import threading
@@ -15,9 +18,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge_runtime.backoff import Backoff
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
-from edge_runtime.live.framing import LARGEST, receive, send
+from edge_runtime.live.framing import LARGEST, receive, send_within
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.sinks.contract import Emission, SinkBase
 
@@ -38,8 +42,11 @@ WIDEST_MAP = 160
 """Pixels of its longer side: the map is smooth."""
 
 STARTS_WITHIN_S = 20.0
-AGAIN_S = 10.0
-"""Between two tries to begin the page's process again."""
+WRITE_WITHIN_S = 5.0
+"""A message is taken by then, or the page's process hangs and is ended: a run over files waits for its sinks."""
+
+AGAIN = Backoff(first_s=10.0, most_s=600.0, jitter=0.0)
+"""Between two tries to begin the page's process again; one that hangs whenever it runs must not cost a run its time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +71,7 @@ class LiveSettings:
 
 
 class LivePage(SinkBase):
-    """Starts the page's process when it is opened; what does not fit through to it is dropped, never waited for."""
+    """Starts the page's process when it is opened; what that does not take in time is dropped, not waited for."""
 
     name = "live page"
     pictures = True
@@ -80,7 +87,8 @@ class LivePage(SinkBase):
         self._viewers = 0
         self._sent_s: dict[str, float] = {}
         self._lock = threading.Lock()
-        self._again_s = 0.0
+        self._again_s = -math.inf
+        self._begun_again = 0
         self.on_open: Callable[[], None] = lambda: None
         self.address = ""
         """Where it is, once it is open"""
@@ -93,6 +101,8 @@ class LivePage(SinkBase):
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        # Written to past its buffer, by send_within.
+        os.set_blocking(self._process.stdin.fileno(), False)
         hello = {
             "kind": "hello",
             "host": settings.host,
@@ -102,25 +112,24 @@ class LivePage(SinkBase):
             "bundle": None if settings.bundle is None else str(settings.bundle),
             "state": self._told(),
         }
+        said = self._process.stdout
         timer = threading.Timer(STARTS_WITHIN_S, self._process.kill)
         timer.start()
         try:
-            send(self._process.stdin, hello)
-            answer = receive(self._process.stdout)
+            send_within(self._process.stdin.fileno(), hello, timeout_s=STARTS_WITHIN_S)
+            answer = receive(said)
         except (OSError, ValueError):
             answer = None
         finally:
             timer.cancel()
         if answer is None or answer[0].get("kind") != "serving":
             self._end(self._process)
-            self._process.stdout.close()
+            said.close()
             reason = answer[0].get("reason") if answer else "its process ended"
             raise ConfigError(f"the live page cannot be served at {settings.host}:{settings.port}: {reason}")
         self.address = answer[0]["address"]
         self.on_open()
-        self._listener = threading.Thread(
-            target=self._listen, args=(self._process.stdout,), name="live page", daemon=True
-        )
+        self._listener = threading.Thread(target=self._listen, args=(said,), name="live page", daemon=True)
         self._listener.start()
 
     def write(self, emission: Emission) -> None:
@@ -137,7 +146,7 @@ class LivePage(SinkBase):
         if not is_event:
             self._sent_s[source] = now_s
         heat = emission.result.heatmap(emission.image.shape)
-        picture, small = _shrunk(emission.image), _small_map(heat, self._pipeline().detector.map_peak)
+        picture, small = _shrunk(emission.image), _small_map(heat, emission.result.map_peak)
         header = {
             "kind": "picture",
             "source_id": source,
@@ -157,7 +166,8 @@ class LivePage(SinkBase):
     def tick(self) -> None:
         """Once a second: how the run is. A page whose process ended is begun again."""
         if self._process is not None and self._process.poll() is not None and time.monotonic() >= self._again_s:
-            self._again_s = time.monotonic() + AGAIN_S
+            self._begun_again += 1
+            self._again_s = time.monotonic() + AGAIN.wait_s(self._begun_again, random.Random())
             self._end(self._process)
             self._viewers = 0
             try:
@@ -189,7 +199,10 @@ class LivePage(SinkBase):
         if process is None or process.stdin is None:
             raise OSError("the live page's process has ended")
         try:
-            send(process.stdin, header, body)
+            send_within(process.stdin.fileno(), header, body, timeout_s=WRITE_WITHIN_S)
+        except TimeoutError as error:
+            self._end(process)
+            raise OSError(f"the live page's process hangs and was ended: {error}") from error
         except (OSError, ValueError) as error:
             # Not as BrokenPipeError, by which a reader of our output ends a run.
             raise OSError(f"the live page's process has ended: {error}") from error

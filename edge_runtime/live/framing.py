@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import struct
+import time
 from typing import IO, Any
 
-__all__ = ["LARGEST", "pack", "receive", "send"]
+__all__ = ["LARGEST", "pack", "receive", "send", "send_within"]
 
 LARGEST = 64 * 2**20
 """Bytes of a message: a picture of 5000 x 4000 pixels; more is a broken pipe, not a message."""
@@ -24,6 +27,21 @@ def send(stream: IO[bytes], header: dict[str, Any], body: bytes = b"") -> None:
     """Write a message whole; raises OSError or ValueError where the other side is gone."""
     stream.write(pack(header, body))
     stream.flush()
+
+
+def send_within(descriptor: int, header: dict[str, Any], body: bytes = b"", *, timeout_s: float) -> None:
+    """Write a message whole to a descriptor that does not block; raises TimeoutError where the other side has not taken
+    it by then, which leaves half a message behind, and OSError where it is gone."""
+    left, deadline = memoryview(pack(header, body)), time.monotonic() + timeout_s
+    room = select.poll()
+    room.register(descriptor, select.POLLOUT)
+    while left:
+        try:
+            left = left[os.write(descriptor, left) :]
+        except BlockingIOError:
+            wait_s = deadline - time.monotonic()
+            if wait_s <= 0 or not room.poll(1000.0 * wait_s):
+                raise TimeoutError(f"it takes nothing, {timeout_s:g} s") from None
 
 
 def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:

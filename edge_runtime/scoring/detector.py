@@ -212,6 +212,7 @@ class Detector:
             anomaly_maps=_spread(np.concatenate([outputs.anomaly_map for outputs in raw]), scored, len(tiling)),
             tiling=tiling,
             geometry=geometry,
+            map_peak=self.map_peak,
             latency_ms={
                 **before_ms,
                 "infer": 1000.0 * (inferred - start),

@@ -33,6 +33,8 @@ class Result:
     """Where the T tiles lie; one tile unless the bundle's preprocessing cuts frames into several."""
     geometry: Geometry
     """What the frame was scored with: region, mask, tiles, and the view's place in this frame where it was aligned."""
+    map_peak: float
+    """The brightest map pixel that a normal image may have, to the bundle that scored: the scale of its colours."""
     latency_ms: dict[str, float]
     """Milliseconds for preprocess, infer and post, all tiles together."""
 

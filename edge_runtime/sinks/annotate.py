@@ -6,12 +6,11 @@ from typing import Any
 
 from edge_runtime.extras import require
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.heatmap import overlay
 from edge_runtime.scoring.regions import regions_of
 from edge_runtime.scoring.result import Result
 
-__all__ = ["Annotator"]
+__all__ = ["annotated"]
 
 LEAST_SIDE = 240
 """Smaller frames are enlarged, so that the text can be read."""
@@ -22,40 +21,33 @@ BAR = 24
 RED, GREEN, WHITE = (60, 60, 230), (90, 200, 90), (255, 255, 255)
 
 
-class Annotator:
-    """Draws what the detector found. Safe beside the thread that scores."""
+def annotated(frame: Frame, result: Result, record: dict[str, Any]) -> Frame:
+    """(H, W, 3) BGR uint8: the frame, of an anomalous one its map and regions, and a line of text below.
 
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
-
-    def use(self, detector: Detector) -> None:
-        """Draw what another detector finds from now on; pictures that still wait get the colours of its scale."""
-        self._detector = detector
-
-    def picture(self, frame: Frame, result: Result, record: dict[str, Any]) -> Frame:
-        """(H, W, 3) BGR uint8: the frame, of an anomalous one its map and regions, and a line of text below."""
-        cv2 = require("cv2", extra="camera", purpose="pictures")
-        image = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame.copy()
-        heat, peak = result.heatmap(frame.shape), self._detector.map_peak
-        factor = max(1, -(-LEAST_SIDE // min(image.shape[:2])))
-        if factor > 1:
-            size = (image.shape[1] * factor, image.shape[0] * factor)
-            image = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
-            heat = cv2.resize(heat, size, interpolation=cv2.INTER_NEAREST)
-        if result.is_anomaly:
-            image = overlay(image, heat, peak)
-            for region in regions_of(heat, peak):
-                corner = region.x + region.width - 1, region.y + region.height - 1
-                cv2.rectangle(image, (region.x, region.y), corner, RED, 1)
-        image = cv2.copyMakeBorder(image, 0, BAR, 0, 0, cv2.BORDER_CONSTANT)
-        colour = RED if result.is_anomaly else GREEN
-        text = f"{result.score:.2f} / {result.threshold:.2f}"
-        place = (6, image.shape[0] - 8)
-        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
-        moment = str(record.get("t_capture") or record.get("peak_time") or "")[:19].replace("T", " ")
-        (width, _), _ = cv2.getTextSize(moment, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
-        if width + 110 < image.shape[1]:
-            place = (image.shape[1] - width - 6, image.shape[0] - 8)
-            cv2.putText(image, moment, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, WHITE, 1, cv2.LINE_AA)
-        drawn: Frame = image
-        return drawn
+    Drawn by what the result was scored with, whatever the run scores with by now.
+    """
+    cv2 = require("cv2", extra="camera", purpose="pictures")
+    image = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame.copy()
+    heat, peak = result.heatmap(frame.shape), result.map_peak
+    factor = max(1, -(-LEAST_SIDE // min(image.shape[:2])))
+    if factor > 1:
+        size = (image.shape[1] * factor, image.shape[0] * factor)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
+        heat = cv2.resize(heat, size, interpolation=cv2.INTER_NEAREST)
+    if result.is_anomaly:
+        image = overlay(image, heat, peak)
+        for region in regions_of(heat, peak):
+            corner = region.x + region.width - 1, region.y + region.height - 1
+            cv2.rectangle(image, (region.x, region.y), corner, RED, 1)
+    image = cv2.copyMakeBorder(image, 0, BAR, 0, 0, cv2.BORDER_CONSTANT)
+    colour = RED if result.is_anomaly else GREEN
+    text = f"{result.score:.2f} / {result.threshold:.2f}"
+    place = (6, image.shape[0] - 8)
+    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+    moment = str(record.get("t_capture") or record.get("peak_time") or "")[:19].replace("T", " ")
+    (width, _), _ = cv2.getTextSize(moment, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 1)
+    if width + 110 < image.shape[1]:
+        place = (image.shape[1] - width - 6, image.shape[0] - 8)
+        cv2.putText(image, moment, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, WHITE, 1, cv2.LINE_AA)
+    drawn: Frame = image
+    return drawn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from edge_runtime.model.preprocess import Frame
@@ -22,12 +22,16 @@ class Emission:
     """The frame that was scored; of an event the one with its peak so far, where that is a new one."""
     result: Result | None = None
     """What the detector made of `image`."""
+    grabbed_s: float | None = None
+    """Of a frame: when it was grabbed, by the clock of CapturedFrame.grabbed_s, which no one sets; for durations."""
+    last_time: str | None = None
+    """Of an event: the time of its last frame so far, as in the record's end_time, which is null while it goes on."""
     committed: threading.Event | None = field(default=None, compare=False)
     """Of an event: set once the outbox holds it, or cannot. None where there is no outbox."""
 
     def without_picture(self) -> Emission:
         """The same, without what makes it large."""
-        return Emission(self.record, committed=self.committed)
+        return replace(self, image=None, result=None)
 
 
 class Sink(Protocol):

@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.extras import require
 from edge_runtime.files import file_stem, write_atomically
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.sinks.annotate import Annotator
+from edge_runtime.sinks.annotate import annotated
 from edge_runtime.sinks.contract import Emission, SinkBase
-from edge_runtime.sinks.retention import Retention
+from edge_runtime.sinks.retention import KeptFolder, Retention
 
 __all__ = ["Clips", "Recording", "Snapshots", "clip_name", "snapshot_name"]
 
@@ -28,7 +28,11 @@ RETENTION_EVERY_S = 60.0
 PROBE_FRAMES = 10
 """Frames from whose times the rate of a video is taken, before its file is begun."""
 
-LEAST_FPS, MOST_FPS = 0.5, 240.0
+LEAST_FPS, MOST_FPS = 1.0, 240.0
+"""OpenCV's Motion JPEG takes no rate below 1: slower frames play faster than they came."""
+
+MOST_RING_FRAMES, MOST_RING_BYTES = 3600, 128_000_000
+"""Of a source, kept for the seconds before an event: a minute at 60 frames a second, or at 30 of some 70 kB."""
 
 
 class _Folder(SinkBase):
@@ -37,11 +41,10 @@ class _Folder(SinkBase):
     pictures = True
     suffixes: tuple[str, ...] = ()
 
-    def __init__(self, folder: Path, annotator: Annotator, retention: Retention | None = None) -> None:
+    def __init__(self, folder: Path, retention: Retention | None = None) -> None:
         self.folder = folder
         self.name = str(folder)
-        self._annotator = annotator
-        self._retention = retention or Retention()
+        self._kept = KeptFolder(folder, self.suffixes, retention or Retention())
         self._cleaned_s = -math.inf
 
     def open(self) -> None:
@@ -55,7 +58,7 @@ class _Folder(SinkBase):
         """Now and then delete what retention does not keep."""
         if time.monotonic() - self._cleaned_s > RETENTION_EVERY_S:
             self._cleaned_s = time.monotonic()
-            self._retention.apply(self.folder, self.suffixes)
+            self._kept.clean()
 
 
 class Snapshots(_Folder):
@@ -73,7 +76,7 @@ class Snapshots(_Folder):
         if emission.image is None or emission.result is None:
             return
         cv2 = require("cv2", extra="camera", purpose="snapshots")
-        picture = self._annotator.picture(emission.image, emission.result, emission.record)
+        picture = annotated(emission.image, emission.result, emission.record)
         encoded, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, SNAPSHOT_QUALITY])
         if not encoded:
             raise ValueError(f"OpenCV cannot encode a picture of shape {picture.shape} as JPEG")
@@ -117,7 +120,8 @@ class _Reel:
     """What a clip sink remembers of one source."""
 
     ring: deque[tuple[float, Any]] = field(default_factory=deque)
-    """(time, JPEG) of the newest frames"""
+    """(time, JPEG) of the newest frames; times are by the clock of Emission.grabbed_s"""
+    ring_bytes: int = 0
     event_id: str | None = None
     path: Path | None = None
     """Where the clip that is due goes; its file is begun with the next frame."""
@@ -137,7 +141,6 @@ class Clips(_Folder):
     def __init__(
         self,
         folder: Path,
-        annotator: Annotator,
         retention: Retention | None = None,
         *,
         before_s: float = 3.0,
@@ -145,7 +148,7 @@ class Clips(_Folder):
     ) -> None:
         if not (0 <= before_s <= 60 and 0 <= after_s <= 600):
             raise ConfigError(f"a clip with {before_s} s before and {after_s} s after, expected 0 to 60 and 0 to 600")
-        super().__init__(folder, annotator, retention)
+        super().__init__(folder, retention)
         self._before_s, self._after_s = before_s, after_s
         self._reels: dict[str, _Reel] = {}
 
@@ -158,8 +161,9 @@ class Clips(_Folder):
         record = emission.record
         reel = self._reels.setdefault(record["source_id"], _Reel())
         if record["type"] == "frame":
-            if emission.image is not None and emission.result is not None:
-                self._frame(reel, seconds_of(record), self._annotator.picture(emission.image, emission.result, record))
+            if emission.image is not None and emission.result is not None and emission.grabbed_s is not None:
+                picture = annotated(emission.image, emission.result, record)
+                self._frame(reel, emission.grabbed_s, picture)
         elif record["phase"] == "new":
             self._finish(reel)
             reel.event_id, reel.path, reel.until_s = record["event_id"], self.folder / clip_name(record), math.inf
@@ -176,8 +180,13 @@ class Clips(_Folder):
         encoded, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, PRE_ROLL_QUALITY])
         if encoded:
             reel.ring.append((moment_s, jpeg))
-        while len(reel.ring) > 1 and reel.ring[0][0] < moment_s - self._before_s:
-            reel.ring.popleft()
+            reel.ring_bytes += jpeg.nbytes
+        while len(reel.ring) > 1 and (
+            reel.ring[0][0] < moment_s - self._before_s
+            or len(reel.ring) > MOST_RING_FRAMES
+            or reel.ring_bytes > MOST_RING_BYTES
+        ):
+            reel.ring_bytes -= reel.ring.popleft()[1].nbytes
         if reel.path is not None and reel.video is None:
             reel.begun_s = moment_s
             reel.video = _Video(reel.path, fps_of([moment for moment, _ in reel.ring]), picture)
@@ -201,29 +210,29 @@ class Recording(_Folder):
     kinds: tuple[str, ...] = ("frame",)
     suffixes = (".avi",)
 
-    def __init__(
-        self, folder: Path, annotator: Annotator, retention: Retention | None = None, *, segment_s: float = 600.0
-    ) -> None:
+    def __init__(self, folder: Path, retention: Retention | None = None, *, segment_s: float = 600.0) -> None:
         if not segment_s >= 1:
             raise ConfigError(f"recordings of {segment_s} s each, expected 1 or more")
-        super().__init__(folder, annotator, retention)
+        super().__init__(folder, retention)
         self._segment_s = segment_s
         self._waiting: dict[str, list[tuple[float, Frame]]] = {}
+        self._names: dict[str, str] = {}
         self._videos: dict[str, tuple[float, _Video]] = {}
 
     def write(self, emission: Emission) -> None:
         """Add the frame to its source's file."""
-        if emission.image is None or emission.result is None:
+        if emission.image is None or emission.result is None or emission.grabbed_s is None:
             return
-        source, record = emission.record["source_id"], emission.record
-        picture = self._annotator.picture(emission.image, emission.result, record)
-        moment_s = seconds_of(record)
+        source, moment_s = emission.record["source_id"], emission.grabbed_s
+        picture = annotated(emission.image, emission.result, emission.record)
         if source in self._videos and moment_s - self._videos[source][0] >= self._segment_s:
             self._videos.pop(source)[1].close()
         if source in self._videos:
             self._videos[source][1].add(picture)
             return
         waiting = self._waiting.setdefault(source, [])
+        if not waiting:
+            self._names[source] = f"{file_stem(source)}-{captured_at(emission.record):%Y%m%dT%H%M%SZ}"
         waiting.append((moment_s, picture))
         if len(waiting) >= PROBE_FRAMES:
             self._begin(source)
@@ -239,17 +248,25 @@ class Recording(_Folder):
 
     def _begin(self, source: str) -> None:
         waiting = self._waiting.pop(source)
-        begun_s = waiting[0][0]
-        name = f"{file_stem(source)}-{datetime.fromtimestamp(begun_s, tz=timezone.utc):%Y%m%dT%H%M%SZ}.avi"
-        video = _Video(self.folder / name, fps_of([moment for moment, _ in waiting]), waiting[0][1])
+        fps = fps_of([moment_s for moment_s, _ in waiting])
+        video = _Video(unused(self.folder / f"{self._names.pop(source)}.avi"), fps, waiting[0][1])
         for _, picture in waiting:
             video.add(picture)
-        self._videos[source] = (begun_s, video)
+        self._videos[source] = (waiting[0][0], video)
 
 
-def seconds_of(record: dict[str, Any]) -> float:
-    """When the frame of a record was captured, seconds since the epoch."""
-    return datetime.fromisoformat(record["t_capture"].replace("Z", "+00:00")).timestamp()
+def captured_at(record: dict[str, Any]) -> datetime:
+    """The time of day at which the frame of a record was captured, UTC."""
+    return datetime.fromisoformat(record["t_capture"].replace("Z", "+00:00"))
+
+
+def unused(path: Path) -> Path:
+    """The path, or with a number after its stem where that is taken: a clock that was put back gives a name again."""
+    taken, number = path, 1
+    while path.exists():
+        number += 1
+        path = taken.with_name(f"{taken.stem}-{number}{taken.suffix}")
+    return path
 
 
 def snapshot_name(record: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from edge_runtime.scoring.result import Result
 from edge_runtime.sources.contract import CapturedFrame
 from edge_runtime.watching.alarm import EventChange
 
-__all__ = ["check_record", "event_record", "frame_record", "status_record", "to_line"]
+__all__ = ["check_record", "event_record", "frame_record", "status_record", "timestamp", "to_line"]
 
 VERSION = 1
 
@@ -47,8 +47,8 @@ def frame_record(
         "source_id": _text(source_id),
         "frame_id": frame.frame_id,
         "name": None if frame.name is None else unicode_name(frame.name),
-        "t_capture": _timestamp(frame.t_capture),
-        "t_emit": _timestamp(t_emit),
+        "t_capture": timestamp(frame.t_capture),
+        "t_emit": timestamp(t_emit),
         "age_ms": round(age_ms, 3),
         "score": result.score,
         "score_smoothed": result.score if score_smoothed is None else score_smoothed,
@@ -76,10 +76,10 @@ def event_record(source_id: str, change: EventChange, *, number: int, threshold:
         "event_id": change.event_id,
         "message_id": f"{change.event_id}/{number}",
         "source_id": _text(source_id),
-        "start_time": _timestamp(change.start_s),
-        "end_time": None if change.end_s is None else _timestamp(change.end_s),
+        "start_time": timestamp(change.start_s),
+        "end_time": None if change.end_s is None else timestamp(change.end_s),
         "peak_score": change.peak_score,
-        "peak_time": _timestamp(change.peak_s),
+        "peak_time": timestamp(change.peak_s),
         "threshold": threshold,
         "frames": change.frames,
         "reason": change.reason,
@@ -109,7 +109,7 @@ def check_record(source_id: str, verdict: PartsVerdict, *, model: str, precision
         "v": VERSION,
         "type": "check",
         "source_id": _text(source_id),
-        "t_check": _timestamp(time.time()),
+        "t_check": timestamp(time.time()),
         "passed": verdict.passed,
         "threshold": verdict.threshold,
         "parts": [
@@ -133,12 +133,13 @@ def to_line(record: dict[str, Any]) -> str:
     return json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def _text(text: str) -> str:
-    return redact(unicode_name(text))
-
-
-def _timestamp(seconds: float) -> str:
+def timestamp(seconds: float) -> str:
+    """A moment as records tell it: ISO 8601, UTC, milliseconds. Raises ValueError for what is no moment."""
     if not math.isfinite(seconds):
         raise ValueError(f"time is {seconds}, expected seconds since the epoch")
     moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text(text: str) -> str:
+    return redact(unicode_name(text))

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edge_runtime.errors import EdgeAaeError
@@ -206,7 +206,7 @@ class Sinks:
     def emit(self, emission: Emission) -> None:
         """Hand an emission to every sink that takes it; never waits but for files in a run that is lossless."""
         if self._commits and emission.record["type"] == "event":
-            emission = Emission(emission.record, emission.image, emission.result, threading.Event())
+            emission = replace(emission, committed=threading.Event())
         bare = emission.without_picture()
         for runner in self.runners:
             runner.put(emission if runner.sink.pictures else bare)

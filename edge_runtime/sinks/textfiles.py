@@ -136,7 +136,11 @@ class TextFile(SinkBase):
         self._size = self._stream.tell()
         header = self.header()
         if header and not self._size:
-            self._append(header.encode("utf-8"))
+            try:
+                self._append(header.encode("utf-8"))
+            except OSError:
+                self.close()  # begun again with the next record, header and all
+                raise
 
     def _append(self, content: bytes) -> None:
         assert self._stream is not None

@@ -12,7 +12,7 @@ from edge_runtime.errors import DataError, FrameError
 from edge_runtime.redact import redact
 from edge_runtime.scoring.regions import regions_of
 from edge_runtime.sinks.contract import Emission
-from edge_runtime.sinks.records import event_record, frame_record, status_record
+from edge_runtime.sinks.records import event_record, frame_record, status_record, timestamp
 from edge_runtime.stream.scored_frame import ScoredFrame
 from edge_runtime.stream.source_watch import EventNews, Meaning
 from edge_runtime.watching.drift import Window
@@ -30,7 +30,8 @@ def unscored_emission(source_id: str, error: DataError | FrameError) -> Emission
 def event_emission(source_id: str, news: EventNews, model: str) -> Emission:
     """That an event began, goes on or ended. model: digest of the bundle in use."""
     record = event_record(source_id, news.change, number=news.number, threshold=news.threshold, model=model)
-    return Emission(record, *(news.picture or (None, None)))
+    image, result = news.picture or (None, None)
+    return Emission(record, image, result, last_time=timestamp(news.change.last_s))
 
 
 def frame_emission(
@@ -51,7 +52,7 @@ def frame_emission(
         event_id=meaning.event_id,
         boxes=_boxes(scored) if boxes else None,
     )
-    return Emission({**record, **beside}, frame.image, result)
+    return Emission({**record, **beside}, frame.image, result, grabbed_s=frame.grabbed_s)
 
 
 def drift_emission(source_id: str, window: Window) -> Emission:
@@ -69,4 +70,4 @@ def _boxes(scored: ScoredFrame) -> list[dict[str, float]]:
     if not scored.result.is_anomaly:
         return []
     heat = scored.result.heatmap(scored.frame.image.shape)
-    return [region.to_json() for region in regions_of(heat, scored.detector.map_peak)]
+    return [region.to_json() for region in regions_of(heat, scored.result.map_peak)]

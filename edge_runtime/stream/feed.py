@@ -61,7 +61,7 @@ class FeedSettings:
 
 
 class Feed:
-    """Frames of one source. start, then take until `ended`; stop from any thread."""
+    """Frames of one source. start, then take until `ended`; stop from any thread, then join."""
 
     def __init__(
         self,
@@ -98,11 +98,14 @@ class Feed:
             self.health.start(time.perf_counter())
         self._thread.start()
 
-    def stop(self, timeout_s: float = 1.0) -> None:
-        """End the thread and close the source; a grab that hangs for ever is left behind after the timeout."""
+    def stop(self) -> None:
+        """Ask for the end: the thread closes the source and ends."""
         self._stop.set()
         with self._ready:
             self._ready.notify_all()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end; a grab that hangs for ever is left behind after the timeout."""
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
             if self._thread.is_alive():

@@ -19,7 +19,7 @@ from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.contract import Emission, Sink
 from edge_runtime.sinks.destination import Destination
 from edge_runtime.sinks.runner import Sinks
-from edge_runtime.sources.contract import FrameSource
+from edge_runtime.sources.contract import CapturedFrame, FrameSource
 from edge_runtime.stream.emissions import drift_emission, event_emission, frame_emission, unscored_emission
 from edge_runtime.stream.feed import Feed
 from edge_runtime.stream.handover import Taken
@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 WAIT_S = 0.1
 """How long the loop waits for a frame before it looks at stops and stalls again."""
+
+STOP_WITHIN_S = 1.0
+"""How long the sources may take to end, all together; one that hangs within a grab is left behind."""
 
 HANG_S = 30.0
 """A frame that takes longer than this to score is a hang: no network of ours takes a tenth of it."""
@@ -83,6 +86,7 @@ class Pipeline:
         self._shadow = None if shadow is None else Shadow(shadow, self.report, pace)
         self.summary.shadow = self._shadow.counts if self._shadow else None
         self._turn = 0
+        self._failed: Exception | None = None
         self._moved_s = time.perf_counter()
 
     @property
@@ -135,8 +139,9 @@ class Pipeline:
     def run(self, *, stopped: Callable[[], bool] = lambda: False, max_frames: int | None = None) -> RunSummary:
         """Score until every source has ended, `stopped` says so, or max_frames were taken.
 
-        A source that is given up has a status record; its SourceError is raised when no source is left, and
-        BrokenPipeError where the reader of a sink went away.
+        A source that is given up has a status record; its SourceError is raised when no source is left, what the
+        scorer fails with where it fails at every source that is left or at every frame, and BrokenPipeError where the
+        reader of a sink went away.
         """
         self._stopped = stopped
         self.sinks.start()
@@ -146,6 +151,8 @@ class Pipeline:
             self.sinks.close(patient=not stopped() and self.sinks.broken is None)
         if self.sinks.broken is not None:
             raise self.sinks.broken
+        if self._failed is not None:
+            raise self._failed
         if reason == "ended":
             for feed in self.feeds:
                 if feed.error is not None:
@@ -156,6 +163,7 @@ class Pipeline:
         """Why it ended: ended (the sources) or stopped."""
         summary = self.summary
         reason = "stopped"
+        self._failed = None
         for feed in self.feeds:
             feed.start()
         try:
@@ -170,12 +178,20 @@ class Pipeline:
                 self._outlet.emit_reported()
                 if taken:
                     self._pass_on(*taken)
+                    self._failed = self._failure(at_end=False)
+                    if self._failed is not None:
+                        break
                 elif all(feed.ended for feed in self.feeds):
                     reason = "ended"
                     break
         finally:
             for feed in self.feeds:
                 feed.stop()
+            # All at once: however many hang, a service manager must not have to kill the run.
+            deadline = time.monotonic() + STOP_WITHIN_S
+            for feed in self.feeds:
+                feed.join(max(0.0, deadline - time.monotonic()))
+        self._failed = self._failed or self._failure(at_end=True)
         self._end_events(reason)
         self._outlet.emit_reported()
         return reason
@@ -204,6 +220,12 @@ class Pipeline:
         except (DataError, FrameError) as error:
             self._leave_out(stream, error)
             return
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this frame's, and other sources go on
+            self._not_scored(stream, taken, error)
+            return
+        recovered = stream.scorer.scored(frame.frame.grabbed_s)
+        if recovered is not None:
+            self._outlet.emit(Emission(recovered))
         meaning = stream.watch.take(frame)
         if meaning.event is not None:
             self._tell(stream, meaning.event)
@@ -219,6 +241,25 @@ class Pipeline:
         stream.unscored += 1
         logger.warning("frame not scored: %s", error)
         self._outlet.emit(unscored_emission(stream.source_id, error))
+
+    def _not_scored(self, stream: SourceState, taken: CapturedFrame | DataError, error: Exception) -> None:
+        """The scorer fails at a frame of this source."""
+        self.summary.unscored += 1
+        stream.unscored += 1
+        logger.debug("raised here", exc_info=error)
+        for record in stream.scorer.add(error, getattr(taken, "grabbed_s", 0.0)):
+            if record["event_type"] == "FRAME_NOT_SCORED":
+                logger.warning("frame not scored: %s", record["payload"]["reason"])
+            self._outlet.emit(Emission(record))
+
+    def _failure(self, *, at_end: bool) -> Exception | None:
+        """Why nothing is scored any more: the scorer fails at every source that still gives frames; at the end, why
+        nothing was."""
+        if at_end:
+            faults = [stream.scorer.last for stream in self._streams if stream.scorer.last is not None]
+            return faults[0] if faults and not any(stream.frames for stream in self._streams) else None
+        alive = [stream.scorer.failed for stream in self._streams if not stream.feed.ended]
+        return alive[0] if alive and None not in alive else None
 
     def _tell(self, stream: SourceState, news: EventNews) -> None:
         self.summary.events += news.change.phase == "new"

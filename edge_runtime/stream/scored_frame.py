@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from edge_runtime.errors import DataError
+from edge_runtime.errors import BackendError, DataError
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.result import Result
 from edge_runtime.sources.contract import CapturedFrame
@@ -28,7 +29,14 @@ class ScoredFrame:
 
 
 def scored(taken: CapturedFrame | DataError, detector: Detector) -> ScoredFrame:
-    """Score what a feed gave; raises what it gave in place of a frame, and FrameError where a frame does not fit."""
+    """Score what a feed gave; raises what it gave in place of a frame, FrameError where a frame does not fit, and
+    BackendError where its score is not finite."""
     if isinstance(taken, DataError):
         raise taken
-    return ScoredFrame(taken, detector.score(taken.image), detector)
+    result = detector.score(taken.image)
+    if not math.isfinite(result.score):  # one would stay in a moving average for ever
+        raise BackendError(
+            f"{detector.backend.name} gave criteria {result.criteria} and so the score {result.score}, expected a "
+            "finite one; run `edge-aae verify` on this bundle"
+        )
+    return ScoredFrame(taken, result, detector)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 from edge_runtime.errors import EdgeAaeError, SourceError
+from edge_runtime.files import unicode_name
 from edge_runtime.redact import redact
 from edge_runtime.sinks.records import status_record
 from edge_runtime.sources.contract import CapturedFrame, FrameSource
 from edge_runtime.stream.summary import FeedCounts
 from edge_runtime.watching.guard import Fault
 
-__all__ = ["SourceHealth"]
+__all__ = ["MOST_IN_A_ROW", "ScorerFaults", "SourceHealth"]
+
+logger = logging.getLogger(__name__)
+
+MOST_IN_A_ROW = 10
+"""Frames not scored in a row after which their source counts as failed: one bad frame is an accident."""
 
 
 class SourceHealth:
@@ -133,3 +140,40 @@ class _Refused:
     code: str
     since_s: float
     frames: int = 1
+
+
+class ScorerFaults:
+    """What is one camera's is one camera's: a network that chokes on its frames must not end the others' watch."""
+
+    def __init__(self, source_id: str) -> None:
+        self.failed: Exception | None = None
+        """A fault, once there were MOST_IN_A_ROW; None again once a frame was scored."""
+        self.last: Exception | None = None
+        """The last fault of all."""
+        self._source_id = source_id
+        self._n_in_a_row = 0
+        self._since_s = 0.0
+
+    def add(self, error: Exception, grabbed_s: float) -> list[dict[str, Any]]:
+        """A frame could not be scored; the status records that say so: of a source that has failed no more."""
+        self._n_in_a_row, self.last = self._n_in_a_row + 1, error
+        if self._n_in_a_row == 1:
+            self._since_s = grabbed_s
+        if self.failed is not None:
+            return []
+        reason = unicode_name(str(error)) or type(error).__name__
+        records = [status_record("warning", "FRAME_NOT_SCORED", self._source_id, {"reason": reason})]
+        if self._n_in_a_row >= MOST_IN_A_ROW:
+            self.failed = error
+            logger.error("%s: %d frames in a row not scored: %s", redact(self._source_id), self._n_in_a_row, reason)
+            payload = {"code": "FAILED", "reason": f"{self._n_in_a_row} frames in a row not scored: {reason}"}
+            records.append(status_record("error", "SOURCE_FAILED", self._source_id, payload))
+        return records
+
+    def scored(self, grabbed_s: float) -> dict[str, Any] | None:
+        """A frame was scored; that the source has recovered, where it had failed."""
+        failed, self.failed, self._n_in_a_row = self.failed, None, 0
+        if failed is None:
+            return None
+        payload = {"silent_s": round(grabbed_s - self._since_s, 3)}
+        return status_record("info", "SOURCE_RECOVERED", self._source_id, payload)

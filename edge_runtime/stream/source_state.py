@@ -10,11 +10,12 @@ from typing import Any
 from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.redact import redact
 from edge_runtime.sources.contract import FrameSource
-from edge_runtime.sources.files import ImageSource
+from edge_runtime.sources.files import ImageSource, VideoSource
 from edge_runtime.stream.feed import Feed, FeedSettings
 from edge_runtime.stream.latency import LatencyHistogram
 from edge_runtime.stream.outlet import Write
 from edge_runtime.stream.scored_frame import ScoredFrame
+from edge_runtime.stream.source_health import ScorerFaults
 from edge_runtime.stream.source_watch import Meaning, SourceWatch
 from edge_runtime.watching.alarm import AlarmSettings
 
@@ -56,7 +57,10 @@ class SourceState:
             alarm=None if isinstance(source, ImageSource) else settings.alarm,
             drift_frames=settings.drift,
             usual=usual,
+            # What waits between two frames of a file is the machine, and no camera.
+            gap_s=math.inf if isinstance(source, VideoSource) else settings.feed.stall_timeout_s,
         )
+        self.scorer = ScorerFaults(source.source_id)
         self.frames = self.anomalies = self.unscored = self.events = 0
         self.last_score = math.nan
         self.last_is_anomaly = False
@@ -79,8 +83,13 @@ class SourceState:
 
     @property
     def up(self) -> bool:
-        """Whether the source gives what is asked of it: a live one good frames, a file no error."""
-        return self.feed.health.up
+        """Whether the source gives what is asked of it, a live one good frames, a file no error, and it is scored."""
+        return self.feed.health.up and self.scorer.failed is None
+
+    @property
+    def last_error(self) -> str | None:
+        """Why it was last lost, did not open, or is not scored; None while all is well."""
+        return self.feed.health.last_error or (None if self.scorer.failed is None else str(self.scorer.failed))
 
     @property
     def in_event(self) -> bool:
@@ -102,7 +111,7 @@ class SourceState:
             "stalled": self.feed.health.stalled,
             "state": self.state,
             "event_id": self._event_id,
-            "last_error": self.feed.health.last_error,
+            "last_error": self.last_error,
         }
 
     def health(self) -> dict[str, Any]:
@@ -112,7 +121,7 @@ class SourceState:
             "up": self.up,
             "stalled": self.feed.health.stalled,
             "last_good_frame_age_s": round(self.feed.last_good_age_s, 3),
-            "last_error": self.feed.health.last_error,
+            "last_error": self.last_error,
         }
 
     @property

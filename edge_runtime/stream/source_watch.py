@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 
@@ -49,16 +50,23 @@ class SourceWatch:
     """The scores of one source: smoothed, watched for events and for drift. In the thread that scores."""
 
     def __init__(
-        self, *, smoothing: str, alarm: AlarmSettings | None, drift_frames: int, usual: KeptScores | None
+        self,
+        *,
+        smoothing: str,
+        alarm: AlarmSettings | None,
+        drift_frames: int,
+        usual: KeptScores | None,
+        gap_s: float = math.inf,
     ) -> None:
         """smoothing: see smoothing_from. alarm: None begins no events. drift_frames: a window's; usual: the scores that
-        they are compared with, None compares nothing."""
-        self.alarm = Alarm(alarm, new_event_id) if alarm else None
+        they are compared with, None compares nothing. gap_s: see Alarm."""
+        self.alarm = Alarm(alarm, new_event_id, gap_s=gap_s) if alarm else None
         self._smooth: Smoothing = smoothing_from(smoothing)
         self._drift_frames = drift_frames
         self._n_changes = 0
         """Records of the event that goes on, or was last, but for its first."""
         self._best: tuple[Frame, Result] | None = None
+        self._best_at_s = -math.inf
         self._best_is_new = False
         self.expect(usual)
 
@@ -89,17 +97,21 @@ class SourceWatch:
         return self._news(self.alarm, self.alarm.stop(reason)) if self.alarm else None
 
     def _step(self, alarm: Alarm, scored: ScoredFrame, smoothed: float) -> EventNews | None:
-        change = alarm.step(scored.frame.t_capture, smoothed)
+        change = alarm.step(scored.frame.grabbed_s, smoothed, scored.frame.t_capture)
         if change is None or change.phase != "end":
-            self._keep_best(alarm, scored.frame.image, scored.result)
+            self._keep_best(alarm.since_s, scored)
         return self._news(alarm, change)
 
-    def _keep_best(self, alarm: Alarm, image: Frame, result: Result) -> None:
-        """Remember the frame with the highest score while an event goes on or may begin: its picture is the event's."""
-        if alarm.state in ("normal", "cooldown"):
+    def _keep_best(self, since_s: float | None, scored: ScoredFrame) -> None:
+        """Remember the frame with the highest score of an event that goes on or may begin: its picture is the event's.
+
+        since_s: frames from then on are of it; None where there is none.
+        """
+        if since_s is None:
             self._best, self._best_is_new = None, False
-        elif self._best is None or result.score > self._best[1].score:
-            self._best, self._best_is_new = (image, result), True
+        elif self._best is None or self._best_at_s < since_s or scored.result.score > self._best[1].score:
+            self._best, self._best_is_new = (scored.frame.image, scored.result), True
+            self._best_at_s = scored.frame.grabbed_s
 
     def _news(self, alarm: Alarm, change: EventChange | None) -> EventNews | None:
         if change is None:

@@ -77,7 +77,6 @@ def _carry_out(plan: RunPlan) -> None:
     from edge_runtime.operations.stopping import reload_requests, stop_requests
     from edge_runtime.operations.systemd import Systemd
     from edge_runtime.redact import redact
-    from edge_runtime.sinks import Annotator
     from edge_runtime.stream.pipeline import Pipeline, RunSummary
 
     opened = sources_of(plan.sources, plan.capture, must_exist=not plan.feed.patient)
@@ -102,14 +101,13 @@ def _carry_out(plan: RunPlan) -> None:
         reload_requests() as reload_asked,
         outbox_of(plan.delivery) as (outbox, publishers),
     ):
-        annotator = Annotator(detector)
-        sinks = sinks_of(plan.sinks, detector, annotator, outbox)
+        sinks = sinks_of(plan.sinks, detector, outbox)
         page = page_of(plan.page, lambda: upkeep.pipeline, model.path)
         if page:
             sinks.append(page)
         manager = Systemd() if plan.upkeep.systemd else None
         power_s = math.inf if plan.upkeep.power is None else plan.upkeep.power
-        upkeep = Upkeep(annotator, reload_asked, manager, power_s=power_s)
+        upkeep = Upkeep(reload_asked, manager, power_s=power_s)
         pipeline = Pipeline(
             detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse, shadow=shadow
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edge_runtime.delivery import Outbox
     from edge_runtime.live.bridge import LivePage
     from edge_runtime.scoring.detector import Detector
-    from edge_runtime.sinks import Annotator, Sink
+    from edge_runtime.sinks import Sink
     from edge_runtime.stream.pipeline import Pipeline
 
 __all__ = ["PageOptions", "SinkOptions", "page_of", "sinks_of"]
@@ -110,7 +110,7 @@ class PageOptions(OptionGroup):
         return address_from(self.serve)
 
 
-def sinks_of(places: SinkOptions, detector: Detector, annotator: Annotator, outbox: Outbox | None) -> list[Sink]:
+def sinks_of(places: SinkOptions, detector: Detector, outbox: Outbox | None) -> list[Sink]:
     """The sinks that were asked for, none of them open."""
     from edge_runtime import sinks as kinds
 
@@ -130,12 +130,12 @@ def sinks_of(places: SinkOptions, detector: Detector, annotator: Annotator, outb
         else:
             found.append(kinds.JsonLinesFile(Path(out), rotation, records))
     if places.snapshots:
-        found.append(kinds.Snapshots(places.snapshots, annotator, retention))
+        found.append(kinds.Snapshots(places.snapshots, retention))
     if places.clips:
         before_s, after_s = places.pre_roll, places.post_roll
-        found.append(kinds.Clips(places.clips, annotator, retention, before_s=before_s, after_s=after_s))
+        found.append(kinds.Clips(places.clips, retention, before_s=before_s, after_s=after_s))
     if places.record:
-        found.append(kinds.Recording(places.record, annotator, retention))
+        found.append(kinds.Recording(places.record, retention))
     return found
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from edge_runtime.live.bridge import LivePage
     from edge_runtime.operations.model_watch import ModelWatch
     from edge_runtime.operations.systemd import Systemd
-    from edge_runtime.sinks import Annotator
     from edge_runtime.stream.pipeline import Pipeline
 
 __all__ = ["Upkeep", "sparkline"]
@@ -55,7 +54,6 @@ class Upkeep:
 
     def __init__(
         self,
-        annotator: Annotator,
         reload_asked: Callable[[], bool],
         manager: Systemd | None,
         *,
@@ -63,7 +61,7 @@ class Upkeep:
     ) -> None:
         """power_s: seconds between two records of the board's power and temperatures."""
         self._power_s, self._next_power_s = power_s, 0.0 if math.isfinite(power_s) else math.inf
-        self._annotator, self._reload_asked, self._manager = annotator, reload_asked, manager
+        self._reload_asked, self._manager = reload_asked, manager
         self.watch: ModelWatch | None = None
         self.page: LivePage | None = None
         self._told_s, self._told_frames = time.monotonic(), 0
@@ -73,7 +71,6 @@ class Upkeep:
         """Called in the thread that scores, between two frames."""
         fresh = self.watch.take() if self.watch else None
         if fresh is not None:
-            self._annotator.use(fresh)
             self.pipeline.set_detector(fresh)
             logger.info(
                 "now with the bundle sha256:%s, threshold %g", fresh.bundle.digest[:12], fresh.decision.threshold

@@ -160,6 +160,8 @@ class Card {
   scores(told) {
     const clear = this.known().clear_threshold;
     for (const [t, score, limit, inEvent] of told.scores) {
+      // A clock that was put back: what was drawn lies in the future now, and a chart's times must rise.
+      if (this.t.length && t < this.t[this.t.length - 1]) this.columns().forEach((list) => list.splice(0));
       this.t.push(t); this.values.push(score); this.limits.push(limit);
       this.clears.push(clear === null || clear === undefined || clear === limit ? null : clear);
       this.alarms.push(inEvent ? score : null);

@@ -106,7 +106,6 @@ def test_a_log_says_now_and_then_how_the_run_goes(
 ) -> None:
     from edge_aae.commands.device import upkeep
     from edge_runtime.scoring.detector import Detector
-    from edge_runtime.sinks import Annotator
     from edge_runtime.sources import source_from
     from edge_runtime.stream.pipeline import Pipeline
 
@@ -114,7 +113,7 @@ def test_a_log_says_now_and_then_how_the_run_goes(
     monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
     caplog.set_level("INFO", logger="edge_aae")
     detector = Detector.load(workplace / "model.aae")
-    care = upkeep.Upkeep(Annotator(detector), lambda: False, None)
+    care = upkeep.Upkeep(lambda: False, None)
     source = source_from(None, "test://pattern?fps=50&width=64&height=48&frames=30")
     care.pipeline = Pipeline(detector, [source], pulse=care.pulse)
     care.pipeline.run()
@@ -182,7 +181,6 @@ def test_power_and_temperatures_are_reported_where_the_board_tells(
     from edge_aae.commands.device.upkeep import Upkeep
     from edge_runtime.operations import power
     from edge_runtime.scoring.detector import Detector
-    from edge_runtime.sinks import Annotator
     from edge_runtime.sources import source_from
     from edge_runtime.stream.pipeline import Pipeline
 
@@ -196,7 +194,7 @@ def test_power_and_temperatures_are_reported_where_the_board_tells(
     for state, expected in ((told, 2), ({}, 0)):
         monkeypatch.setattr(power, "board_state", lambda state=state: state)
         records: list[dict[str, Any]] = []
-        care = Upkeep(Annotator(detector), lambda: False, None, power_s=0.2)
+        care = Upkeep(lambda: False, None, power_s=0.2)
         source = source_from(None, "test://pattern?fps=50&width=64&height=48&frames=30")
         care.pipeline = Pipeline(detector, [source], records.append, pulse=care.pulse)
         care.pipeline.run()

@@ -69,6 +69,71 @@ def test_an_event_that_a_crash_left_open_is_ended(tmp_path: Path) -> None:
         again.close()
 
 
+def test_an_event_that_a_crash_left_open_ends_with_its_last_frame(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    sink = OutboxSink(outbox)
+    times = {"start_time": "T10:00:00", "peak_time": "T10:00:01", "end_time": None}
+    for number, last in ((0, "T10:00:02"), (1, "T10:00:12")):
+        phase = "update" if number else "new"
+        sink.write(Emission({**record("e", number, phase), **times}, last_time=last))
+    outbox.append([{**record("f", 0, "new"), **times}])  # as an older release left it
+    assert [message.record["end_time"] for message in outbox.pending("a")] == [None] * 3
+    outbox.close()
+    again = Outbox(tmp_path / "o.db", ["a"])
+    ends = {message.record["event_id"]: message.record for message in again.pending("a") if message.seq > 3}
+    assert {event: end["end_time"] for event, end in ends.items()} == {"e": "T10:00:12", "f": "T10:00:01"}
+    again.close()
+
+
+BAD_RECORDS = ["", "{", "[]", '"e"', "{}", '{"message_id": 3}', '{"message_id": "e/x", "event_id": "e"}', b"\xff",
+               '{"message_id": "e/0", "event_id": "e", "phase": "new", "peak_score": NaN}']  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD_RECORDS, ids=str)
+def test_an_open_event_that_is_damaged_stops_no_run(tmp_path: Path, bad: str | bytes) -> None:
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    outbox.append([record("a", 0, "new"), record("z", 0, "new")])
+    outbox._database.execute("INSERT INTO open_events VALUES ('m', ?)", (bad,))
+    outbox._database.commit()
+    outbox.close()
+    again = Outbox(tmp_path / "o.db", ["a"])
+    assert [(m.message_id, m.record["reason"]) for m in again.pending("a")[2:]] == [
+        ("a/1", "interrupted"), ("z/1", "interrupted"),
+    ]  # fmt: skip
+    assert again._database.execute("SELECT COUNT(*) FROM open_events").fetchone() == (0,)
+    again.close()
+
+
+@pytest.mark.parametrize("bad", ["", "{", "[]", "NaN", '{"score": Infinity}', b"\xff"], ids=str)
+def test_a_message_that_is_damaged_is_put_aside_and_those_around_it_go(tmp_path: Path, bad: str | bytes) -> None:
+    outbox = Outbox(tmp_path / "o.db", ["a", "b"])
+    outbox.append(whole("e"))
+    outbox._database.execute("UPDATE messages SET record = ? WHERE message_id = 'e/1'", (bad,))
+    outbox._database.commit()
+    assert ids(outbox) == ["e/0"]  # none is acknowledged that was not delivered
+    assert outbox.refused() == []
+    outbox.acknowledge("a", outbox.pending("a")[0])
+    assert ids(outbox) == ["e/2"]
+    assert [(destination, message_id) for destination, message_id, _ in outbox.refused()] == [("a", "e/1")]
+    assert ids(outbox, "b") == ["e/0"]
+    outbox.close()
+
+
+@pytest.mark.parametrize("error", [ValueError("bug"), DataError("bad"), sqlite3.OperationalError("no"), OSError("no")])
+def test_an_outbox_that_does_not_open_is_free_for_the_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(outbox: Outbox) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "_end_interrupted", fail)
+        for _ in range(2):  # and not "another run's"
+            with pytest.raises((ValueError, DataError), match=str(error)):
+                Outbox(tmp_path / "o.db", ["a"])
+    Outbox(tmp_path / "o.db", ["a"]).close()
+
+
 def test_who_comes_later_gets_what_comes_later_and_who_is_gone_is_not_waited_for(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "o.db", ["a"])
     outbox.append(whole("e"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import datetime, timezone
 from typing import Any
 
 import cv2
@@ -50,11 +51,20 @@ def test_a_message_that_is_cut_is_the_end_and_a_monstrous_one_an_error() -> None
 def test_an_hour_of_scores_is_kept_and_new_ones_are_given_once() -> None:
     scores = Scores()
     for number in range(100):
-        scores.add(100.0 * number, float(number), 50.0)
+        scores.add(100.0 * number, float(number), 50.0, now_s=100.0 * number)
     assert len(scores.scores()) == 37  # 3600 seconds and both ends
     assert [row[1] for row in scores.since(97)] == [97.0, 98.0, 99.0]
     assert scores.since(100) == []
     assert len(scores.since(0)) == 37
+
+
+@pytest.mark.parametrize("set_by_s", [-86_400.0, -3600.0, 3600.0, 86_400.0])
+def test_the_hour_is_an_hour_however_the_clock_is_set(set_by_s: float) -> None:
+    scores = Scores()
+    for number in range(100):
+        time_of_day = 1.7e9 + 100.0 * number + (set_by_s if number >= 80 else 0.0)
+        scores.add(time_of_day, float(number), 50.0, now_s=100.0 * number)
+    assert scores.scores().tolist() == [float(number) for number in range(63, 100)]
 
 
 def test_a_preview_counts_frames_above_and_stretches() -> None:
@@ -97,3 +107,20 @@ def test_large_frames_are_kept_by_their_bytes_and_the_newest_always() -> None:
     for number in range(3):
         board.take({"kind": "frame", "event_id": f"e{number}", "shape": [10_000, 8000]}, bytes(80_000_000))
     assert list(board.frames) == ["e2"]
+
+
+def test_a_week_on_the_board_takes_no_more_room_than_an_hour() -> None:
+    """A frame half a minute, an event an hour, the clock set each day."""
+    now = [0.0]
+    board = Board(clock=lambda: now[0])
+    for half_minute in range(7 * 24 * 120):
+        now[0] = 30.0 * half_minute
+        set_by_s = (-3600.0, 86_400.0)[half_minute // 2880 % 2]
+        moment = datetime.fromtimestamp(1.7e9 + now[0] + set_by_s, tz=timezone.utc).isoformat()
+        board.take({"kind": "record", "record": frame_record(0.5, moment)}, b"")
+        if half_minute % 120 == 0:
+            board.take({"kind": "record", "record": event_record(half_minute)}, b"")
+            board.take({"kind": "record", "record": {"type": "status", "source_id": SOURCE}}, b"")
+        if half_minute > 120:
+            assert len(board.scores[SOURCE].scores()) == 121
+    assert (len(board.events), len(board.statuses), len(board.latest)) == (168, 100, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 import socket
 import threading
 import time
@@ -14,11 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edge_runtime.backends import OnnxRuntimeCpu
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError
 from edge_runtime.live.access import Access, Refusal, is_loopback
 from edge_runtime.live.bridge import LivePage, LiveSettings
 from edge_runtime.live.framing import receive
+from edge_runtime.model.images import write_image
+from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.contract import Emission
 from edge_runtime.sources import source_from
@@ -329,6 +333,67 @@ def test_a_page_whose_process_was_killed_is_begun_again_and_never_ends_the_run(s
     page.tick()
     assert page._process is not before
     assert asked(page, "/")[0] == 200
+
+
+def test_a_page_whose_process_hangs_is_ended_and_begun_again(
+    serve: Callable[..., LivePage], pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_runtime.live.bridge.WRITE_WITHIN_S", 0.3)
+    page = serve()
+    before = page._process
+    assert before is not None
+    before.send_signal(signal.SIGSTOP)
+    started_s = time.monotonic()
+
+    def fill() -> None:
+        for number in range(100):
+            event(page, pipeline, f"{number}")
+
+    with pytest.raises(OSError, match=r"hangs and was ended: it takes nothing, 0\.3 s"):
+        fill()
+    assert time.monotonic() - started_s < 5.0
+    assert before.poll() is not None
+    with pytest.raises(OSError, match="has ended"):
+        event(page, pipeline)
+    page.tick()
+    assert page._process is not before
+    assert asked(page, "/")[0] == 200
+
+
+def test_a_page_that_hangs_stops_no_run_over_files(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_runtime.live.bridge.WRITE_WITHIN_S", 0.3)
+    for number in range(60):
+        write_image(tmp_path / "images" / f"{number}.png", FRAME)
+    page = LivePage(LiveSettings(port=0, feedback=tmp_path / "feedback"), lambda: pipeline)
+    page.on_open = lambda: page._process.send_signal(signal.SIGSTOP) if page._process else None
+    page._viewers = 1
+    monkeypatch.setattr(LivePage, "tick", lambda page: None)
+    pipeline = Pipeline(detector, [source_from(None, str(tmp_path / "images"))], sinks=[page])
+    started_s = time.monotonic()
+    assert pipeline.run().frames == 60
+    assert time.monotonic() - started_s < 20.0
+    assert page._process is None
+
+
+def test_a_map_is_where_and_as_bright_as_it_was_scored_whatever_the_run_scores_with_by_now(
+    pipeline: Pipeline, make_bundle: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(Detector):
+        map_peak = 1e-3  # type: ignore[assignment]
+
+    page = LivePage(LiveSettings(port=0, feedback=tmp_path), lambda: pipeline)
+    sent: list[bytes] = []
+    monkeypatch.setattr(page, "_send", lambda header, body=b"": sent.append(body))
+    result = pipeline.detector.score(FRAME)
+    record = {"type": "event", "source_id": "s", "event_id": EVENT}
+    page.write(Emission(record, FRAME, result))
+    moved = make_bundle(Preprocess(height=8, width=8, roi=(0, 0, 8, 8)))
+    pipeline.set_detector(Other(moved, OnnxRuntimeCpu(moved.files["detector.onnx"], threads=1)))
+    page.write(Emission(record, FRAME, result))
+    assert len(sent) == 6
+    assert sent[:3] == sent[3:]
 
 
 def test_the_loopback_is_told_from_everything_else() -> None:

@@ -17,7 +17,7 @@ from edge_runtime.model.alignment import Alignment
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.regions import regions_of
-from edge_runtime.sinks.annotate import RED, Annotator
+from edge_runtime.sinks.annotate import RED, annotated
 from edge_runtime.sources.files import ImageSource
 from edge_runtime.stream.pipeline import RunSettings, run
 from tests.turned_part import defect_place, part_frame
@@ -71,7 +71,7 @@ def test_the_annotator_draws_around_the_defect(make_detector: Callable[..., Dete
     frame = part_frame(130, MIDDLE, defect=True)
     result = detector.score(frame)
     record = {"t_capture": "2026-01-01T00:00:00.000Z"}
-    picture = Annotator(detector).picture(frame, result, record)[:240]
+    picture = annotated(frame, result, record)[:240]
     assert result.is_anomaly
     rows, columns = np.nonzero((picture == RED).all(axis=2))
     x, y = defect_place(130, MIDDLE)

@@ -43,6 +43,7 @@ def result(score: float = 1.25) -> Result:
         anomaly_maps=np.zeros((1, 2, 2), dtype=np.float32),
         tiling=Tiling.covering((2, 2), (2, 2), 0),
         geometry=Geometry.of_input(2, 2),
+        map_peak=1.0,
         latency_ms={"preprocess": 0.12345, "infer": 2.0, "post": 0.01},
     )
 

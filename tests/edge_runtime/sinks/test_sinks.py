@@ -18,6 +18,7 @@ import pytest
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.sinks import CsvFile, Emission, JsonLinesFile, Rotation, SinkBase, SinkRunner, Sinks, StandardOutput
 from edge_runtime.sinks.runner import QUEUE_RECORDS
+from edge_runtime.sinks.textfiles import TextFile
 from tests.edge_runtime.waiting import wait_until
 
 CRITERIA = ("reconstruction_error", "neg_log_prior")
@@ -300,3 +301,24 @@ def test_standard_output_raises_where_nobody_reads(monkeypatch: pytest.MonkeyPat
         sink.open()
         with pytest.raises(BrokenPipeError):
             sink.write(event())
+
+
+def test_a_table_begins_with_its_header_whatever_happened_at_the_rotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = CsvFile(tmp_path / "scores.csv", CRITERIA, Rotation(max_bytes=1))
+    sink.open()
+
+    def full(file: TextFile, content: bytes) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TextFile, "_append", full)
+        for _ in range(2):
+            with pytest.raises(OSError, match="disk full"):
+                sink.write(frame(0))
+    sink.write(frame(1))
+    sink.close()
+    tables = {file.name: file.read_text().splitlines() for file in tmp_path.iterdir()}
+    assert {name: len(lines) for name, lines in tables.items()} == {"scores.csv.1": 1, "scores.csv": 2}
+    assert all(lines[0].startswith("source_id,frame_id,") for lines in tables.values())

@@ -35,6 +35,7 @@ def feeding(source: FrameSource, **settings: Any) -> Iterator[tuple[Feed, list[d
         yield feed, statuses, ready
     finally:
         feed.stop()
+        feed.join(1.0)
 
 
 def next_of(feed: Feed, ready: threading.Condition, timeout_s: float = 20.0) -> Taken | None:

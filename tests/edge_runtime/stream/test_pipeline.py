@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.backends import OnnxRuntimeCpu
+from edge_runtime.backends import OnnxRuntimeCpu, RawOutputs
 from edge_runtime.bundle.bundle import Bundle
-from edge_runtime.errors import SourceError
+from edge_runtime.errors import BackendError, SourceError
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.records import to_line
-from edge_runtime.sources import source_from
+from edge_runtime.sources import CapturedFrame, source_from
+from edge_runtime.sources.contract import SourceContext
 from edge_runtime.stream.feed import FeedSettings
 from edge_runtime.stream.pipeline import Pipeline, RunSettings, RunSummary, run
 from edge_runtime.watching.alarm import AlarmSettings
@@ -218,3 +222,138 @@ def test_the_latencies_of_a_long_run_are_bounded(
     summary, _ = recorded(detector, folder)
     assert summary.frames == 12
     assert len(summary.latencies_ms) == 5
+
+
+class Hung(SourceContext):
+    """A camera that gives one frame and then hangs within its grab, for as long as the test lets it."""
+
+    live = True
+
+    def __init__(self, number: int, released: threading.Event) -> None:
+        self.source_id, self._released = f"camera:{number}", released
+        self._n_grabbed = 0
+
+    def open(self) -> None:
+        pass
+
+    def grab(self) -> bool:
+        if self._n_grabbed:
+            self._released.wait(60.0)
+            return False
+        self._n_grabbed += 1
+        return True
+
+    def retrieve(self) -> CapturedFrame:
+        return CapturedFrame(FRAME, 0, time.time(), time.perf_counter(), 0.0, None)
+
+    def close(self) -> None:
+        pass
+
+
+def test_eight_cameras_that_hang_are_left_behind_together(detector: Detector) -> None:
+    released = threading.Event()
+    records: list[dict[str, Any]] = []
+    pipeline = Pipeline(detector, [Hung(number, released) for number in range(8)], records.append, ONCE)
+    stopped_s: list[float] = []
+
+    def stopped() -> bool:
+        if len(records) == 8:
+            stopped_s.append(time.monotonic())
+        return bool(stopped_s)
+
+    try:
+        pipeline.run(stopped=stopped)
+        assert time.monotonic() - stopped_s[0] < 3.0
+    finally:
+        released.set()
+        for feed in pipeline.feeds:
+            feed.join(5.0)
+
+
+class Choking(OnnxRuntimeCpu):
+    """An engine that gives no number for dark frames, as one of half precision may, or falls over."""
+
+    def run(self, network_input: NDArray[np.uint8]) -> RawOutputs:
+        outputs = super().run(network_input)
+        if network_input.mean() < 10:
+            return RawOutputs(np.full_like(outputs.criteria, np.nan), outputs.latent, outputs.anomaly_map)
+        if network_input.mean() > 245:
+            raise RuntimeError("the driver fell over")
+        return outputs
+
+
+@pytest.fixture
+def choking(bundle: Bundle) -> Detector:
+    return Detector(bundle, Choking(bundle.files["detector.onnx"], threads=1))
+
+
+class Levels(SourceContext):
+    """A camera of flat frames of these grey levels, at its own pace; then its end."""
+
+    live = False
+    inter_coded = False
+
+    def __init__(self, source_id: str, levels: Sequence[int]) -> None:
+        self.source_id, self._levels, self._n_grabbed = source_id, levels, 0
+
+    def open(self) -> None:
+        pass
+
+    def grab(self) -> bool:
+        self._n_grabbed += 1
+        return self._n_grabbed <= len(self._levels)
+
+    def retrieve(self) -> CapturedFrame:
+        number = self._n_grabbed - 1
+        image = np.full((8, 8), self._levels[number], np.uint8)
+        return CapturedFrame(image, number, time.time(), float(number), 0.0, None)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("level", [0, 255], ids=["not a number", "an engine that raises"])
+def test_one_frame_that_the_scorer_fails_at_ends_no_run(choking: Detector, level: int) -> None:
+    records: list[dict[str, Any]] = []
+    sources = [Levels("one", [128, level, 128]), Levels("two", [128] * 3)]
+    summary = Pipeline(choking, sources, records.append).run()
+    assert (summary.frames, summary.unscored) == (5, 1)
+    (status,) = (record for record in records if record["type"] == "status")
+    assert (status["source_id"], status["event_type"]) == ("one", "FRAME_NOT_SCORED")
+    assert "finite" in status["payload"]["reason"] or "fell over" in status["payload"]["reason"]
+
+
+def test_a_source_that_the_scorer_fails_at_is_reported_failed_and_recovers_and_others_go_on(choking: Detector) -> None:
+    records: list[dict[str, Any]] = []
+    up: list[bool] = []
+    sources = [Levels("one", [128] + [0] * 14 + [128] * 9), Levels("two", [128] * 24)]
+    pipeline = Pipeline(choking, sources, records.append, pulse=lambda: up.append(pipeline.states()[0].up))
+    summary = pipeline.run()
+    assert (summary.frames, summary.unscored) == (10 + 24, 14)
+    assert [state.unscored for state in pipeline.states()] == [14, 0]
+    told = [(record["event_type"], record["payload"]) for record in records if record["type"] == "status"]
+    assert [event_type for event_type, _ in told] == ["FRAME_NOT_SCORED"] * 10 + ["SOURCE_FAILED", "SOURCE_RECOVERED"]
+    assert told[10][1]["reason"].startswith("10 frames in a row not scored: ")
+    assert told[11][1] == {"silent_s": 14.0}
+    assert [up[0], False in up, up[-1]] == [True, True, True]
+
+
+def test_a_run_ends_where_the_scorer_fails_at_every_source_that_is_left(choking: Detector) -> None:
+    records: list[dict[str, Any]] = []
+    settings = RunSettings(alarm=AlarmSettings(enter=-9.0, clear=-9.0, n=1, m=1))
+    sources = [Levels("one", [128] * 2 + [0] * 99), Levels("two", [128]), Levels("three", [0] * 99)]
+    with pytest.raises(BackendError, match="expected finite numbers"):
+        Pipeline(choking, sources, records.append, settings).run()
+    failed = [record["source_id"] for record in records if record.get("event_type") == "SOURCE_FAILED"]
+    assert sorted(failed) == ["one", "three"]
+    phases = [record["phase"] for record in records if record["type"] == "event" and record["source_id"] == "one"]
+    assert phases == ["new", "end"]  # no event is left open
+
+
+def test_an_infinite_score_is_no_score(choking: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    score = Detector.score
+    monkeypatch.setattr(Detector, "score", lambda self, frame: replace(score(self, frame), score=float("inf")))
+    summary = RunSummary()
+    with pytest.raises(BackendError, match="and so the score inf, expected a finite one"):
+        Pipeline(choking, [Levels("one", [128] * 3)], summary=summary).run()
+    assert (summary.frames, summary.unscored) == (0, 3)

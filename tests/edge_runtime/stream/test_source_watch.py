@@ -26,7 +26,7 @@ def scores(detector: Detector) -> Frames:
     def make(score: float) -> ScoredFrame:
         nonlocal number
         image = np.full((8, 8), 128, np.uint8)
-        frame = scored(CapturedFrame(image, number, float(number), 0.0, 0.0, None), detector)
+        frame = scored(CapturedFrame(image, number, float(number), float(number), 0.0, None), detector)
         number += 1
         return replace(frame, result=replace(frame.result, score=score))
 
@@ -93,3 +93,24 @@ def test_drift_is_told_when_it_begins_and_when_it_ends(scores: Frames) -> None:
     watching.expect(KeptScores(SCORE_QUANTILES, 1000))
     usual = np.linspace(0.0, 1.0, 50)
     assert told(np.concatenate([usual, usual + 5.0, usual + 5.0, usual, usual])) == [(99, True), (199, False)]
+
+
+@pytest.mark.parametrize("set_by_s", [-86_400.0, -3600.0, 3600.0, 86_400.0])
+def test_an_anomaly_is_told_however_the_time_of_day_is_set_meanwhile(scores: Frames, set_by_s: float) -> None:
+    watching = watch(AlarmSettings(enter=1.0, clear=1.0, n=3, m=5, min_duration_s=10.0))
+    told = []
+    for second in range(40):
+        frame = scores(2.0)
+        if second >= 5:
+            frame = replace(frame, frame=replace(frame.frame, t_capture=frame.frame.t_capture + set_by_s))
+        if news := watching.take(frame).event:
+            told.append((second, news.change.phase, news.change.start_s))
+    assert told == [(10, "new", 0.0), (20, "update", 0.0), (30, "update", 0.0)]
+
+
+def test_the_picture_of_an_event_is_no_frame_of_before_it(scores: Frames) -> None:
+    watching = watch(AlarmSettings(enter=1.0, clear=1.0, n=2, m=3))
+    news = [watching.take(scores(score)).event for score in (9.0, 0.0, 0.0, 2.0, 3.0)]
+    assert news[-1] is not None
+    assert news[-1].picture is not None
+    assert (news[-1].picture[1].score, news[-1].change.frames) == (3.0, 2)

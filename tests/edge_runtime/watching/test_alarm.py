@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import tracemalloc
+from collections import Counter
+
 import pytest
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.watching.alarm import Alarm, AlarmSettings, EventChange
 
 
-def alarm_of(**settings: float) -> Alarm:
+def alarm_of(*, gap_s: float = math.inf, **settings: float) -> Alarm:
     values: dict[str, float] = {"enter": 1.0, "clear": 0.5, "n": 2, "m": 3, "clear_frames": 2, **settings}
-    return Alarm(AlarmSettings(**values), lambda start_s: f"id-{start_s:g}")  # type: ignore[arg-type]
+    return Alarm(AlarmSettings(**values), lambda start_s: f"id-{start_s:g}", gap_s=gap_s)  # type: ignore[arg-type]
 
 
 def played(alarm: Alarm, scores: list[float], step_s: float = 1.0) -> tuple[list[str], list[EventChange]]:
@@ -108,3 +112,93 @@ def test_stopping_ends_the_event_that_goes_on_and_says_why() -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         alarm_of(**settings)
+
+
+def test_one_hit_in_five_never_satisfies_a_minimum_duration() -> None:
+    alarm = alarm_of(n=3, m=5, min_duration_s=30.0)
+    for second in range(1000):
+        assert alarm.step(float(second), 2.0 if second % 5 == 0 else 0.0) is None
+    for tenth in range(3):
+        assert alarm.step(1000.0 + tenth / 10, 2.0) is None  # N of M now, and for 0.2 s
+    changes = [change for second in range(1001, 1040) if (change := alarm.step(float(second), 2.0))]
+    assert changes[0].phase == "new"
+    assert changes[0].start_s == 1000.0
+    assert changes[0].frames == 3 + 30  # 1000.0 to 1000.2, then each second to 1030
+
+
+def test_n_of_m_that_breaks_off_begins_its_duration_anew() -> None:
+    alarm = alarm_of(n=2, m=3, min_duration_s=5.0)
+    states, changes = played(alarm, [2, 2, 2, 2, 0, 0, 2, 2, 2, 2, 2, 2])
+    assert states[4:7] == ["suspect", "suspect", "suspect"]
+    assert [(change.phase, change.start_s, change.frames) for change in changes] == [("new", 6.0, 6)]
+
+
+@pytest.mark.parametrize("silence_s", [6.0, 3600.0, 86_400.0])
+def test_time_without_frames_is_no_duration(silence_s: float) -> None:
+    alarm = alarm_of(n=2, m=3, min_duration_s=4.0, gap_s=5.0)
+    for tenth in range(3):
+        assert alarm.step(tenth / 10, 2.0) is None
+    begin = 0.2 + silence_s
+    assert alarm.step(begin, 2.0) is None
+    assert alarm.step(begin + 0.1, 2.0) is None
+    changes = [change for tenth in range(2, 60) if (change := alarm.step(begin + tenth / 10, 2.0))]
+    assert changes[0].start_s == begin
+
+
+def test_a_hit_before_a_gap_speaks_for_no_event_after_it_and_slow_frames_are_no_gap() -> None:
+    alarm = alarm_of(n=2, m=3, gap_s=5.0)
+    alarm.step(0.0, 0.0)
+    alarm.step(1.0, 2.0)
+    assert alarm.step(3600.0, 2.0) is None
+    slow = alarm_of(n=2, m=3, gap_s=5.0)
+    _, changes = played(slow, [0, 0, 2, 2], step_s=60.0)
+    assert [change.phase for change in changes] == ["new"]
+
+
+@pytest.mark.parametrize("step_s", [-86_400.0, -3600.0, 3600.0, 86_400.0])
+def test_a_clock_that_is_set_changes_no_duration(step_s: float) -> None:
+    """The same scores with a clock that is set in their midst, and with one that is not: the same changes."""
+    settings = {"n": 3, "m": 5, "min_duration_s": 2.0, "cooldown_s": 4.0, "update_s": 3.0, "gap_s": 5.0}
+    scores = [0, 2, 2, 2, 2, 2, 2, 0, 0, 2, 2, 2, 2, 2, 2, 2, 0, 0]
+
+    def phases(set_by_s: float, at: int) -> list[tuple[int, str, int]]:
+        alarm = alarm_of(**settings)
+        found = []
+        for index, score in enumerate(scores):
+            wall_s = 1.7e9 + index + (set_by_s if index >= at else 0.0)
+            if change := alarm.step(100.0 + index, score, wall_s):
+                found.append((index, change.phase, change.frames))
+        return found
+
+    for at in range(len(scores)):
+        assert phases(step_s, at) == phases(0.0, 0)
+    assert [phase for _, phase, _ in phases(0.0, 0)] == ["new", "update", "end", "new", "update", "end"]
+
+
+def test_an_event_is_told_by_the_time_of_day_of_its_frames() -> None:
+    alarm = alarm_of(n=2, m=2, clear_frames=1)
+    alarm.step(10.0, 2.0, 5000.0)
+    new = alarm.step(11.0, 3.0, 1401.0)  # the clock was put back an hour
+    assert new is not None
+    assert (new.start_s, new.peak_s, new.last_s, new.end_s) == (5000.0, 1401.0, 1401.0, None)
+    alarm.step(12.0, 2.5, 1402.0)
+    end = alarm.step(13.0, 0.0, 1403.0)
+    assert end is not None
+    assert (end.start_s, end.peak_s, end.last_s, end.end_s) == (5000.0, 1401.0, 1402.0, 1402.0)
+
+
+def test_a_week_of_scores_and_events_leaves_nothing_behind() -> None:
+    alarm = alarm_of(n=3, m=5, min_duration_s=20.0, cooldown_s=60.0, gap_s=5.0)
+    phases: Counter[str] = Counter()
+    clock_s = 1.7e9
+    tracemalloc.start()
+    sizes = []
+    for number in range(7 * 24 * 360):  # a score each ten seconds, and in each hour ten minutes above
+        if number % 8640 == 0:  # a day
+            clock_s += (-3600.0, 86_400.0)[number // 8640 % 2]
+            sizes.append(tracemalloc.get_traced_memory()[0])
+        change = alarm.step(10.0 * number, 2.0 if number % 360 < 60 else 0.0, clock_s + 10.0 * number)
+        phases[change.phase if change else ""] += 1
+    tracemalloc.stop()
+    assert phases["new"] == phases["end"] == 7 * 24
+    assert sizes[-1] - sizes[1] < 20_000
