@@ -49,8 +49,9 @@ class KeptScores:
             return None
         try:
             kept = cls(tuple(map(float, quantiles)), int(n))
-            rank = 0 if not limit or limit["extrapolated"] else conformal_rank(kept.n, limit["target_fpr"])
-            # A limit that was made by another rule than the rank's promises nothing of the rank.
+            # Bundles of before know the conformal rule alone; a limit by another rule promises nothing of a rank.
+            of_rank = limit and limit.get("rule", "conformal") == "conformal" and not limit["extrapolated"]
+            rank = conformal_rank(kept.n, limit["target_fpr"]) if of_rank else 0
             low, high = (kept.quantiles[level] for level in kept.levels_around(rank))
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise BundleError(f"the calibration's scores cannot be used: {error!r}; export the bundle again") from error

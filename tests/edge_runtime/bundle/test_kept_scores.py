@@ -88,3 +88,11 @@ def test_kept_scores_come_back_from_json() -> None:
     kept = KeptScores.of_manifest(calibration())
     assert kept is not None
     assert KeptScores.from_json(json.loads(json.dumps(asdict(kept), allow_nan=False))) == kept
+
+
+def test_a_limit_by_another_rule_knows_no_rank() -> None:
+    balanced = {"target_fpr": None, "stands_for": 0.05, "rule": "balanced"}
+    kept = KeptScores.of_manifest(calibration(**balanced))
+    assert kept is not None
+    assert (kept.rank, kept.n) == (0, 99)
+    assert kept.threshold_at(0.05) == KeptScores(kept.quantiles, 99).threshold_at(0.05)
