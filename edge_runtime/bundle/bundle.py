@@ -20,6 +20,7 @@ from edge_runtime.files import write_atomically
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.prior import Prior, prior_from_npz
 from edge_runtime.model.score import CRITERIA, Decision, decision_from_json
+from edge_runtime.onnx_file import check_onnx
 
 __all__ = ["Bundle", "SCHEMA_VERSION", "manifest_bytes"]
 
@@ -175,6 +176,9 @@ class Bundle:
                 f"{self.path} has criteria {list(self.criteria)}, expected {list(CRITERIA)} and after them others, "
                 "each once; update edge-aae"
             )
+        for name, content in self.files.items():
+            if name.endswith(".onnx") and name not in self.altered_graphs:
+                check_onnx(content, f"{self.path}: {name}")
         # Read now, so that a bad part is refused at start, before a camera opens.
         _ = self.preprocess, self.decision, self.prior
 
