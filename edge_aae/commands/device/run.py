@@ -17,7 +17,7 @@ from edge_aae.commands.device.delivery_options import DeliveryOptions, delivered
 from edge_aae.commands.device.run_plan import AlarmOptions, DetectorOptions, RunPlan, UpkeepOptions
 from edge_aae.commands.device.sink_options import PageOptions, SinkOptions, page_of, sinks_of
 from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, SourceOptions, sources_of
-from edge_aae.commands.options import ViewOptions, model_option, resolve_model
+from edge_aae.commands.options import ViewOptions, max_pixels_option, model_option, resolve_model
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 @UpkeepOptions.options
 @ViewOptions.options
 @CaptureOptions.options
+@max_pixels_option
 @FeedOptions.options
 @AlarmOptions.options
 @SinkOptions.options

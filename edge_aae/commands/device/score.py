@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.options import CLASSES, EngineOptions, ViewOptions, model_option, resolve_model
+from edge_aae.commands.options import (
+    CLASSES,
+    EngineOptions,
+    ViewOptions,
+    max_pixels_option,
+    model_option,
+    resolve_model,
+)
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,6 +44,7 @@ logger = logging.getLogger(__name__)
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
 @ViewOptions.options
+@max_pixels_option
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Highest scores shown.")
 def score(

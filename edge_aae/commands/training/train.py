@@ -12,6 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from edge_aae.commands.options import max_pixels_option
 from edge_aae.commands.training.outcome_lines import outcome_lines
 from edge_aae.commands.training.train_options import ImageOptions, LearningOptions, MethodOptions
 from edge_aae.commands.training.train_settings import settings_of
@@ -21,7 +22,7 @@ from edge_runtime.files import write_file
 
 __all__ = ["train"]
 
-RESUME_KEEPS = {"out", "resume", "device", "review", "report"}
+RESUME_KEEPS = {"out", "resume", "device", "review", "report", "max_pixels"}
 """What may stand beside --resume; every other setting comes from the run folder."""
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ INTERRUPTED = 130
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html, a page to look at.")
 @click.option("--review", is_flag=True, help="Write review/: rejected images in groups that look alike.")
 @ImageOptions.options
+@max_pixels_option
 @LearningOptions.options
 @click.option("--dry-run", is_flag=True, help="Say what would happen, with time and memory; write nothing.")
 @click.pass_context
