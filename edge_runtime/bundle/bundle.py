@@ -15,6 +15,7 @@ from typing import Any
 
 from edge_runtime.archive import check_entry_name, pack, read_entries, sha256
 from edge_runtime.bundle.budgets import DETECTOR_FILES, PRECISIONS, detector_file
+from edge_runtime.bundle.manifest_shape import check_manifest, parse_json
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.preprocess import Preprocess
@@ -194,8 +195,8 @@ class AlteredFileError(BundleError):
 
 def _parse_manifest(path: Path, raw: bytes) -> dict[str, Any]:
     try:
-        manifest = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        manifest = parse_json(raw)
+    except ValueError as error:
         raise BundleError(f"{path}: {MANIFEST} is not JSON: {error}; export the bundle again") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"{path}: {MANIFEST} is not a JSON object; export the bundle again")
@@ -206,6 +207,10 @@ def _parse_manifest(path: Path, raw: bytes) -> dict[str, Any]:
             "update edge-aae, or export the bundle again with this release"
         )
     _check_keys(path, manifest)
+    try:
+        check_manifest(manifest)
+    except ValueError as error:
+        raise BundleError(f"{path}: the manifest's {error}; export the bundle again") from error
     return manifest
 
 

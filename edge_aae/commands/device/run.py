@@ -21,6 +21,7 @@ from edge_aae.commands.options import ViewOptions, max_pixels_option, model_opti
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
+    from edge_runtime.gate.trial import Trial
     from edge_runtime.operations.model_watch import ModelWatch
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.stream.pipeline import Pipeline, RunSummary
@@ -135,14 +136,19 @@ class _Model:
         """Reads the view's mask; opens no bundle. Raises BundleError where none is there to be used."""
         self.path = resolve_model(plan.model)
         self._load = plan.detector.loader(plan.view.view())
-        self._precision = plan.detector.precision
+        self._precision, self._backend = plan.detector.precision, plan.detector.backend
         self._watched = plan.upkeep.watch_model
         self._shadow = plan.upkeep.shadow
         self._kept = None
         if plan.upkeep.last_good is not None:
             from edge_runtime.gate.last_good import LastGood
 
-            self._kept = LastGood(plan.upkeep.last_good, self.path, self._load, self._precision)
+            self._kept = LastGood(plan.upkeep.last_good, self.path, self._load, self._precision, self._trial())
+
+    def _trial(self) -> Trial:
+        from edge_runtime.gate.trial import Trial
+
+        return Trial(precision=self._precision, backend=self._backend)
 
     def detector(self) -> Detector:
         """Of the bundle at the path; of the last good one where such is kept and the bundle cannot be used."""
@@ -185,6 +191,7 @@ class _Model:
             self._load,
             pipeline.report,
             precision=self._precision,
+            trial=self._trial(),
             accepted=self._kept.keep if self._kept else lambda bundle: None,
         )
 

@@ -273,7 +273,7 @@ def test_a_preprocess_that_cannot_be_used_is_refused_at_start(
     manifest, files = parts(small)
     manifest["preprocess"] |= damage
     (tmp_path / "x.aae").write_bytes(packed(manifest, files))
-    with pytest.raises(BundleError, match="the manifest's preprocess cannot be used"):
+    with pytest.raises(BundleError, match="the manifest's preprocess"):
         Bundle.open(tmp_path / "x.aae")
 
 
