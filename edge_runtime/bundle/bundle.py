@@ -15,7 +15,9 @@ from typing import Any
 
 from edge_runtime.archive import check_entry_name, pack, read_entries, sha256
 from edge_runtime.bundle.budgets import DETECTOR_FILES, PRECISIONS, detector_file
+from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.bundle.manifest_shape import check_manifest, parse_json
+from edge_runtime.bundle.spread import criterion_spreads
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.preprocess import Preprocess
@@ -182,6 +184,7 @@ class Bundle:
                 check_onnx(content, f"{self.path}: {name}")
         # Read now, so that a bad part is refused at start, before a camera opens.
         _ = self.preprocess, self.decision, self.prior
+        _ = KeptScores.of_manifest(self.manifest["calibration"]), criterion_spreads(self.manifest["calibration"])
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:

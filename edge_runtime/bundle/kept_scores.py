@@ -49,7 +49,9 @@ class KeptScores:
             return None
         try:
             kept = cls(tuple(map(float, quantiles)), int(n))
-            rank = 0 if not limit or limit["extrapolated"] else conformal_rank(kept.n, limit["target_fpr"])
+            # A limit between the normal images and made-up defects stands for no rate that was asked for.
+            rate = None if not limit or limit["extrapolated"] else limit["target_fpr"]
+            rank = 0 if rate is None else conformal_rank(kept.n, rate)
             # A limit that was made by another rule than the rank's promises nothing of the rank.
             low, high = (kept.quantiles[level] for level in kept.levels_around(rank))
         except (KeyError, IndexError, TypeError, ValueError) as error:

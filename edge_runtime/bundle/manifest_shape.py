@@ -161,11 +161,11 @@ CALIBRATION = Fields(
         "score_quantiles": OrNull(ListOf(NUMBER, N_QUANTILES, N_QUANTILES)),
         "n_images": OrNull(Number(1, 1e12, whole=True)),
         "flagged_share": OrNull(SHARE),
-        "contamination": OrNull(Fields({"share": SHARE, "low": SHARE, "high": SHARE})),
+        "contamination": OrNull(Fields({}, {"share": SHARE, "low": SHARE, "high": SHARE})),
         "limit": OrNull(
             Fields(
-                {"target_fpr": OrNull(SHARE), "stands_for": OrNull(NUMBER), "n": COUNT, "rule": TEXT, "limit": NUMBER},
-                {"extrapolated": FLAG},
+                {"stands_for": OrNull(NUMBER), "n": COUNT, "rule": TEXT, "limit": NUMBER},
+                {"target_fpr": OrNull(SHARE), "extrapolated": FLAG},
             )
         ),
     }

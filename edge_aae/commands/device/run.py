@@ -18,6 +18,7 @@ from edge_aae.commands.device.run_plan import AlarmOptions, DetectorOptions, Run
 from edge_aae.commands.device.sink_options import PageOptions, SinkOptions, page_of, sinks_of
 from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, SourceOptions, sources_of
 from edge_aae.commands.options import ViewOptions, max_pixels_option, model_option, resolve_model
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -211,8 +212,8 @@ def _summed_up(summary: RunSummary) -> Iterator[None]:
     finally:
         if not failed or summary.frames or summary.unscored:
             if summary.shadow is not None:
-                click.echo(str(summary.shadow), err=True)
-            click.echo(str(summary), err=True)
+                say(str(summary.shadow), err=True)
+            say(str(summary), err=True)
 
 
 @contextmanager

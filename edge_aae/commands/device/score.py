@@ -18,6 +18,7 @@ from edge_aae.commands.options import (
     model_option,
     resolve_model,
 )
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def score(
     items = load_items(paths, detector.bundle, labels, classes)
     evaluation = score_with_progress(BundleScorer(detector), items, heatmaps)
     for line in evaluation.lines(top):
-        click.echo(line)
+        say(line)
     if csv_file:
         write_csv(csv_file, evaluation)
     if json_file:

@@ -10,6 +10,7 @@ import click
 
 from edge_aae.commands.device.score import score_with_progress
 from edge_aae.commands.options import CLASSES, max_pixels_option
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError, MissingExtraError
 from edge_runtime.extras import require
 
@@ -100,9 +101,9 @@ def evaluate(
         written = _write(out, report, plots_missing) if out else []
     finally:
         for line in lines_of(report):
-            click.echo(line)
+            say(line)
     if written:
-        click.echo(f"wrote {out}: {', '.join(written)}")
+        say(f"wrote {out}: {', '.join(written)}")
 
 
 def judged(

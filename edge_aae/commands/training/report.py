@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edge_aae.commands.options import CLASSES
+from edge_aae.commands.terminal import say
 from edge_aae.commands.training.evaluate import judged as judge
 from edge_runtime.extras import require
 
@@ -48,4 +49,4 @@ def report(
 
         sections, out = bundle_page(Bundle.open(model), judged), out or model.with_suffix(".html")
     write_page(out, f"{model.resolve().name}: {'training' if is_run else 'bundle'}", sections)
-    click.echo(f"wrote {out}")
+    say(f"wrote {out}")
