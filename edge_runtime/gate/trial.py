@@ -11,6 +11,7 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -88,9 +89,9 @@ def main() -> None:
     settings = json.loads(sys.argv[2])
     path = Path(settings.pop("path"))
     trial = Trial(**settings)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_FACTOR * math.ceil(trial.most_s),) * 2)
-    resource.setrlimit(resource.RLIMIT_AS, (trial.most_memory_mb * MEBIBYTE,) * 2)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_CPU, CPU_FACTOR * math.ceil(trial.most_s))
+    _limit(resource.RLIMIT_AS, trial.most_memory_mb * MEBIBYTE)
     try:
         attempt(trial, path)
     except MemoryError:
@@ -99,6 +100,14 @@ def main() -> None:
         _refuse(type(error).__name__, str(error))
     except Exception as error:  # noqa: BLE001  whatever it is, it is the bundle's
         _refuse("BundleError", f"{path} cannot be used: {type(error).__name__}: {error}")
+
+
+def _limit(kind: int, most: int) -> None:
+    """Allow no more; a system that forbids limits, or has a lower one, is none of the bundle's doing."""
+    with suppress(OSError, ValueError):
+        _, hard = resource.getrlimit(kind)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (most, most))
 
 
 def _refuse(kind: str, reason: str) -> None:

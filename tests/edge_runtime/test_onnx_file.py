@@ -221,3 +221,8 @@ def test_ten_megabytes_take_no_time() -> None:
 
 def test_the_reader_needs_no_onnx() -> None:
     assert "import onnx" not in Path(os.fspath(check_onnx.__code__.co_filename)).read_text()
+
+
+def test_the_page_on_security_counts_the_places() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/security.md").read_text()
+    assert f"({len(HIDDEN)} places)" in page

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Commands", "Ended"]
+__all__ = ["ROOT", "Commands", "Ended"]
 
 ROOT = Path(__file__).resolve().parents[3]
 LONGEST_S = 60

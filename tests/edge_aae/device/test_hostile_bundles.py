@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle.bundle import Bundle
-from tests.edge_aae.device.forking import Commands, Ended
+from tests.edge_aae.device.forking import ROOT, Commands, Ended
 from tests.edge_aae.device.hostile_bundles import HOSTILE, Parts
 
 MOST_MEMORY = 600 << 20
@@ -68,3 +69,10 @@ def test_a_run_that_has_a_last_good_bundle_scores_with_that(
     assert '"score"' in records
     assert "MODEL_REFUSED" in records
     assert not (good / "good.aae.trying").exists()
+
+
+def test_the_page_on_security_counts_them() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+    assert f"| {len(HOSTILE)} bundles: " in page
+    for file in re.findall(r"`(tests/[a-z_/]+\.py)`", page):
+        assert (ROOT / file).is_file(), file

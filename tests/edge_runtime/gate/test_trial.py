@@ -100,7 +100,9 @@ def test_a_child_has_limits_of_memory_and_time_and_leaves_no_core(
     bundle_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: dict[int, int] = {}
+    allowed = {resource.RLIMIT_AS: 1000 << 20}
+    monkeypatch.setattr("resource.getrlimit", lambda limit: (0, allowed.get(limit, resource.RLIM_INFINITY)))
     monkeypatch.setattr("resource.setrlimit", lambda limit, most: limits.update({limit: most[0]}))
     monkeypatch.setattr("sys.argv", ["", "", json.dumps({"path": str(bundle_file), "most_s": 2.0})])
     trial_module.main()
-    assert limits == {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: 8, resource.RLIMIT_AS: 4096 << 20}
+    assert limits == {resource.RLIMIT_CORE: 0, resource.RLIMIT_CPU: 8, resource.RLIMIT_AS: 1000 << 20}
