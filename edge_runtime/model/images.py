@@ -19,6 +19,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MOST_PIXELS",
     "as_frame",
+    "check_pixels",
     "is_image",
     "limit_pixels",
     "list_images",
@@ -48,6 +49,15 @@ def limit_pixels(most: int) -> None:
     if most < 1:
         raise ConfigError(f"--max-pixels is {most}, expected 1 or more")
     _most_pixels = most
+
+
+def check_pixels(height: int, width: int, *, called: str) -> None:
+    """Raise DataError where an image is larger than is decoded; called: what the message calls it."""
+    if height * width > _most_pixels:
+        raise DataError(
+            f"{called} is {width}x{height}, {height * width / 1e6:,.0f} megapixels, more than "
+            f"{_most_pixels / 1e6:,.4g}; --max-pixels takes larger ones"
+        )
 
 
 def as_frame(image: NDArray[Any]) -> Frame:
@@ -105,12 +115,7 @@ def read_image(path: Path) -> Frame:
     size = image_size(content.tobytes())
     if size is None:
         raise DataError(f"cannot decode {path}: not a PNG, JPEG, BMP or TIFF image, or damaged")
-    height, width = size
-    if height * width > _most_pixels:
-        raise DataError(
-            f"{path} is {width}x{height}, {height * width / 1e6:,.0f} megapixels, more than {_most_pixels / 1e6:,.4g}; "
-            "--max-pixels takes larger ones"
-        )
+    check_pixels(*size, called=str(path))
     try:
         image: NDArray[Any] | None = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:

@@ -17,6 +17,7 @@ from edge_runtime.model.image_size import image_size
 from edge_runtime.model.images import (
     MOST_PIXELS,
     as_frame,
+    check_pixels,
     is_image,
     limit_pixels,
     list_images,
@@ -317,3 +318,9 @@ def test_a_format_whose_size_is_not_read_is_not_decoded(tmp_path: Path) -> None:
     file.write_bytes(encoded(".ppm", ramp(4, 5, 3)))
     with pytest.raises(DataError, match="not a PNG, JPEG, BMP or TIFF image, or damaged"):
         read_image(file)
+
+
+def test_a_size_is_checked_wherever_an_image_comes_from() -> None:
+    check_pixels(10_000, 10_000, called="frame 3")
+    with pytest.raises(DataError, match="frame 3 is 10001x10000, 100 megapixels, more than 100"):
+        check_pixels(10_000, 10_001, called="frame 3")
