@@ -20,6 +20,7 @@ from edge_aae.commands.device.service import service
 from edge_aae.commands.shipping.engines import build, cache
 from edge_aae.commands.shipping.export import export, info
 from edge_aae.commands.shipping.verify import verify
+from edge_aae.commands.terminal import say
 from edge_aae.commands.training.demo import demo
 from edge_aae.commands.training.evaluate import evaluate
 from edge_aae.commands.training.report import report
@@ -28,6 +29,7 @@ from edge_aae.commands.training.train import train
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.own_packages import PACKAGES, claim
+from edge_runtime.terminal import PrintableFormatter
 
 __all__ = ["cli", "main"]
 
@@ -53,7 +55,9 @@ def cli(verbose: bool, quiet: bool) -> None:
     Exit status: 0 ok, 1 error, 2 usage, 3 a gate failed (parity, speed, master parts), 4 source lost or not openable.
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr, force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for package in PACKAGES:
         logging.getLogger(package).setLevel(level)
 
@@ -101,14 +105,14 @@ def main() -> None:
         error.show()
         sys.exit(1)
     except EdgeAaeError as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         logger.debug("raised here", exc_info=error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
     except OSError as error:
-        click.echo(f"error: {error}", err=True)
+        say(f"error: {error}", err=True)
         logger.debug("raised here", exc_info=error)
         sys.exit(1)
 

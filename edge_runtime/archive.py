@@ -1,7 +1,7 @@
 """The container of a bundle: a folder of files, or the same as one stored zip file with a seal.
 
-Nothing is extracted to disk: entries are read into memory, after their names and sizes were checked. The format is
-specified in docs/bundle.md.
+Nothing is extracted to disk: entries are read into memory, after their names and sizes were checked, and what they
+inflate to is bounded by the directory before any is inflated. The format is specified in docs/bundle.md.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import io
 import lzma
 import re
+import stat
 import struct
 import zipfile
 import zlib
@@ -18,10 +19,18 @@ from pathlib import Path
 
 from edge_runtime.errors import BundleError
 
-__all__ = ["pack", "read_entries", "sha256"]
+__all__ = ["TooMuchError", "check_entry_name", "most_inflated", "open_zip", "pack", "read_entries", "sha256"]
 
 MAX_BYTES = 2 * 1024**3
 """A bundle holds megabytes; anything that unpacks to more than 2 GiB is a mistake or an attack."""
+
+FREE_BYTES = 64 << 20
+MOST_RATIO = 8
+"""What an archive may inflate to: 64 MiB, and eight times its size. Weights deflate to half their size at best."""
+
+MOST_ENTRIES = 1000
+MOST_DIRECTORY_BYTES = 1 << 20
+"""Of a zip file's list of entries: ten take a thousand bytes, and one of 20 MB takes half a gigabyte to read."""
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 """Every entry carries the same time, so that the same content gives the same bytes."""
@@ -30,6 +39,11 @@ SEAL = b"edge-aae sha256:"
 """The archive comment is this and the SHA-256 of every byte before the comment's length field."""
 END_RECORD_BYTES = 22
 END_RECORD_MAGIC = b"PK\x05\x06"
+LOCATOR_BYTES = 20
+LOCATOR_MAGIC = b"PK\x06\x07"
+"""Before the end record of a zip file beyond 4 GiB: it says otherwise than the end record where the list lies."""
+DEFLATED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+CHUNK_BYTES = 1 << 16
 
 LARGE_BYTES = 1_000_000
 WORTH_DEFLATING = 0.75
@@ -70,6 +84,11 @@ def read_entries(path: Path) -> dict[str, bytes]:
     if path.is_dir():
         return _read_folder(path)
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BundleError(f"{path} is a device or pipe, expected an .aae file or a folder; copy the file itself")
+        if status.st_size > MAX_BYTES:
+            raise BundleError(f"{path} is larger than {MAX_BYTES} bytes; do not use this file")
         content = path.read_bytes()
     except OSError as error:
         raise BundleError(f"cannot read bundle {path}: {error.strerror or error}") from error
@@ -85,6 +104,35 @@ def check_entry_name(name: str) -> str:
             "without folders or '..'; do not use this file"
         )
     return name
+
+
+class TooMuchError(ValueError):
+    """An archive that would take more memory than its size can explain; the message goes on after its name."""
+
+
+def most_inflated(n_bytes: int, free_bytes: int = FREE_BYTES) -> int:
+    """Bytes that an archive of so many may inflate to."""
+    return min(MAX_BYTES, free_bytes + MOST_RATIO * n_bytes)
+
+
+def open_zip(content: bytes, most_bytes: int) -> zipfile.ZipFile:
+    """The zip archive, of which the list of entries alone was read; for one of those read no more than it lists.
+
+    Raises TooMuchError where it lists more than a thousand entries or most_bytes, and BadZipFile.
+    """
+    end = content.rfind(END_RECORD_MAGIC)
+    if end < 0 or end + END_RECORD_BYTES > len(content):
+        raise zipfile.BadZipFile("it has no end record")
+    (directory_bytes,) = struct.unpack_from("<I", content, end + 12)
+    if directory_bytes > MOST_DIRECTORY_BYTES or content[max(0, end - LOCATOR_BYTES) : end].startswith(LOCATOR_MAGIC):
+        raise TooMuchError(f"has a list of entries of more than {MOST_DIRECTORY_BYTES} bytes")
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    entries = archive.infolist()
+    if len(entries) > MOST_ENTRIES:
+        raise TooMuchError(f"has more than {MOST_ENTRIES} entries")
+    if sum(entry.file_size for entry in entries) > most_bytes:
+        raise TooMuchError(f"unpacks to more than {most_bytes} bytes")
+    return archive
 
 
 def _check_seal(path: Path, content: bytes) -> None:
@@ -112,17 +160,16 @@ def _check_seal(path: Path, content: bytes) -> None:
 def _read_zip(path: Path, content: bytes) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        with open_zip(content, most_inflated(len(content))) as archive:
             entries = archive.infolist()
             for entry in entries:
                 if check_entry_name(entry.orig_filename) in files:
                     raise BundleError(f"{path} holds {entry.filename} twice; do not use this file")
                 files[entry.filename] = b""
-            if sum(entry.file_size for entry in entries) > MAX_BYTES:
-                raise BundleError(f"{path} unpacks to more than {MAX_BYTES} bytes; do not use this file")
             for entry in entries:
-                with archive.open(entry) as stream:
-                    files[entry.filename] = stream.read(MAX_BYTES)
+                files[entry.filename] = _inflated(archive, entry)
+    except TooMuchError as error:
+        raise BundleError(f"{path} {error}; do not use this file") from error
     except (
         zipfile.BadZipFile,
         lzma.LZMAError,
@@ -140,8 +187,20 @@ def _read_zip(path: Path, content: bytes) -> dict[str, bytes]:
     return files
 
 
+def _inflated(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    with archive.open(entry) as stream:
+        if entry.compress_type in DEFLATED:
+            return stream.read(entry.file_size + 1)
+        # Other methods inflate whatever is given to them at once, whatever the entry lists.
+        content = bytearray()
+        while chunk := stream.read(CHUNK_BYTES):
+            content += chunk
+        return bytes(content)
+
+
 def _read_folder(path: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
+    n_bytes = 0
     for file in sorted(path.iterdir()):
         if file.name.startswith("."):
             continue
@@ -151,8 +210,13 @@ def _read_folder(path: Path) -> dict[str, bytes]:
             raise BundleError(f"{file} is a link that leaves the bundle's folder; copy the file itself")
         if not file.is_file():
             continue
-        if file.stat().st_size > MAX_BYTES:
-            raise BundleError(f"{file} is larger than {MAX_BYTES} bytes; do not use this bundle")
-        if ENTRY_NAME.fullmatch(file.name):
-            files[file.name] = file.read_bytes()
+        if not ENTRY_NAME.fullmatch(file.name):
+            continue
+        n_bytes += file.stat().st_size
+        if n_bytes > MAX_BYTES or len(files) == MOST_ENTRIES:
+            raise BundleError(
+                f"{path} holds more than {MAX_BYTES} bytes or {MOST_ENTRIES} files; do not use this bundle, or move "
+                "what is none of it elsewhere"
+            )
+        files[file.name] = file.read_bytes()
     return files

@@ -31,6 +31,7 @@ __all__ = [
     "SIZE",
     "ViewOptions",
     "WIDTH_HEIGHT_CHANNELS",
+    "max_pixels_option",
     "model_option",
     "resolve_model",
 ]
@@ -51,6 +52,23 @@ def model_option(command: Command) -> Command:
         "--model",
         type=click.Path(path_type=Path),
         help=f"Bundle (.aae file or folder).  [default: ${MODEL_VARIABLE}, ./{DEFAULT_MODEL}, or the demo's]",
+    )(command)
+
+
+def max_pixels_option(command: Command) -> Command:
+    """--max-pixels: of the images that this process decodes from here on."""
+
+    def limit(context: click.Context, parameter: click.Parameter, most: int | None) -> int | None:
+        from edge_runtime.model.images import MOST_PIXELS, limit_pixels
+
+        limit_pixels(most or MOST_PIXELS)
+        return most
+
+    return click.option(
+        "--max-pixels",
+        type=click.IntRange(min=1),
+        callback=limit,
+        help="Of an image file; one with more is not decoded.  [default: 100 million]",
     )(command)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_runtime.backends.contract import RawOutputs, check_outputs
 from edge_runtime.errors import BackendError, ConfigError
 from edge_runtime.extras import require
+from edge_runtime.onnx_file import check_onnx
 
 __all__ = ["OnnxRuntimeCpu", "onnx_session", "run_session", "usable_cores"]
 
@@ -36,14 +37,18 @@ class OnnxRuntimeCpu:
 
 
 def onnx_session(model: bytes, *, threads: int = 0, provider: str = CPU_PROVIDER) -> Any:
-    """An onnxruntime session; raises BackendError where the model does not load or another provider would run."""
+    """An onnxruntime session; raises BackendError where the model does not load, refers to data outside it, or another
+    provider would run."""
     if threads < 0:
         raise ConfigError(f"--threads is {threads}, expected 0 (all cores) or more")
     ort = require("onnxruntime", extra="cpu", purpose="runs on the CPU")
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or usable_cores()
+    # Else it guesses the format by the bytes, and takes one of its own that check_onnx does not read.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
+        check_onnx(model, "the model")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a provider that is not there is an error below
             session = ort.InferenceSession(model, options, providers=[provider])

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends.contract import DETECTOR_OUTPUTS, RawOutputs, check_outputs
 from edge_runtime.backends.onnxruntime_cpu import usable_cores
-from edge_runtime.errors import BackendError, ConfigError
+from edge_runtime.errors import BackendError, BundleError, ConfigError
 from edge_runtime.extras import require
+from edge_runtime.onnx_file import check_onnx
 
 __all__ = ["OpenVino"]
 
@@ -36,9 +37,10 @@ class OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
+            check_onnx(detector_onnx, "the model")
             core = ov.Core()
             compiled = core.compile_model(core.read_model(detector_onnx, b""), "CPU", settings)
-        except RuntimeError as error:
+        except (RuntimeError, BundleError) as error:
             raise BackendError(f"OpenVINO cannot load the graph: {error}; export the bundle again") from error
         used = _short_name(compiled.get_property("INFERENCE_PRECISION_HINT"))
         if used != execution:

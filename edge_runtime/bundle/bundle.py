@@ -15,11 +15,15 @@ from typing import Any
 
 from edge_runtime.archive import check_entry_name, pack, read_entries, sha256
 from edge_runtime.bundle.budgets import DETECTOR_FILES, PRECISIONS, detector_file
+from edge_runtime.bundle.kept_scores import KeptScores
+from edge_runtime.bundle.manifest_shape import check_manifest, parse_json
+from edge_runtime.bundle.spread import criterion_spreads
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.prior import Prior, prior_from_npz
 from edge_runtime.model.score import CRITERIA, Decision, decision_from_json
+from edge_runtime.onnx_file import check_onnx
 
 __all__ = ["Bundle", "SCHEMA_VERSION", "manifest_bytes"]
 
@@ -175,8 +179,12 @@ class Bundle:
                 f"{self.path} has criteria {list(self.criteria)}, expected {list(CRITERIA)} and after them others, "
                 "each once; update edge-aae"
             )
+        for name, content in self.files.items():
+            if name.endswith(".onnx") and name not in self.altered_graphs:
+                check_onnx(content, f"{self.path}: {name}")
         # Read now, so that a bad part is refused at start, before a camera opens.
         _ = self.preprocess, self.decision, self.prior
+        _ = KeptScores.of_manifest(self.manifest["calibration"]), criterion_spreads(self.manifest["calibration"])
 
 
 def manifest_bytes(manifest: Mapping[str, Any]) -> bytes:
@@ -190,8 +198,8 @@ class AlteredFileError(BundleError):
 
 def _parse_manifest(path: Path, raw: bytes) -> dict[str, Any]:
     try:
-        manifest = json.loads(raw)
-    except (ValueError, RecursionError) as error:
+        manifest = parse_json(raw)
+    except ValueError as error:
         raise BundleError(f"{path}: {MANIFEST} is not JSON: {error}; export the bundle again") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"{path}: {MANIFEST} is not a JSON object; export the bundle again")
@@ -202,6 +210,10 @@ def _parse_manifest(path: Path, raw: bytes) -> dict[str, Any]:
             "update edge-aae, or export the bundle again with this release"
         )
     _check_keys(path, manifest)
+    try:
+        check_manifest(manifest)
+    except ValueError as error:
+        raise BundleError(f"{path}: the manifest's {error}; export the bundle again") from error
     return manifest
 
 

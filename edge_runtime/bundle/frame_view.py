@@ -32,6 +32,9 @@ LEAST_SEEN = 128
 
 SEEN = 255
 
+MOST_PIXELS = 1 << 30
+"""Of a mask; OpenCV decodes no larger image."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class View:
@@ -80,10 +83,15 @@ class View:
         mask: Mask | None = None
         if packed is not None:
             rows, columns = (int(number) for number in packed["shape"])
+            if min(rows, columns) < 1 or rows * columns > MOST_PIXELS:
+                raise ValueError(f"its mask has {rows} rows and {columns} columns")
             try:
-                bits = zlib.decompress(base64.b64decode(packed["bits"], validate=True))
+                n_bytes = (rows * columns + 7) // 8
+                bits = zlib.decompressobj().decompress(base64.b64decode(packed["bits"], validate=True), n_bytes)
             except zlib.error as error:
                 raise ValueError(f"its mask is damaged: {error}") from error
+            if len(bits) != n_bytes:
+                raise ValueError(f"its mask has {len(bits)} bytes, expected {n_bytes}")
             flags = np.unpackbits(np.frombuffer(bits, dtype=np.uint8), count=rows * columns)
             mask = flags.reshape(rows, columns).astype(np.bool_)
         return cls(roi=None if roi is None else _four(*map(int, roi)), mask=mask)

@@ -44,7 +44,8 @@ class KeptScores:
 
         Raises BundleError where it cannot be used.
         """
-        quantiles, n, limit = (calibration.get(key) for key in ("score_quantiles", "n_images", "limit"))
+        quantiles, n = (calibration.get(key) for key in ("score_quantiles", "n_images"))
+        limit = calibration.get("limit") or {}
         if quantiles is None or n is None:
             return None
         try:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.engines.flavour import Flavour
-from edge_runtime.errors import BackendError, ConfigError
+from edge_runtime.errors import BackendError, BundleError, ConfigError
 from edge_runtime.files import write_atomically
+from edge_runtime.onnx_file import check_onnx
 
 __all__ = ["BuildSettings", "build_engine", "check_free_memory"]
 
@@ -62,6 +63,10 @@ def build_engine(
     Raises BackendError with TensorRT's own reasons where it takes the graph or the build fails.
     """
     settings, trt, log = settings or BuildSettings(), flavour.trt, flavour.log()
+    try:
+        check_onnx(graph, "the graph")
+    except BundleError as error:
+        raise BackendError(f"{flavour.title} cannot parse the graph: {error}; export it again") from error
     builder = trt.Builder(log.adapter)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.adapter)

@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +21,15 @@ from edge_runtime.archive import sha256
 from edge_runtime.engines.build import BuildSettings
 from edge_runtime.engines.device import Device
 from edge_runtime.engines.flavour import Flavour
+from edge_runtime.errors import ConfigError
 from edge_runtime.files import write_atomically
 
 __all__ = ["CachedEngine", "EngineCache", "EngineKey"]
 
 logger = logging.getLogger(__name__)
 
+ROOT = 0
+"""Who is this user decides what a GPU runs anyway."""
 FOLDER_VARIABLE = "EDGE_AAE_CACHE"
 NAME_DIGITS = 24
 ENGINE, SIDECAR, LOCK, TIMING = ".engine", ".json", ".lock", ".timing"
@@ -92,9 +96,10 @@ class EngineCache:
         """The engine of a key: kept, if it is whole and loads, else built and kept.
 
         build: gives the serialized engine; what it raises goes through, and leaves the cache as it was. loads: whether
-        the engine can be deserialized here. Waits while another process builds the same one.
+        the engine can be deserialized here. Waits while another process builds the same one. One that others may have
+        written is not loaded. Raises ConfigError where the folder is another user's.
         """
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        force = not self._own() or force
         with self._locked(key):
             if not force:
                 kept = self._kept(key)
@@ -102,6 +107,8 @@ class EngineCache:
                     return CachedEngine(kept, self._file(key, ENGINE), built=False)
                 if kept is not None:
                     logger.info("%s does not load here; it is built anew", self._file(key, ENGINE))
+            if _foreign(self.timing_file(key)):
+                self.timing_file(key).unlink()
             engine = build()
             # While the engine changes there is no sidecar, and so no entry.
             self._file(key, SIDECAR).unlink(missing_ok=True)
@@ -109,6 +116,29 @@ class EngineCache:
             facts = {"key": asdict(key), "engine_sha256": sha256(engine), "bytes": len(engine)}
             write_atomically(self._file(key, SIDECAR), (json.dumps(facts, indent=2, sort_keys=True) + "\n").encode())
             return CachedEngine(engine, self._file(key, ENGINE), built=True)
+
+    def _own(self) -> bool:
+        """Make the folder this user's alone; whether it was already. Raises ConfigError where it is another user's, who
+        could then decide what a GPU runs."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        status = self.folder.stat()
+        if status.st_uid not in (os.geteuid(), ROOT):
+            raise ConfigError(
+                f"the folder of engines, {self.folder}, belongs to user {status.st_uid}, not to this one "
+                f"({os.geteuid()}): an engine there could be anybody's code; name another folder by {FOLDER_VARIABLE}"
+            )
+        if not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return True
+        logger.warning("others could write to %s; it is closed to them, and its engines are built anew", self.folder)
+        try:
+            self.folder.chmod(stat.S_IMODE(status.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH))
+        except OSError as error:
+            raise ConfigError(
+                f"others may write to {self.folder}, where engines lie, and it cannot be closed to them: "
+                f"{error.strerror}; name another folder by {FOLDER_VARIABLE}"
+            ) from error
+        self.clear()
+        return False
 
     def timing_file(self, key: EngineKey) -> Path:
         """Where times of tactics are kept: one file for a release and a device."""
@@ -137,6 +167,11 @@ class EngineCache:
         facts, file = _facts(self._file(key, SIDECAR)), self._file(key, ENGINE)
         if facts is None:
             return None
+        for part in (file, self._file(key, SIDECAR)):
+            reason = _foreign(part)
+            if reason:
+                logger.warning("%s %s and is not loaded; it is built anew", part, reason)
+                return None
         try:
             engine = file.read_bytes()
         except OSError:
@@ -160,6 +195,21 @@ class EngineCache:
                 logger.info("another process builds this engine; waiting for it")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _foreign(path: Path) -> str:
+    """Why a file could come from another user; empty where it could not, or none lies there."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return ""
+    if not stat.S_ISREG(status.st_mode):
+        return "is no plain file"
+    if status.st_uid not in (os.geteuid(), ROOT):
+        return f"belongs to user {status.st_uid}, not to this one ({os.geteuid()}),"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"may be written by others (mode {stat.S_IMODE(status.st_mode):o})"
+    return ""
 
 
 def _facts(sidecar: Path) -> dict[str, Any] | None:

@@ -9,17 +9,55 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import DataError, FrameError
+from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.extras import require
 from edge_runtime.files import write_file
+from edge_runtime.model.image_size import image_size
 from edge_runtime.model.preprocess import Frame
 
-__all__ = ["IMAGE_SUFFIXES", "as_frame", "is_image", "list_images", "natural_order", "read_image", "write_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MOST_PIXELS",
+    "as_frame",
+    "check_pixels",
+    "is_image",
+    "limit_pixels",
+    "list_images",
+    "natural_order",
+    "read_image",
+    "write_image",
+]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 
 UINT16_TO_UINT8 = 257
 """65535 / 255: the whole range of a 16-bit image maps to the whole range of an 8-bit one, whatever it holds."""
+
+MOST_PIXELS = 100_000_000
+"""Of an image that is decoded, unless limit_pixels says otherwise: 300 MB in colour, three times the largest industrial
+cameras'. A file of one megabyte can hold four times as many."""
+
+MOST_BYTES_A_PIXEL = 16
+"""Of a file: twice what four channels of 16 bits take, for what lies around them."""
+
+_most_pixels = MOST_PIXELS
+
+
+def limit_pixels(most: int) -> None:
+    """Refuse to decode larger images from here on, in this process. Raises ConfigError below 1."""
+    global _most_pixels
+    if most < 1:
+        raise ConfigError(f"--max-pixels is {most}, expected 1 or more")
+    _most_pixels = most
+
+
+def check_pixels(height: int, width: int, *, called: str) -> None:
+    """Raise DataError where an image is larger than is decoded; called: what the message calls it."""
+    if height * width > _most_pixels:
+        raise DataError(
+            f"{called} is {width}x{height}, {height * width / 1e6:,.0f} megapixels, more than "
+            f"{_most_pixels / 1e6:,.4g}; --max-pixels takes larger ones"
+        )
 
 
 def as_frame(image: NDArray[Any]) -> Frame:
@@ -63,15 +101,21 @@ def read_image(path: Path) -> Frame:
     """An image file as a frame: (H, W) grey or (H, W, 3) BGR uint8, orientation tags ignored.
 
     8 and 16 bit, grey, BGR and BGRA; the first page of a multi-page TIFF. Raises DataError for files that are
-    missing, empty or not decodable.
+    missing, empty or not decodable, and, before anything is decoded, for images of too many pixels (limit_pixels).
     """
     cv2 = require("cv2", extra="camera", purpose="reading images")
     try:
+        if path.stat().st_size > MOST_BYTES_A_PIXEL * _most_pixels:
+            raise DataError(f"{path} is larger than an image of {_most_pixels / 1e6:,.4g} megapixels can be")
         content = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     if content.size == 0:
         raise DataError(f"{path} is empty")
+    size = image_size(content.tobytes())
+    if size is None:
+        raise DataError(f"cannot decode {path}: not a PNG, JPEG, BMP or TIFF image, or damaged")
+    check_pixels(*size, called=str(path))
     try:
         image: NDArray[Any] | None = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:

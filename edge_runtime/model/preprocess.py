@@ -17,7 +17,7 @@ from edge_runtime.errors import ConfigError, FrameError
 from edge_runtime.extras import require
 from edge_runtime.model.alignment import Alignment, Placement, unwarped, warped
 from edge_runtime.model.self_reference import BARS, MASK, N_CHANNELS, self_referenced
-from edge_runtime.model.tiling import Tiling
+from edge_runtime.model.tiling import MOST_TILED_PIXELS, Tiling
 
 __all__ = ["LETTERBOX_GREY", "Frame", "Preprocess"]
 
@@ -261,7 +261,10 @@ class Preprocess:
         if self.fit == "stretch":
             return self.height, self.width
         if self.fit == "tile":
-            return max(1, round(height * self.scale)), max(1, round(width * self.scale))
+            scaled = max(1, round(height * self.scale)), max(1, round(width * self.scale))
+            if scaled[0] * scaled[1] > MOST_TILED_PIXELS:
+                raise FrameError(f"a frame of {height}x{width} scaled by {self.scale:g} is too large to cut in tiles")
+            return scaled
         scale = min(self.height / height, self.width / width)
         return (
             max(1, min(self.height, round(height * scale))),

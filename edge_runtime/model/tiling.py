@@ -8,9 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.errors import FrameError
 from edge_runtime.extras import require
 
 __all__ = ["Tiling", "starts"]
+
+MOST_TILES = 1 << 16
+MOST_TILED_PIXELS = 1 << 28
+"""Of one frame's tiles: a hundred megapixels, each in two tiles, and some."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,10 +39,16 @@ class Tiling:
         """The fewest tiles that cover a scaled frame with at least `overlap` pixels in common, evenly spread.
 
         shape, tile: height, width. The last tile ends at the frame's edge; a frame smaller than a tile has one that
-        starts at its edge and reaches beyond the other.
+        starts at its edge and reaches beyond the other. Raises FrameError where they would be too many.
         """
         tops = starts(shape[0], tile[0], overlap)
         lefts = starts(shape[1], tile[1], overlap)
+        n_tiles = len(tops) * len(lefts)
+        if n_tiles > MOST_TILES or n_tiles * tile[0] * tile[1] > MOST_TILED_PIXELS:
+            raise FrameError(
+                f"a frame scaled to {shape[0]}x{shape[1]} gives {n_tiles} tiles of {tile[0]}x{tile[1]}, expected at "
+                f"most {MOST_TILES}, and {MOST_TILED_PIXELS / 1e6:.0f} megapixels in all; lower scale or overlap"
+            )
         return cls(
             height=shape[0],
             width=shape[1],

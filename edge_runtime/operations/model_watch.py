@@ -12,6 +12,7 @@ from typing import Any
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.gate.last_good import verified
+from edge_runtime.gate.trial import Trial
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.records import status_record
 
@@ -37,14 +38,15 @@ class ModelWatch:
         report: Callable[[dict[str, Any]], None],
         *,
         precision: str = "fp32",
+        trial: Trial | None = None,
         accepted: Callable[[Bundle], None] = lambda bundle: None,
         look_s: float = LOOK_S,
     ) -> None:
-        """digest: of the bundle in use; load: makes a detector of another; report: takes status records; accepted: gets
-        each bundle that is taken up, in the watch's thread."""
+        """digest: of the bundle in use; load: makes a detector of another; report: takes status records; trial:
+        how it is tried, in a process of its own; accepted: gets each bundle that is taken up, in the watch's thread."""
         self._path, self._digest = path, digest
         self._load, self._report, self._precision, self._look_s = load, report, precision, look_s
-        self._accepted = accepted
+        self._accepted, self._trial = accepted, trial or Trial(precision=precision)
         self._lock = threading.Lock()
         self._fresh: Detector | None = None
         self._stop = threading.Event()
@@ -78,6 +80,7 @@ class ModelWatch:
 
     def _try(self) -> None:
         try:
+            self._trial.of(self._path)
             bundle = Bundle.open(self._path)
             if bundle.digest == self._digest:
                 return

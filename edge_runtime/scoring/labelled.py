@@ -6,6 +6,7 @@ Training takes its images from here, and `edge-aae score` its test split.
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import zlib
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.archive import most_inflated
 from edge_runtime.errors import DataError
 from edge_runtime.npz import read_npz
 
@@ -30,6 +32,9 @@ NPZ_KEYS = {
     "test": (("test_images", "test_labels"), ("x_test", "y_test"), ("images", "labels")),
 }
 """Names tried in order for images and labels; the last pair of `test` is a file that holds one split alone."""
+
+FREE_BYTES = 256 << 20
+"""What a compressed set may inflate to besides eight times its size; one that does more can be saved uncompressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ def _read_idx(path: Path, *, n_dims: int) -> NDArray[np.uint8]:
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
-            content = gzip.decompress(content)
+            content = _decompressed(path, content)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     header = 4 + 4 * n_dims
@@ -100,12 +105,21 @@ def _read_idx(path: Path, *, n_dims: int) -> NDArray[np.uint8]:
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
 
 
+def _decompressed(path: Path, content: bytes) -> bytes:
+    most = most_inflated(len(content), FREE_BYTES)
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+        inflated = stream.read(most + 1)
+    if len(inflated) > most:
+        raise DataError(f"{path} inflates to more than {most} bytes; decompress it first if that is what it holds")
+    return inflated
+
+
 def _read_npz(path: Path, split: Split) -> LabelledImages:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    arrays = read_npz(content, name=str(path), error=DataError)
+    arrays = read_npz(content, name=str(path), error=DataError, free_bytes=FREE_BYTES)
     for images_key, labels_key in NPZ_KEYS[split]:
         if images_key in arrays:
             return _checked(path, arrays[images_key], arrays.get(labels_key))

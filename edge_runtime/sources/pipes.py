@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge_runtime.errors import DataError, SourceError
-from edge_runtime.model.images import as_frame
+from edge_runtime.model.image_size import image_size
+from edge_runtime.model.images import as_frame, check_pixels
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.redact import redact
 from edge_runtime.sources.capture import quiet_cv2
@@ -269,8 +270,11 @@ class StdinSource(_PipeSource):
             return as_frame(np.frombuffer(content, dtype=np.uint8).reshape(height, width, channels))
         if content.find(SOI, len(SOI)) > 0 and not _has_thumbnail(content):
             raise DataError(f"cannot decode frame {self._n_grabbed - 1} of standard input: its JPEG is cut short")
+        size = image_size(content)
+        if size is not None:
+            check_pixels(*size, called=f"frame {self._n_grabbed - 1} of standard input")
         cv2 = quiet_cv2()
-        image = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        image = None if size is None else cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
         if image is None:
             raise DataError(f"cannot decode frame {self._n_grabbed - 1} of standard input: it is no JPEG")
         return as_frame(image)

@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -125,10 +126,65 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypa
         read_entries(saved(tmp_path, bomb))
 
 
+def test_an_archive_that_inflates_beyond_what_its_size_explains_is_refused_unread(
+    tmp_path: Path,
+) -> None:
+    bomb = zipped([("a", bytes(100 << 20))], method=zipfile.ZIP_DEFLATED)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=r"x\.aae unpacks to more than \d+ bytes; do not use this file"):
+            read_entries(saved(tmp_path, bomb))
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_an_entry_that_lists_less_than_it_inflates_to_gives_no_more(tmp_path: Path, method: int) -> None:
+    content = bytearray(zipped([("a", bytes(60 << 20))], method=method))
+    listed = content.rfind(b"PK\x01\x02") + 24
+    content[listed : listed + 4] = struct.pack("<I", 200)
+    path = saved(tmp_path, bytes(content))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError):
+            read_entries(path)
+        assert tracemalloc.get_traced_memory()[1] < 200 << 20  # two or three kilobytes are inflated at once
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_list_of_many_entries_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    many = zipped([(f"{index}", b"") for index in range(1001)])
+    with pytest.raises(BundleError, match=r"x\.aae has more than 1000 entries; do not use this file"):
+        read_entries(saved(tmp_path, many))
+    longer = zipped([(f"{index}", b"") for index in range(25_000)])
+    with pytest.raises(BundleError, match=r"x\.aae has a list of entries of more than 1048576 bytes"):
+        read_entries(saved(tmp_path, longer))
+
+
+def test_a_second_end_record_is_not_followed(tmp_path: Path) -> None:
+    content = zipped([("a", b"")])
+    end = content.rfind(b"PK\x05\x06")
+    locator = b"PK\x06\x07" + struct.pack("<LQL", 0, 0, 1)
+    with pytest.raises(BundleError, match="has a list of entries of more than"):
+        read_entries(saved(tmp_path, content[:end] + locator + content[end:]))
+
+
+def test_a_pipe_and_a_file_too_large_are_refused_and_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BundleError, match=r"pipe is a device or pipe, expected an \.aae file or a folder"):
+        read_entries(tmp_path / "pipe")
+    with (tmp_path / "x.aae").open("wb") as stream:
+        stream.truncate(3 << 30)  # takes no room on the disk
+    with pytest.raises(BundleError, match="is larger than 2147483648 bytes"):
+        read_entries(tmp_path / "x.aae")
+
+
 def test_a_folder_with_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_runtime.archive.MAX_BYTES", 1000)
     (tmp_path / "a").write_bytes(bytes(1001))
-    with pytest.raises(BundleError, match="a is larger than 1000 bytes; do not use this bundle"):
+    with pytest.raises(BundleError, match="holds more than 1000 bytes or 1000 files; do not use this bundle"):
         read_entries(tmp_path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -114,3 +115,56 @@ def outcome(content: bytes) -> str:
         return type(error).__name__
     as_saved = all(key in ARRAYS and np.array_equal(array, ARRAYS[key]) for key, array in arrays.items())
     return "as saved" if as_saved else "changed"
+
+
+def entry(name: str, header: str, values: bytes = b"", *, method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """An archive of one array with this header."""
+    padded = header.encode() + b"\n"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr(f"{name}.npy", b"\x93NUMPY\x01\x00" + len(padded).to_bytes(2, "little") + padded + values)
+    return buffer.getvalue()
+
+
+def of_shape(shape: str, dtype: str = "|u1") -> str:
+    return f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}}}"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (entry("x", of_shape("(1000000000000,)")), "has .* bytes, which are not those of"),
+        (entry("x", of_shape("(2,)"), b"123"), "which are not those of"),
+        (entry("x", of_shape("(1000000000000, 0)")), "which is empty all the same"),
+        (entry("x", of_shape("(1000000000000,)", "|S0")), "which is empty all the same"),
+        (entry("x", of_shape("(-1, -4)"), b"1234"), "which are not those of"),
+        (entry("x", "(" * 5000), "is not read"),
+        (entry("x", "'" * 3), "is not read"),
+        (entry("x", of_shape("(4,)", "no dtype"), b"1234"), "is not read"),
+        (entry("x", of_shape("(4,)"), b"1234", method=zipfile.ZIP_BZIP2), "compressed otherwise than by deflate"),
+    ],
+)
+def test_a_header_that_lies_is_refused_before_anything_is_allocated(content: bytes, reason: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match=reason):
+            read_npz(content, name="set.npz")
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_archive_inflates_to_eight_times_its_size_and_what_is_free() -> None:
+    content = saved(np.savez_compressed, images=np.zeros(3 << 20, np.uint8))
+    assert read_npz(content, name="set.npz", free_bytes=4 << 20)["images"].size == 3 << 20
+    with pytest.raises(BundleError, match=r"set\.npz is not read: it unpacks to more than \d+ bytes"):
+        read_npz(content, name="set.npz", free_bytes=2 << 20)
+    assert read_npz(saved(np.savez, images=np.zeros(3 << 20, np.uint8)), name="set.npz", free_bytes=0)
+
+
+def test_an_entry_gives_no_more_than_it_lists() -> None:
+    content = bytearray(entry("x", of_shape("(1000000,)"), bytes(1_000_000)))
+    listed = content.rfind(b"PK\x01\x02") + 24
+    content[listed : listed + 4] = (200).to_bytes(4, "little")
+    with pytest.raises(BundleError, match="is not read"):
+        read_npz(bytes(content), name="set.npz")

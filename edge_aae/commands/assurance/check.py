@@ -9,6 +9,7 @@ import click
 
 from edge_aae.commands.device.score import score_with_progress
 from edge_aae.commands.options import EngineOptions, ViewOptions, model_option, resolve_model
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import GateError
 
 __all__ = ["check"]
@@ -52,7 +53,7 @@ def check(
     )
     verdict = PartsVerdict.of(score_with_progress(BundleScorer(detector), items, None))
     for line in verdict.lines():
-        click.echo(line)
+        say(line)
     if out is not None:
         record = check_record(
             str(parts),
@@ -64,4 +65,4 @@ def check(
         append_record(out, record)
     if not verdict.passed:
         raise GateError(f"{verdict}; see to camera, light and model before its verdicts are used")
-    click.echo(verdict)
+    say(str(verdict))

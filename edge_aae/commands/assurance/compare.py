@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edge_aae.commands.options import EngineOptions, ViewOptions
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
 __all__ = ["compare"]
@@ -72,6 +73,6 @@ def compare(
     if comparison.frames == 0:
         raise DataError(f"none of {comparison.unscored} frames of {frames} could be scored by both; see above")
     for line in comparison.lines(top):
-        click.echo(line)
+        say(line)
     if json_file:
         write_file(json_file, json_bytes(comparison.to_json(source.source_id)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.options import EngineOptions, model_option, resolve_model
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import GateError
 from edge_runtime.files import json_bytes
 
@@ -76,7 +77,7 @@ def bench(
         threads=threads,
         cold_arguments=None if no_cold else cold,
     )
-    click.echo(table_of(report))
+    say(table_of(report))
     if json_file:
         write_file(json_file, json_bytes(report.to_json()))
     failures = []

@@ -12,6 +12,7 @@ import click
 
 from edge_aae.commands.device.source_options import CaptureOptions, NamedSources, sources_of
 from edge_aae.commands.options import PERCENT, EngineOptions, ViewOptions, resolve_model
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError, DataError
 
 if TYPE_CHECKING:
@@ -121,12 +122,12 @@ def calibrate(
     limit = before.threshold if before and before.view == view else detector.bundle.decision.threshold
     share = sum(frame.score > limit for frame in normal) / len(normal)
     written = found.save(path)
-    click.echo(f"{found}")
+    say(f"{found}")
     for line in (found.rate_line(), *(found.separation.lines() if found.separation else ())):
         if line is not None:
-            click.echo(line)
-    click.echo(f"before: threshold {limit:.4g}, {share:.1%} of these frames above it")
-    click.echo(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
+            say(line)
+    say(f"before: threshold {limit:.4g}, {share:.1%} of these frames above it")
+    say(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
 
 
 def _undo(path: Path) -> None:
@@ -137,7 +138,7 @@ def _undo(path: Path) -> None:
         raise DataError(f"nothing to undo: there is no {overlay}")
     aside = overlay.with_name(f"{overlay.name}.undone")
     overlay.replace(aside)
-    click.echo(f"{path} has its own threshold again; the calibration lies as {aside}")
+    say(f"{path} has its own threshold again; the calibration lies as {aside}")
 
 
 def _keep_chosen(path: Path, threshold: float, view: View | None) -> None:
@@ -148,9 +149,9 @@ def _keep_chosen(path: Path, threshold: float, view: View | None) -> None:
     before = _before(bundle)
     found = SiteCalibration.chosen(threshold, model=bundle.digest, before=before, view=view)
     written = found.save(path)
-    click.echo(f"{found}")
-    click.echo(f"before: threshold {(before or bundle.decision).threshold:.4g}")
-    click.echo(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
+    say(f"{found}")
+    say(f"before: threshold {(before or bundle.decision).threshold:.4g}")
+    say(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
 
 
 def _before(bundle: Bundle) -> SiteCalibration | None:

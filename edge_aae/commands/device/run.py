@@ -17,10 +17,12 @@ from edge_aae.commands.device.delivery_options import DeliveryOptions, delivered
 from edge_aae.commands.device.run_plan import AlarmOptions, DetectorOptions, RunPlan, UpkeepOptions
 from edge_aae.commands.device.sink_options import PageOptions, SinkOptions, page_of, sinks_of
 from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, SourceOptions, sources_of
-from edge_aae.commands.options import ViewOptions, model_option, resolve_model
+from edge_aae.commands.options import ViewOptions, max_pixels_option, model_option, resolve_model
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
+    from edge_runtime.gate.trial import Trial
     from edge_runtime.operations.model_watch import ModelWatch
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.stream.pipeline import Pipeline, RunSummary
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 @UpkeepOptions.options
 @ViewOptions.options
 @CaptureOptions.options
+@max_pixels_option
 @FeedOptions.options
 @AlarmOptions.options
 @SinkOptions.options
@@ -132,14 +135,19 @@ class _Model:
         """Reads the view's mask; opens no bundle. Raises BundleError where none is there to be used."""
         self.path = resolve_model(plan.model)
         self._load = plan.detector.loader(plan.view.view())
-        self._precision = plan.detector.precision
+        self._precision, self._backend = plan.detector.precision, plan.detector.backend
         self._watched = plan.upkeep.watch_model
         self._shadow = plan.upkeep.shadow
         self._kept = None
         if plan.upkeep.last_good is not None:
             from edge_runtime.gate.last_good import LastGood
 
-            self._kept = LastGood(plan.upkeep.last_good, self.path, self._load, self._precision)
+            self._kept = LastGood(plan.upkeep.last_good, self.path, self._load, self._precision, self._trial())
+
+    def _trial(self) -> Trial:
+        from edge_runtime.gate.trial import Trial
+
+        return Trial(precision=self._precision, backend=self._backend)
 
     def detector(self) -> Detector:
         """Of the bundle at the path; of the last good one where such is kept and the bundle cannot be used."""
@@ -182,6 +190,7 @@ class _Model:
             self._load,
             pipeline.report,
             precision=self._precision,
+            trial=self._trial(),
             accepted=self._kept.keep if self._kept else lambda bundle: None,
         )
 
@@ -201,8 +210,8 @@ def _summed_up(summary: RunSummary) -> Iterator[None]:
     finally:
         if not failed or summary.frames or summary.unscored:
             if summary.shadow is not None:
-                click.echo(str(summary.shadow), err=True)
-            click.echo(str(summary), err=True)
+                say(str(summary.shadow), err=True)
+            say(str(summary), err=True)
 
 
 @contextmanager

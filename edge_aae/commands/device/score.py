@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.options import CLASSES, EngineOptions, ViewOptions, model_option, resolve_model
+from edge_aae.commands.options import (
+    CLASSES,
+    EngineOptions,
+    ViewOptions,
+    max_pixels_option,
+    model_option,
+    resolve_model,
+)
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,6 +45,7 @@ logger = logging.getLogger(__name__)
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
 @ViewOptions.options
+@max_pixels_option
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Highest scores shown.")
 def score(
@@ -74,12 +83,12 @@ def score(
     items = load_items(paths, detector.bundle, labels, classes)
     evaluation = score_with_progress(BundleScorer(detector), items, heatmaps)
     for line in evaluation.lines(top):
-        click.echo(line)
+        say(line)
     bundle = detector.bundle
     labelled = evaluation.verdict()
     verdict = labelled or verdict_of(bundle.manifest["calibration"], as_trained=detector.decision == bundle.decision)
-    click.echo(verdict.line)
-    click.echo(verdict.next_line("edge-aae run --camera 0" if labelled else "edge-aae evaluate, on labelled images"))
+    say(verdict.line)
+    say(verdict.next_line("edge-aae run --camera 0" if labelled else "edge-aae evaluate, on labelled images"))
     if csv_file:
         write_csv(csv_file, evaluation)
     if json_file:

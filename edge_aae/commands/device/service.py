@@ -23,6 +23,7 @@ from edge_aae.commands.device.source_options import (
     sources_of,
 )
 from edge_aae.commands.options import EngineOptions, model_option, resolve_model
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError, ConfigError, DataError, EdgeAaeError, GateError
 
 __all__ = ["service"]
@@ -106,15 +107,15 @@ def install(name: str, config: Path, model: Path | None, root: Path, python: str
     if not (folder / "environment").exists():
         _put(folder / "environment", SECRETS.encode("ascii"), 0o600)
     if not start:
-        click.echo(f"not started; `systemctl enable --now {unit}` does")
+        say(f"not started; `systemctl enable --now {unit}` does")
     elif is_ours:
         _systemctl("daemon-reload")
         _systemctl("enable", unit)
         _systemctl("restart", unit)
-        click.echo(f"{unit} starts now and at every boot; `edge-aae service status {name}` tells how it goes")
+        say(f"{unit} starts now and at every boot; `edge-aae service status {name}` tells how it goes")
     else:
         _systemctl(f"--root={root.resolve()}", "enable", unit)
-        click.echo(f"{unit} starts when {root} boots")
+        say(f"{unit} starts when {root} boots")
 
 
 @service.command(short_help="How a service goes, or all of them.")
@@ -131,9 +132,9 @@ def status(name: str | None) -> None:
         if not (Path("/") / UNITS / unit).exists():
             raise DataError(f"there is no {unit}; installed are {_names(Path('/'))}")
         told = _systemctl("show", unit, *(f"--property={key}" for key in SHOWN))
-        click.echo(f"{unit}\n" + "\n".join(f"  {line}" for line in told.splitlines() if not line.endswith("=")))
+        say(f"{unit}\n" + "\n".join(f"  {line}" for line in told.splitlines() if not line.endswith("=")))
         lines = _told("journalctl", "--unit", unit, "--lines", "5", "--no-pager", "--output", "cat")
-        click.echo("\n".join(f"  | {line}" for line in lines.splitlines()))
+        say("\n".join(f"  | {line}" for line in lines.splitlines()))
 
 
 @service.command(short_help="Stop a service and remove its unit; its files stay.")
@@ -160,7 +161,7 @@ def uninstall(name: str, root: Path) -> None:
     if is_ours:
         _systemctl("daemon-reload")
     kept = [root / str(CONFIG_FOLDER / name).lstrip("/"), root / f"var/lib/edge-aae/{name}"]
-    click.echo(f"{unit} is gone; kept: {', '.join(str(folder) for folder in kept if folder.exists())}")
+    say(f"{unit} is gone; kept: {', '.join(str(folder) for folder in kept if folder.exists())}")
 
 
 def _asked(config: Path) -> tuple[NamedSources, EngineOptions]:
@@ -219,7 +220,7 @@ def _put(file: Path, content: bytes, mode: int = 0o644) -> None:
         file.chmod(mode)
     except (OSError, DataError) as error:
         raise DataError(f"cannot write {file}: {error}; run it with sudo") from error
-    click.echo(f"wrote {file}")
+    say(f"wrote {file}")
 
 
 def _installed(root: Path) -> Iterator[Path]:

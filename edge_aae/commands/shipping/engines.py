@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from edge_aae.commands.options import resolve_model
+from edge_aae.commands.terminal import say
 
 __all__ = ["build", "cache"]
 
@@ -53,12 +54,12 @@ def build(bundle: Path | None, backend: str, precision: str, workspace: int, tim
         return build_engine(flavour, graph, settings, engines.timing_file(key) if timing_cache else None)
 
     found = engines.get(key, build_now, force=force)
-    click.echo(
+    say(
         f"{'built' if found.built else 'kept'} {found.path} ({len(found.engine) / 1e6:.1f} MB, {precision}, "
         f"{flavour.title}, {device})"
     )
     if not device.is_present:
-        click.echo(f"it cannot run here: {device.missing}")
+        say(f"it cannot run here: {device.missing}")
 
 
 @click.group(short_help="Show or clear the cache of TensorRT engines.")
@@ -74,11 +75,11 @@ def list_engines() -> None:
     engines = EngineCache()
     entries = engines.entries()
     for entry in entries:
-        click.echo(
+        say(
             f"{entry['bytes'] / 1e6:8.1f} MB  {entry['precision']}  {entry['flavour']} {entry['version']}  "
             f"{entry['device']}  onnx sha256:{entry['onnx_sha256'][:12]}  {entry['path']}"
         )
-    click.echo(f"{len(entries)} engine{'' if len(entries) == 1 else 's'} in {engines.folder}")
+    say(f"{len(entries)} engine{'' if len(entries) == 1 else 's'} in {engines.folder}")
 
 
 @cache.command("clear")
@@ -88,4 +89,4 @@ def clear_engines() -> None:
 
     engines = EngineCache()
     n_engines = engines.clear()
-    click.echo(f"removed {n_engines} engine{'' if n_engines == 1 else 's'} from {engines.folder}")
+    say(f"removed {n_engines} engine{'' if n_engines == 1 else 's'} from {engines.folder}")

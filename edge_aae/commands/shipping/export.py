@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ import click
 
 from edge_aae.commands.options import DEFAULT_MODEL, PRECISION_NAMES, resolve_model
 from edge_aae.commands.shipping.verify import print_report
+from edge_aae.commands.terminal import say, say_line
+from edge_runtime.errors import MissingExtraError
 from edge_runtime.extras import require
 from edge_runtime.model.score import Decision, FusedRule, UnionRule
 
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
 
 __all__ = ["export", "info"]
+
+logger = logging.getLogger(__name__)
 
 FILE = click.Path(path_type=Path)
 
@@ -67,32 +72,45 @@ def export(
     for report in result.reports:
         print_report(report)
     for name, reason in result.refused.items():
-        click.echo(f"{name} left out: {reason}")
+        say(f"{name} left out: {reason}")
     for name in result.bundle.precisions:
         if result.bundle.ships_failing(name):
-            click.echo(f"{name} FAILED the gate and is shipped all the same, marked (--allow-failing)")
+            say(f"{name} FAILED the gate and is shipped all the same, marked (--allow-failing)")
     verdict = verdict_of(result.bundle.manifest["calibration"])
-    click.echo(verdict.line)
-    click.echo(
+    say(verdict.line)
+    say(
         f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB, {', '.join(result.bundle.precisions)}, "
         f"model sha256:{result.bundle.digest[:12]})"
     )
-    click.echo(verdict.next_line("edge-aae verify, edge-aae score IMAGES, edge-aae run --camera 0"))
+    say(verdict.next_line("edge-aae verify, edge-aae score IMAGES, edge-aae run --camera 0"))
 
 
 @click.command(short_help="Show what a bundle holds.")
 @click.argument("bundle", required=False, type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 def info(bundle: Path | None, as_json: bool) -> None:
-    """Show what BUNDLE (default: as for run) holds; every file's hash is checked first."""
+    """Show what BUNDLE (default: as for run) holds; first it is checked as a run checks it."""
     from edge_runtime.bundle.bundle import Bundle
 
     opened = Bundle.open(resolve_model(bundle))
+    _check_as_run(opened)
     if as_json:
         click.echo(json.dumps({"digest": opened.digest, **opened.manifest}, indent=2, sort_keys=True))
         return
     for line in _describe(opened):
-        click.echo(line)
+        say_line(line)
+
+
+def _check_as_run(bundle: Bundle) -> None:
+    """Read the golden samples and run the detector once, as far as this machine can; raises what a run would."""
+    from edge_runtime.bundle.golden import Golden
+    from edge_runtime.scoring.detector import Detector
+
+    Golden.from_npz(bundle.files["golden.npz"])
+    try:
+        Detector.load(bundle, on_site=False)
+    except MissingExtraError as error:
+        logger.info("the graphs were not run: %s", error)
 
 
 def _describe(bundle: Bundle) -> list[str]:
@@ -129,15 +147,15 @@ def _describe(bundle: Bundle) -> list[str]:
         "files",
     ]
     lines += [
-        f"  {name:<20} {facts['bytes']:>12,} bytes  sha256:{facts['sha256'][:16]}..."
+        f"  {name:<20} {len(bundle.files[name]):>12,} bytes  sha256:{facts['sha256'][:16]}..."
         for name, facts in sorted(manifest["files"].items())
     ]
     for precision, evidence in manifest["parity"].items():
         for report in evidence.get("reports", []):
             lines.append(
-                f"parity      {precision} {report['backend']} against {report['reference']}: "
-                f"{'passed' if report['passed'] else 'FAILED'}, {report['decision_flips']} flips, "
-                f"{report['n_frames']} frames"
+                f"parity      {precision} {report['backend']} against {report.get('reference')}: "
+                f"{'passed' if report.get('passed') else 'FAILED'}, {report.get('decision_flips')} flips, "
+                f"{report.get('n_frames')} frames"
             )
     verdict = verdict_of(manifest["calibration"], as_trained=site is None or site.model != bundle.digest)
     return [*lines, verdict.line, verdict.next_line("edge-aae score IMAGES, edge-aae run --camera 0")]
@@ -154,11 +172,12 @@ def _describe_rule(decision: Decision, calibration: dict[str, Any]) -> list[str]
         f"  {name:<22} {term.weight:.4g} x {term.transform} of what lies above {term.floor:.4g}"
         for name, term in decision.terms.items()
     ]
-    found, share = calibration.get("limit", {}), calibration.get("contamination", {})
+    found, share = calibration.get("limit"), calibration.get("contamination")
     if found:
-        rate = found.get("stands_for", found["target_fpr"])
+        rate = found.get("stands_for", found.get("target_fpr"))
         lines.append(
-            f"  threshold by rule {found.get('rule', 'conformal')}, false-alarm rate {rate:.3g} from {found['n']} "
+            f"  threshold by rule {found.get('rule', 'conformal')}, false-alarm rate "
+            f"{'not known' if rate is None else format(rate, '.3g')} from {found.get('n')} "
             "out-of-fold scores" + (", extrapolated" if found["extrapolated"] else "")
         )
     if share:

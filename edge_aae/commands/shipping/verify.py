@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_aae.commands.options import PERCENT, resolve_model
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import BackendError, GateError
 from edge_runtime.extras import require
 
@@ -112,7 +113,7 @@ def verify(
         _keep_worst(checks, worst)
         raise GateError(f"{opened.path} failed the parity gate: " + "; ".join(dict.fromkeys(failures)))
     if not as_json:
-        click.echo(f"{opened.path}: passed")
+        say(f"{opened.path}: passed")
 
 
 class Engines:
@@ -196,16 +197,16 @@ def print_report(report: GateReport, *, details: bool = False) -> None:
         flips += f" ({decisions.flips_beyond_band} further than {report.budget.band:.1%} from the threshold)"
     scores = decisions.score
     error = "" if scores is None else f", score error {scores.max_error:.1e} (mean {scores.mean_error:.1e})"
-    click.echo(
+    say(
         f"{report.title}: {'passed' if report.passed else 'FAILED'} on {decisions.n_frames} frames, {flips}{error}, "
         f"rank correlation {decisions.rank_correlation:.6f}{separation}"
     )
     for name in report.altered:
-        click.echo(f"  {name:<44} not what was exported (SHA-256)  DIFFERS")
+        say(f"  {name:<44} not what was exported (SHA-256)  DIFFERS")
     for item in report.comparisons:
         if details or not item.passed:
             spreads = "" if item.max_in_spreads is None else f" ({item.max_in_spreads:.1e} of its spread)"
-            click.echo(
+            say(
                 f"  {item.where:<44} max {item.max_error:.1e}{spreads}  p99 {item.p99_error:.1e}  "
                 f"mean {item.mean_error:.1e}  allowed {item.tolerance}  {'ok' if item.passed else 'DIFFERS'}"
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edge_aae.commands.terminal import say
 from edge_runtime.extras import require
 
 __all__ = ["demo"]
@@ -32,4 +33,4 @@ def demo(out: Path, epochs_scale: float, seed: int) -> None:
     from edge_aae.demo.demo import run_demo
 
     for line in run_demo(out, epochs_scale=epochs_scale, seed=seed):
-        click.echo(line)
+        say(line)

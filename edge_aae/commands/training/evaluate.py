@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.device.score import score_with_progress
-from edge_aae.commands.options import CLASSES
+from edge_aae.commands.options import CLASSES, max_pixels_option
+from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError, MissingExtraError
 from edge_runtime.extras import require
 
@@ -61,6 +62,7 @@ logger = logging.getLogger(__name__)
     type=click.IntRange(min=0),
     help="For inference; 0 uses every core.  [default: 0 for a bundle, 1 for a run]",
 )
+@max_pixels_option
 def evaluate(
     model: Path,
     data: tuple[Path, ...],
@@ -75,6 +77,7 @@ def evaluate(
     heatmaps: Path | None,
     device: str | None,
     threads: int | None,
+    max_pixels: int | None,
 ) -> None:
     """Judge a run folder (scored in PyTorch) or a bundle (needs none) on DATA: folders, an IDX set or an .npz file.
 
@@ -98,11 +101,11 @@ def evaluate(
         written = _write(out, report, plots_missing) if out else []
     finally:
         for line in lines_of(report):
-            click.echo(line)
+            say(line)
     if written:
-        click.echo(f"wrote {out}: {', '.join(written)}")
+        say(f"wrote {out}: {', '.join(written)}")
     is_run = report.circumstances.kind == "run"
-    click.echo(report.verdict.next_line("edge-aae export" if is_run else "edge-aae run --camera 0"))
+    say(report.verdict.next_line("edge-aae export" if is_run else "edge-aae run --camera 0"))
 
 
 def judged(

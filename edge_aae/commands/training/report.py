@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edge_aae.commands.options import CLASSES
+from edge_aae.commands.terminal import say
 from edge_aae.commands.training.evaluate import judged as judge
 from edge_runtime.extras import require
 
@@ -54,6 +55,6 @@ def report(
         calibration = bundle.manifest["calibration"]
     write_page(out, f"{model.resolve().name}: {'training' if is_run else 'bundle'}", sections)
     verdict = judged.verdict if judged else verdict_of(calibration)
-    click.echo(f"wrote {out}")
-    click.echo(verdict.line)
-    click.echo(verdict.next_line("edge-aae export" if is_run else "edge-aae run --camera 0"))
+    say(f"wrote {out}")
+    say(verdict.line)
+    say(verdict.next_line("edge-aae export" if is_run else "edge-aae run --camera 0"))

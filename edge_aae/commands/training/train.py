@@ -12,6 +12,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from edge_aae.commands.options import max_pixels_option
+from edge_aae.commands.terminal import say
 from edge_aae.commands.training.outcome_lines import outcome_lines
 from edge_aae.commands.training.train_options import ImageOptions, LearningOptions, MethodOptions
 from edge_aae.commands.training.train_settings import settings_of
@@ -21,7 +23,7 @@ from edge_runtime.files import write_file
 
 __all__ = ["train"]
 
-RESUME_KEEPS = {"out", "resume", "device", "review", "report"}
+RESUME_KEEPS = {"out", "resume", "device", "review", "report", "max_pixels"}
 """What may stand beside --resume; every other setting comes from the run folder."""
 
 logger = logging.getLogger(__name__)
@@ -37,6 +39,7 @@ INTERRUPTED = 130
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html, a page to look at.")
 @click.option("--review", is_flag=True, help="Write review/: rejected images in groups that look alike.")
 @ImageOptions.options
+@max_pixels_option
 @LearningOptions.options
 @click.option("--dry-run", is_flag=True, help="Say what would happen, with time and memory; write nothing.")
 @click.pass_context
@@ -91,7 +94,7 @@ def train(
     if world.is_first:
         if data is not None:
             write_file(path / "command.txt", f"{shlex.join(['edge-aae', *sys.argv[1:]])}\n".encode("utf-8", "replace"))
-        click.echo("\n".join(outcome_lines(outcome)))
+        say("\n".join(outcome_lines(outcome)))
         if outcome.complete and report:
             _write_report(path, outcome.images)
     if not world.is_first:
@@ -119,8 +122,8 @@ def _rehearse(settings: tuple[Any, Any], out: Path, device: str) -> None:
     from train.runs.dry_run import dry_run
 
     for line in dry_run(*settings, device=device, out=out).lines():
-        click.echo(line)
-    click.echo(f"run folder:  {out}, not made: this was a dry run")
+        say(line)
+    say(f"run folder:  {out}, not made: this was a dry run")
 
 
 def _refuse_settings(ctx: click.Context, data: str | None) -> None:

@@ -44,7 +44,8 @@ class MakesFolder:
 @pytest.fixture(scope="module")
 def small(bundle: Bundle) -> Bundle:
     """A bundle of 3 KB, because some tests open it once for every byte; its graphs are never loaded."""
-    files = {name: name.encode() for name in REQUIRED_FILES} | {"prior.npz": StandardNormal(2).to_npz()}
+    empty_graph = b"\x08\x0a\x3a\x00"  # ModelProto: ir_version 10, and a graph of nothing
+    files = dict.fromkeys(REQUIRED_FILES, empty_graph) | {"prior.npz": StandardNormal(2).to_npz()}
     return Bundle.from_parts(bundle.manifest, files, Path("small.aae"))
 
 
@@ -107,8 +108,8 @@ def test_the_manifest_lists_hash_and_size_of_every_file(small: Bundle) -> None:
     assert small.manifest["schema_version"] == 1
     assert sorted(small.manifest["files"]) == sorted(REQUIRED_FILES)
     assert small.manifest["files"]["encoder.onnx"] == {
-        "sha256": "39500fc29b8f1275fa5ce0812fb78db30f30a2bcc24d8430b948a1f6a76306a1",
-        "bytes": 12,
+        "sha256": "4bc2dcba5abef40ed8e0ced1e333c04f7334ad4929e79e857ef5f1862ac68f78",
+        "bytes": 4,
     }
 
 
@@ -272,7 +273,7 @@ def test_a_preprocess_that_cannot_be_used_is_refused_at_start(
     manifest, files = parts(small)
     manifest["preprocess"] |= damage
     (tmp_path / "x.aae").write_bytes(packed(manifest, files))
-    with pytest.raises(BundleError, match="the manifest's preprocess cannot be used"):
+    with pytest.raises(BundleError, match="the manifest's preprocess"):
         Bundle.open(tmp_path / "x.aae")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.engines import Device, EngineCache, EngineKey
+from edge_runtime.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = EngineKey(
@@ -181,3 +183,69 @@ def test_the_folder_is_named_by_the_environment(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delenv("EDGE_AAE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert EngineCache().folder == tmp_path / "xdg/edge-aae/engines"
+
+
+@pytest.mark.parametrize("suffix", [".engine", ".json"])
+def test_an_engine_that_others_may_write_is_not_loaded(
+    cache: EngineCache, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    build = Builder()
+    file = cache.get(KEY, build).path.with_suffix(suffix)
+    file.chmod(0o666)
+    assert cache.get(KEY, build).built
+    assert "may be written by others (mode 666) and is not loaded; it is built anew" in caplog.text
+    assert not cache.get(KEY, build).built
+
+
+def test_an_engine_of_another_user_is_not_loaded(
+    cache: EngineCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    forged = Builder(b"forged")
+    file = cache.get(KEY, forged).path
+    lstat = Path.lstat
+
+    def of_another(path: Path) -> os.stat_result:
+        status = lstat(path)
+        return os.stat_result((*status[:4], 65534, *status[5:10])) if path == file else status
+
+    monkeypatch.setattr(Path, "lstat", of_another)
+    assert cache.get(KEY, Builder()).engine == b"engine"
+    assert "belongs to user 65534" in caplog.text
+
+
+def test_an_engine_that_is_a_link_is_not_followed(cache: EngineCache, tmp_path: Path) -> None:
+    file = cache.get(KEY, Builder()).path
+    (tmp_path / "elsewhere").write_bytes(b"engine")
+    file.unlink()
+    file.symlink_to(tmp_path / "elsewhere")
+    assert cache.get(KEY, Builder()).built
+    assert not file.is_symlink()
+
+
+def test_a_folder_that_others_could_write_to_is_closed_and_all_of_it_built_anew(
+    cache: EngineCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.get(KEY, Builder(b"forged"))
+    cache.timing_file(KEY).write_bytes(b"forged times")
+    cache.folder.chmod(0o777)
+    found = cache.get(KEY, Builder())
+    assert (found.engine, found.built) == (b"engine", True)
+    assert cache.folder.stat().st_mode & 0o777 == 0o755
+    assert not cache.timing_file(KEY).exists()
+    assert "others could write to" in caplog.text
+
+
+def test_a_folder_of_another_user_is_refused(cache: EngineCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.get(KEY, Builder())
+    monkeypatch.setattr("os.geteuid", lambda: 4242)
+    monkeypatch.setattr("edge_runtime.engines.cache.ROOT", 4243)
+    with pytest.raises(ConfigError, match=r"belongs to user .*could be anybody's code; name another folder by"):
+        cache.get(KEY, Builder())
+
+
+def test_times_that_others_may_write_are_measured_anew(cache: EngineCache) -> None:
+    cache.folder.mkdir()
+    cache.timing_file(KEY).write_bytes(b"times")
+    cache.timing_file(KEY).chmod(0o666)
+    cache.get(KEY, Builder())
+    assert not cache.timing_file(KEY).exists()

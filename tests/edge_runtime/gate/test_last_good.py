@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +18,9 @@ from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.site_calibration import SiteCalibration
 from edge_runtime.errors import BundleError, GateError
 from edge_runtime.gate.last_good import LastGood, verified
+from edge_runtime.gate.trial import Trial
 from edge_runtime.model.preprocess import Preprocess
+from edge_runtime.model.score import Limit, UnionRule
 from edge_runtime.scoring.detector import Detector
 
 
@@ -86,3 +94,88 @@ def test_a_damaged_copy_is_replaced_and_a_disk_that_takes_none_stops_nothing(
     (place / "state").write_text("a file in the way")
     assert last_good(place).open().bundle.digest == digest
     assert "cannot be kept" in caplog.text
+
+
+def refuses_to_be_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trial, "of", lambda *_: pytest.fail("it is tried again"))
+
+
+def mark_of(place: Path) -> Path:
+    return place / "state/good.aae.trying"
+
+
+def test_what_is_good_already_is_not_tried_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    last_good(place).open()
+    refuses_to_be_tried(monkeypatch)
+    assert last_good(place).open().bundle.digest
+
+
+def another(place: Path, make_bundle: Callable[..., Bundle]) -> None:
+    """Another bundle at the path, as good as the first."""
+    make_bundle(decision=UnionRule(limits={"reconstruction_error": Limit(threshold=2.0, center=0.5)})).write(
+        place / "model.aae"
+    )
+
+
+@pytest.mark.parametrize("breaks", [TypeError("of a kind nobody foresaw"), MemoryError(), RecursionError()])
+def test_any_exception_of_a_new_bundle_leads_to_the_copy(
+    place: Path, make_bundle: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch, breaks: Exception
+) -> None:
+    digest = last_good(place).open().bundle.digest
+    another(place, make_bundle)
+
+    def breaking(*_: object) -> None:
+        raise breaks
+
+    monkeypatch.setattr(Trial, "of", breaking)
+    again = last_good(place)
+    assert again.open().bundle.digest == digest
+    assert not mark_of(place).exists()
+
+
+def test_a_bundle_that_ended_a_run_is_not_tried_again(place: Path, make_bundle: Callable[..., Bundle]) -> None:
+    digest = last_good(place).open().bundle.digest
+    another(place, make_bundle)
+    code = f"""
+import os, signal
+from pathlib import Path
+from edge_runtime.gate.last_good import LastGood
+from edge_runtime.gate.trial import Trial
+Trial.of = lambda *_: None
+def ends(bundle):
+    os.kill(os.getpid(), signal.{{signal}})
+LastGood(Path({str(place / "state/good.aae")!r}), Path({str(place / "model.aae")!r}), ends, "fp32").open()
+"""
+    stopped = subprocess.run([sys.executable, "-c", code.format(signal="SIGTERM")], env={**os.environ})
+    assert stopped.returncode == -signal.SIGTERM
+    assert not mark_of(place).exists(), "who stops a service says nothing about its bundle"
+    crashed = subprocess.run([sys.executable, "-c", code.format(signal="SIGKILL")], env={**os.environ})
+    assert crashed.returncode == -signal.SIGKILL
+    assert mark_of(place).exists()
+    again = last_good(place)
+    assert again.open().bundle.digest == digest
+    assert "was being tried when a run ended without a word" in again.refused
+    mark_of(place).unlink()
+    assert last_good(place).open().bundle.digest != digest
+
+
+def test_a_mark_of_before_a_power_cut_counts_from_the_second_time_on(
+    place: Path, make_bundle: Callable[..., Bundle]
+) -> None:
+    digest = last_good(place).open().bundle.digest
+    another(place, make_bundle)
+    sha256 = hashlib.sha256((place / "model.aae").read_bytes()).hexdigest()
+    for times, is_tried in ((2, False), (1, True)):
+        mark_of(place).write_text(json.dumps({"sha256": sha256, "boot": "another", "times": times}))
+        assert (last_good(place).open().bundle.digest != digest) == is_tried
+    mark_of(place).write_text("[]")
+    assert last_good(place).open()
+
+
+def test_a_folder_is_tried_and_kept_too(place: Path, bundle: Bundle) -> None:
+    bundle.write_folder(place / "folder")
+    kept = LastGood(place / "state/good.aae", place / "folder", Detector.load, "fp32")
+    assert kept.open().bundle.digest == bundle.digest
+    (place / "folder/prior.npz").write_bytes(b"altered")
+    assert kept.open().bundle.digest == bundle.digest
+    assert kept.refused

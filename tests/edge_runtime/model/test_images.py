@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.errors import DataError, FrameError
-from edge_runtime.model.images import as_frame, is_image, list_images, read_image, write_image
+from edge_runtime.errors import ConfigError, DataError, FrameError
+from edge_runtime.model.image_size import image_size
+from edge_runtime.model.images import (
+    MOST_PIXELS,
+    as_frame,
+    check_pixels,
+    is_image,
+    limit_pixels,
+    list_images,
+    read_image,
+    write_image,
+)
 
 
 def noise(*shape: int, dtype: type[np.unsignedinteger] = np.uint8) -> NDArray[np.unsignedinteger]:
@@ -218,3 +229,98 @@ def test_a_float_image_is_refused_with_its_type(tmp_path: Path) -> None:
 def test_a_suffix_that_names_no_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot encode .*a\.xyz"):
         write_image(tmp_path / "a.xyz", np.zeros((4, 4), np.uint8))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
+@pytest.mark.parametrize("shape", [(4, 5), (300, 17, 3), (2, 700, 4)])
+def test_the_size_in_a_header_is_that_of_the_image(suffix: str, shape: tuple[int, ...]) -> None:
+    image = ramp(*shape[:2], 3) if suffix in (".jpg", ".bmp") and len(shape) == 3 else ramp(*shape)
+    assert image_size(encoded(suffix, image)) == shape[:2]
+
+
+def test_the_size_of_a_lossless_and_of_a_progressive_image_is_read() -> None:
+    for suffix, how in ((".webp", [cv2.IMWRITE_WEBP_QUALITY, 101]), (".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])):
+        done, content = cv2.imencode(suffix, ramp(30, 50, 3), how)
+        assert done
+        assert image_size(content.tobytes()) == (30, 50)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".webp"])
+def test_a_header_that_is_cut_or_altered_gives_a_size_or_none_and_no_other_exception(suffix: str) -> None:
+    content = encoded(suffix, ramp(4, 5, 3))
+    for offset in range(min(len(content), 600)):
+        for changed in (content[:offset], content[:offset] + b"\xff" + content[offset + 1 :]):
+            size = image_size(changed)
+            assert size is None or min(size) >= 0
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that says it is so large, and is one pixel."""
+    content = bytearray(encoded(".png", ramp(1, 1)))
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+def bomb(suffix: str) -> bytes:
+    """20,000 x 20,000 pixels of one colour."""
+    content = bytearray(encoded(suffix, ramp(1, 1)))
+    if suffix == ".png":
+        return png_of(20_000, 20_000)
+    if suffix == ".bmp":
+        content[18:26] = struct.pack("<ii", 20_000, -20_000)
+    elif suffix == ".jpg":
+        frame = content.index(b"\xff\xc0")
+        content[frame + 5 : frame + 9] = struct.pack(">HH", 20_000, 20_000)
+    else:
+        for tag in (256, 257):
+            entry = content.index(struct.pack("<HH", tag, 3))
+            content[entry + 8 : entry + 10] = struct.pack("<H", 20_000)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / f"bomb{suffix}"
+    file.write_bytes(bomb(suffix))
+    monkeypatch.setattr("cv2.imdecode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(DataError, match="is 20000x20000, 400 megapixels, more than 100; --max-pixels takes larger"):
+        read_image(file)
+
+
+def test_the_limit_of_pixels_can_be_set(tmp_path: Path) -> None:
+    file = tmp_path / "x.png"
+    file.write_bytes(encoded(".png", ramp(4, 5)))
+    try:
+        limit_pixels(19)
+        with pytest.raises(DataError, match="is 5x4"):
+            read_image(file)
+        limit_pixels(20)
+        assert read_image(file).shape == (4, 5)
+        with pytest.raises(ConfigError, match="--max-pixels is 0, expected 1 or more"):
+            limit_pixels(0)
+    finally:
+        limit_pixels(MOST_PIXELS)
+
+
+def test_a_file_that_is_larger_than_an_image_can_be_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "x.png"
+    with file.open("wb") as stream:
+        stream.truncate(16 * MOST_PIXELS + 1)  # takes no room on the disk
+    with pytest.raises(DataError, match="is larger than an image of 100 megapixels can be"):
+        read_image(file)
+
+
+def test_a_format_whose_size_is_not_read_is_not_decoded(tmp_path: Path) -> None:
+    file = tmp_path / "x.png"
+    file.write_bytes(encoded(".ppm", ramp(4, 5, 3)))
+    with pytest.raises(DataError, match="not a PNG, JPEG, BMP or TIFF image, or damaged"):
+        read_image(file)
+
+
+def test_a_size_is_checked_wherever_an_image_comes_from() -> None:
+    check_pixels(10_000, 10_000, called="frame 3")
+    with pytest.raises(DataError, match="frame 3 is 10001x10000, 100 megapixels, more than 100"):
+        check_pixels(10_000, 10_001, called="frame 3")
