@@ -213,6 +213,8 @@ def _told(words: Sequence[str]) -> Iterator[str]:
     yield "python -m benchmarks.thresholds.real_sets"
     place = ""
     for word in words:
+        if word in ("--report-only", "--any-source"):
+            continue
         yield place or word
         place = word.removeprefix("--").upper() if word in ("--data", "--elpv", "--work") else ""
 
