@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_runtime.errors import DataError
+from edge_runtime.errors import BackendError
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.prior import Prior
 from train.data.image_store import ImageStore, image_chunks
@@ -54,7 +54,7 @@ def frame_outputs(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Criteria (1, K) of one frame, and the anomaly maps (T, h, w) of its tiles: what a device computes.
 
-    A frame of several tiles is as anomalous as its worst. Raises DataError where criteria are not finite.
+    A frame of several tiles is as anomalous as its worst. Raises BackendError where criteria are not finite.
     """
     tiles, _ = preprocess.tiles(frame, preprocess.place(frame))
     rows, maps = [], []
@@ -65,7 +65,7 @@ def frame_outputs(
         maps.append(measured.anomaly_map[0].cpu().numpy())
     criteria = np.concatenate(rows).max(axis=0, keepdims=True)
     if not np.isfinite(criteria).all():
-        raise DataError(f"the network gives criteria {criteria[0].tolist()}, expected finite numbers; train again")
+        raise BackendError(f"the network gives criteria {criteria[0].tolist()}, expected finite numbers; train again")
     return criteria, np.stack(maps)
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_runtime.bundle.separation import Separation
-from edge_runtime.errors import DataError
+from edge_runtime.errors import BackendError, DataError
 from edge_runtime.model.images import list_images, read_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.prior import Prior
@@ -55,7 +55,7 @@ def parted(
         ]
         scores = decision.score(np.concatenate(criteria))
         threshold, found = Separation.between(_listed(held_out), _listed(scores))
-    except DataError as error:
+    except (BackendError, DataError) as error:
         logger.warning("--known-bad does not move the threshold: %s", error)
         return decision, None
     return replace(decision, threshold=threshold), {"threshold": threshold, **asdict(found)}
