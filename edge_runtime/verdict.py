@@ -157,7 +157,10 @@ def _false_alarms(calibration: Mapping[str, Any]) -> list[str]:
         share = calibration.get("flagged_share")
         return [] if share is None else [ABOVE.format(share=_percent(share))]
     bounds, expected = limit.get("realised_fpr"), limit.get("expected_fpr")
-    n = _of_thousand(limit["target_fpr"] if expected is None else expected)
+    rate = limit.get("target_fpr") if expected is None else expected
+    if rate is None:
+        return []
+    n = _of_thousand(rate)
     interval = TOO_FEW if bounds is None else f" (interval {_of_thousand(bounds[0])} to {_of_thousand(bounds[1])})"
     return [FALSE_ALARMS.format(n=n, interval=interval)]
 

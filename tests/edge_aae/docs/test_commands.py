@@ -59,7 +59,7 @@ STAND_INS = [
     ("images=photos/good&at=10&for=30", "images=photos/c&fps=500&at=10&for=30"),
     ("--frames 2000 --every 10", "--frames 300"),
     ("--frames 2000", "--frames 300"),
-    ("--target-fpr 0.5%", "--target-fpr 2%"),
+    ("--target-fpr 0.5%", "--target-fpr 3%"),
     ("--roi 120,40,400,400", "--roi 8,4,40,40"),
     ("https://factory.example/hook", "http://127.0.0.1:1/hook"),
     ("mqtts://line3:password@broker.plant.example:8883", "mqtts://line3:password@127.0.0.1:1"),
@@ -128,6 +128,10 @@ def folder(workplace: Path, photos: Path, tmp_path: Path) -> Path:
     for name in ("tile-7", "photos-1"):
         if not (tmp_path / "runs" / name).exists():
             (tmp_path / "runs" / name).symlink_to(latest)
+    (tmp_path / "defects").mkdir()
+    for number in range(4):
+        noise = np.random.default_rng(number).choice(np.array([0, 255], dtype=np.uint8), (48, 64))
+        cv2.imwrite(str(tmp_path / f"defects/{number}.png"), noise)
     mask = np.zeros((48, 64), dtype=np.uint8)
     mask[:, :50] = 255
     cv2.imwrite(str(tmp_path / "clamps.png"), mask)
