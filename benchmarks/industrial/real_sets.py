@@ -279,7 +279,7 @@ def _write_sheets(cells: Sequence[Cell], arguments: argparse.Namespace, limit_s:
             print(f"no sheet: {error}")
 
 
-def written_command(words: Sequence[str]) -> str:
+def written_command(words: Sequence[str], module: str = "benchmarks.industrial.real_sets") -> str:
     """The command line as a page shows it, without what is true of one machine alone."""
     shown: list[str] = []
     option = ""
@@ -292,7 +292,7 @@ def written_command(words: Sequence[str]) -> str:
             place = option.removeprefix("--").upper()
             word = f"{name}={place}" if tree and name else place
         shown.append(word)
-    return shlex.join(["python", "-m", "benchmarks.industrial.real_sets", *shown])
+    return shlex.join(["python", "-m", module, *shown])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from scipy import stats
 from benchmarks.command_line import status_of
 from benchmarks.industrial.cells import Split
 from benchmarks.industrial.photographs import PhotographSet, Places, find
+from benchmarks.industrial.real_sets import written_command
 from benchmarks.machine import cpu_name
 from benchmarks.thresholds.trained import criteria_of, frames_of, trained_on
 from edge_runtime.bundle.site_calibration import SiteCalibration
@@ -71,6 +72,7 @@ CHANGES: dict[str, Callable[[Frame], Frame]] = {
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, and write the table."""
+    words = list(sys.argv[1:] if words is None else words)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="a folder with a folder a set")
     parser.add_argument("--elpv", type=Path, help="a copy of elpv-dataset; default: the installed package")
@@ -78,10 +80,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=Path("docs/results/other-place.md"))
     parser.add_argument("--threads", type=int, default=1)
-    return status_of(lambda: _run(parser.parse_args(words)))
+    return status_of(lambda: _run(parser.parse_args(words), words))
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     torch.set_num_threads(arguments.threads)
     places = Places(data=arguments.data.resolve(), work=Path("runs"), elpv=arguments.elpv)
     rows = []
@@ -90,7 +92,8 @@ def _run(arguments: argparse.Namespace) -> int:
             for row in _measured(find(name, places), seed):
                 rows.append(row)
                 print(json.dumps(row), flush=True)
-    write_atomically(arguments.out, ("\n".join(markdown(rows, arguments.sets, arguments.seeds)) + "\n").encode())
+    lines = markdown(rows, written_command(words, "benchmarks.thresholds.other_place"))
+    write_atomically(arguments.out, ("\n".join(lines) + "\n").encode())
     write_atomically(arguments.out.with_suffix(".json"), json_bytes({"rows": rows}))
     return 0
 
@@ -146,13 +149,10 @@ def _within(false_alarms: int, n: int, interval: tuple[float, float]) -> bool:
     return bool(low <= false_alarms <= high)
 
 
-def markdown(rows: Sequence[dict[str, Any]], sets: Sequence[str], seeds: Sequence[int]) -> list[str]:
+def markdown(rows: Sequence[dict[str, Any]], command: str) -> list[str]:
     """The page's lines."""
-    module = sys.modules[__name__]
-    told = (module.__doc__ or "").split("\n\n")[2].strip()
-    words = f"--seeds {' '.join(map(str, seeds))} --sets {' '.join(sets)}"
-    lines = ["# Another place", ""]
-    lines += [f"    python -m benchmarks.thresholds.other_place --data DATA --elpv ELPV {words}"]
+    told = (sys.modules[__name__].__doc__ or "").split("\n\n")[2].strip()
+    lines = ["# Another place", "", f"    {command}"]
     lines += ["", told, ""]
     lines += [
         f"Asked of `calibrate`: {ASKED:.0%}, which {CALIBRATING} frames cannot show; it says so and what it is set for."

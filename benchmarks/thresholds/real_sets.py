@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 from benchmarks.command_line import status_of
 from benchmarks.industrial.cells import MIXED_IN, Split, source_of
 from benchmarks.industrial.photographs import PhotographSet, Places, find, names_in
+from benchmarks.industrial.real_sets import written_command
 from benchmarks.machine import cpu_name
 from benchmarks.thresholds.report import markdown
 from benchmarks.thresholds.trained import criteria_of, frames_of, trained_on
 from edge_runtime.errors import DataError
 from edge_runtime.files import json_bytes, write_atomically
-from edge_runtime.metrics import auroc
+from edge_runtime.metrics import auroc, balanced_accuracy
 from edge_runtime.model.score import FusedRule
 from train.calibration.contamination import estimate_contamination
 from train.calibration.thresholds import LimitSettings
@@ -108,7 +109,8 @@ def _run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     if not found:
         print("nothing is finished, nothing to write")
         return 1
-    write_atomically(arguments.out, ("\n".join(markdown(found, " ".join(_told(words)))) + "\n").encode())
+    lines = markdown(found, written_command(words, "benchmarks.thresholds.real_sets"))
+    write_atomically(arguments.out, ("\n".join(lines) + "\n").encode())
     write_atomically(arguments.out.with_suffix(".json"), json_bytes({"cells": found}))
     print(f"wrote {arguments.out}: {len(found)} cells")
     return 0
@@ -178,45 +180,32 @@ def _with_rules(cell: dict[str, Any]) -> dict[str, Any]:
     own, good, bad = (np.array(cell["scores"][name]) for name in ("own", "good", "bad"))
     share = estimate_contamination(own, cell["seed"]).share
     both = np.concatenate((good, bad))
+    is_bad = np.arange(len(both)) >= len(good)
     return {
         **{name: value for name, value in cell.items() if name != "scores"},
         "n_good": len(good),
         "n_bad": len(bad),
-        "auroc": round(auroc(both, np.arange(len(both)) >= len(good)), 4),
-        "best": round(max(_balanced(good, bad, limit) for limit in both), 4),
-        "rules": {name: _tried(rule, own, share, good, bad) for name, rule in RULES.items()},
+        "auroc": round(auroc(both, is_bad), 4),
+        "best": round(max(balanced_accuracy(both > limit, is_bad) for limit in both), 4),
+        "rules": {name: _tried(rule, own, share, both, is_bad) for name, rule in RULES.items()},
     }
 
 
 def _tried(
-    rule: LimitSettings, own: NDArray[np.float64], share: float, good: NDArray[np.float64], bad: NDArray[np.float64]
+    rule: LimitSettings, own: NDArray[np.float64], share: float, scores: NDArray[np.float64], is_bad: NDArray[np.bool_]
 ) -> dict[str, Any]:
     limit, told = rule.found(own, share)
+    flagged = scores > limit
     return {
         "asked": told["target_fpr"],
         "stands_for": round(told.get("stands_for", told["target_fpr"]), 4),
         "expected": None if told.get("expected_fpr") is None else round(told["expected_fpr"], 4),
         "interval": None if told["realised_fpr"] is None else [round(end, 4) for end in told["realised_fpr"]],
-        "false_alarms": int((good > limit).sum()),
-        "fpr": round(float((good > limit).mean()), 4),
-        "tpr": round(float((bad > limit).mean()), 4),
-        "bacc": round(_balanced(good, bad, limit), 4),
+        "false_alarms": int(flagged[~is_bad].sum()),
+        "fpr": round(float(flagged[~is_bad].mean()), 4),
+        "tpr": round(float(flagged[is_bad].mean()), 4),
+        "bacc": round(balanced_accuracy(flagged, is_bad), 4),
     }
-
-
-def _balanced(good: NDArray[np.float64], bad: NDArray[np.float64], limit: float) -> float:
-    return float(((good <= limit).mean() + (bad > limit).mean()) / 2.0)
-
-
-def _told(words: Sequence[str]) -> Iterator[str]:
-    """The command as it can be given elsewhere: places by the names of their options."""
-    yield "python -m benchmarks.thresholds.real_sets"
-    place = ""
-    for word in words:
-        if word in ("--report-only", "--any-source"):
-            continue
-        yield place or word
-        place = word.removeprefix("--").upper() if word in ("--data", "--elpv", "--work") else ""
 
 
 if __name__ == "__main__":

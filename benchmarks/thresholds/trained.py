@@ -40,5 +40,5 @@ def frames_of(files: Iterable[Path]) -> Iterator[Frame]:
 def criteria_of(run: TrainedRun, frames: Iterable[Frame]) -> NDArray[np.float32]:
     """(N, K), frame by frame through the network as PyTorch has it."""
     preprocess, device = run.config.preprocess, torch.device("cpu")
-    rows = [frame_outputs(run.autoencoder, run.prior, preprocess, frame, device)[0] for frame in frames]
+    rows = [frame_outputs(run.autoencoder, run.prior, preprocess.tiles(frame)[0], device)[0] for frame in frames]
     return np.concatenate(rows)

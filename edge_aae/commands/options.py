@@ -17,6 +17,7 @@ from edge_runtime.errors import BundleError
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.frame_view import View
+    from edge_runtime.scoring.detector import Detector
 
 __all__ = [
     "CLASSES",
@@ -86,6 +87,12 @@ class EngineOptions(OptionGroup):
         help="Or auto, openvino, openvino-bf16; experimental, never run on a GPU so far: onnxruntime-cuda, "
         "tensorrt, tensorrt_rtx.",
     )
+
+    def detector(self, bundle: Path, **asked: Any) -> Detector:
+        """The bundle's, through this engine; asked: what else Detector.load takes."""
+        from edge_runtime.scoring.detector import Detector
+
+        return Detector.load(bundle, precision=self.precision, backend=self.backend, **asked)
 
 
 def resolve_model(named: Path | None) -> Path:

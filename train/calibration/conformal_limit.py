@@ -16,12 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.extras import require
-from edge_runtime.model.conformal import conformal_rank
+from edge_runtime.model.conformal import conformal_rank, rate_interval
 
 __all__ = ["ConformalLimit", "conformal_limit"]
-
-LEVEL = 0.9
-"""Of the interval in which the realised rate lies: it depends on which n images calibrated."""
 
 TAIL_SHARE = 0.1
 MIN_TAIL = 20
@@ -56,10 +53,7 @@ def conformal_limit(scores: NDArray[np.float64], target_fpr: float) -> Conformal
     if rank > n:
         return ConformalLimit(_extrapolated(scores, target_fpr), target_fpr, n, True, None)
     ordered = np.sort(scores)
-    # The share of new images above the k-th smallest of n is Beta(n + 1 - k, k) distributed.
-    stats = require("scipy.stats", extra="train", purpose="false-alarm intervals")
-    low, high = stats.beta.interval(LEVEL, n + 1 - rank, rank)
-    return ConformalLimit(float(ordered[rank - 1]), target_fpr, n, False, (float(low), float(high)))
+    return ConformalLimit(float(ordered[rank - 1]), target_fpr, n, False, rate_interval(n, rank))
 
 
 def _extrapolated(scores: NDArray[np.float64], target_fpr: float) -> float:

@@ -55,11 +55,13 @@ class RunScorer:
     def score(self, frame: Frame) -> ScoredImage:
         """Score one frame."""
         preprocess = self.run.config.preprocess
-        criteria, pixels = frame_outputs(self.run.autoencoder, self.run.prior, preprocess, frame, self._device)
+        placement = preprocess.place(frame)
+        tiles, _ = preprocess.tiles(frame, placement)
+        criteria, pixels = frame_outputs(self.run.autoencoder, self.run.prior, tiles, self._device)
         score = self._decision.score(criteria)
         return ScoredImage(
             score=float(score[0]),
             is_anomaly=bool(self._decision.is_anomalous(score)[0]),
             criteria=dict(zip(self._names, map(float, criteria[0]), strict=True)),
-            heatmap=partial(preprocess.map_to_frame, pixels, frame.shape, preprocess.place(frame)),
+            heatmap=partial(preprocess.map_to_frame, pixels, frame.shape, placement),
         )

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.errors import BackendError
-from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.prior import Prior
 from train.data.image_store import ImageStore, image_chunks
 from train.distributed import ALONE, World
@@ -50,13 +49,13 @@ def map_peaks(
 
 @torch.inference_mode()
 def frame_outputs(
-    autoencoder: Autoencoder, prior: Prior, preprocess: Preprocess, frame: Frame, device: torch.device
+    autoencoder: Autoencoder, prior: Prior, tiles: NDArray[np.uint8], device: torch.device
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Criteria (1, K) of one frame, and the anomaly maps (T, h, w) of its tiles: what a device computes.
 
+    tiles: (T, H, W, C), as Preprocess.tiles cuts the frame.
     A frame of several tiles is as anomalous as its worst. Raises BackendError where criteria are not finite.
     """
-    tiles, _ = preprocess.tiles(frame, preprocess.place(frame))
     rows, maps = [], []
     for tile in tiles:
         images = torch.from_numpy(tile.transpose(2, 0, 1)[None]).to(device)  # (1, C, H, W)

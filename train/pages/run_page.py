@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
+from edge_runtime.model.conformal import INTERVAL_LEVEL
 from edge_runtime.scoring.heatmap import peak_of
 from edge_runtime.verdict import verdict_of
 from train.data.grouping import groups_line
@@ -44,8 +45,6 @@ from train.runs.view_choice import read_view
 
 __all__ = ["run_page"]
 
-CONFORMAL_LEVEL = 0.9
-"""Of intervals in runs that do not say it."""
 SHOWN = 24
 """Images on each contact sheet."""
 
@@ -112,7 +111,7 @@ def _false_alarms(limit: dict[str, Any]) -> list[tuple[str, str]]:
     if "target_fpr" not in limit:
         return []
     low, high = limit.get("realised_fpr") or (None, None)
-    level = limit.get("level", CONFORMAL_LEVEL)
+    level = limit.get("level", INTERVAL_LEVEL)
     sure = (
         ""
         if low is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -50,16 +49,11 @@ def parted(
     why: the training is worth more than the threshold.
     """
     try:
-        criteria = [
-            frame_outputs(autoencoder, prior, preprocess, read_image(file), device)[0] for file in known_defects(folder)
-        ]
+        frames = map(read_image, known_defects(folder))
+        criteria = [frame_outputs(autoencoder, prior, preprocess.tiles(frame)[0], device)[0] for frame in frames]
         scores = decision.score(np.concatenate(criteria))
-        threshold, found = Separation.between(_listed(held_out), _listed(scores))
+        threshold, found = Separation.between(held_out.tolist(), scores.tolist())
     except (BackendError, DataError) as error:
         logger.warning("--known-bad does not move the threshold: %s", error)
         return decision, None
     return replace(decision, threshold=threshold), {"threshold": threshold, **asdict(found)}
-
-
-def _listed(scores: NDArray[np.float64]) -> Sequence[float]:
-    return [float(score) for score in scores]

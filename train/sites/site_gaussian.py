@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["SiteSums", "distances_from", "fit_reduction", "reduced_by", "refitted", "rounded"]
+__all__ = ["SiteSums", "distances_from", "fit_reduction", "inverse_of", "reduced_by", "refitted", "rounded"]
 
 SHRINK = 0.1
 """Share of the covariance that all sites have in common in that of each."""
@@ -36,9 +36,7 @@ def fit_reduction(features: Tensor, dimensions: int, seed: int) -> tuple[Tensor,
         common += centred @ centred.T
     common /= max(1, n - 1) * height * width
     common += (RIDGE * common.diagonal().mean() + 1e-12) * torch.eye(channels, dtype=torch.float64)
-    inverse = torch.linalg.solve_triangular(
-        torch.linalg.cholesky(common), torch.eye(channels, dtype=torch.float64), upper=False
-    )
+    inverse = inverse_of(torch.linalg.cholesky(common))
     drawn = torch.randn(channels, channels, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     orthonormal = torch.linalg.qr(drawn)[0][: min(dimensions, channels)]
     projection = torch.zeros(dimensions, channels, dtype=torch.float64)
@@ -93,8 +91,7 @@ class _Axes:
         """n images, with sums of features (S, d) and of their outer products (S, d, d)."""
         self.n = n
         self.mean, covariance = _moments(n, first, second)
-        factor = torch.linalg.cholesky(_common(covariance))
-        to_common = torch.linalg.solve_triangular(factor, torch.eye(len(factor), dtype=torch.float64), upper=False)
+        to_common = inverse_of(torch.linalg.cholesky(_common(covariance)))
         self.variance, rotation = torch.linalg.eigh(to_common @ covariance @ to_common.T)  # (S, d), (S, d, d)
         self.rotation = rotation.transpose(1, 2) @ to_common
 
@@ -166,13 +163,18 @@ def distances_from(rows: Tensor, usual: Tensor) -> NDArray[np.float64]:
     return _distances(rows.double(), mean, factor)
 
 
+def inverse_of(factor: Tensor) -> Tensor:
+    """Of lower triangular factors (..., d, d)."""
+    identity = torch.eye(factor.shape[-1], dtype=factor.dtype).expand_as(factor)
+    return torch.linalg.solve_triangular(factor, identity, upper=False)
+
+
 def rounded(factor: Tensor) -> Tensor:
     """The inverse of lower Cholesky factors (S, d, d), rounded to 8 bits of each row's largest value, as float16.
 
     The step is a power of two, so that float16 holds every value and an archive packs them to about a byte each.
     """
-    identity = torch.eye(factor.shape[1], dtype=factor.dtype).expand_as(factor)
-    inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
+    inverse = inverse_of(factor)
     step = torch.exp2(torch.ceil(torch.log2(inverse.abs().amax(dim=2, keepdim=True) / LEVELS)))
     return ((inverse / step).round() * step).half()
 

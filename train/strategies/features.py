@@ -30,7 +30,7 @@ from train.networks.features_network import CHUNK, PROTOTYPES, FeaturesNetwork, 
 from train.networks.patch_network import SiteDiscriminator
 from train.refinement.outlying import OutlyingRefinement
 from train.sites.coreset import farthest_points, held_out_neighbours, neighbour_distances
-from train.sites.site_gaussian import SiteSums, distances_from, fit_reduction, refitted, rounded
+from train.sites.site_gaussian import SiteSums, distances_from, fit_reduction, inverse_of, refitted, rounded
 from train.strategies.site_learner import SiteLearner
 from train.synthesis.photograph_defects import defective_copies
 
@@ -301,9 +301,8 @@ class FeaturesTraining:
         _, dimensions, height, width = codes.shape
         sites = codes.flatten(2).transpose(1, 2)
         mean, factor = SiteSums(sites, np.ones(len(sites), dtype=np.bool_)).factors()
-        identity = torch.eye(dimensions, dtype=torch.float64).expand_as(factor)
-        inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
-        self.prior = SiteNormal(mean.T.reshape(dimensions, height, width).float().numpy(), inverse.float().numpy())
+        whitening = inverse_of(factor).float().numpy()
+        self.prior = SiteNormal(mean.T.reshape(dimensions, height, width).float().numpy(), whitening)
 
 
 def top_mean(distances: NDArray[np.float32]) -> NDArray[np.float64]:

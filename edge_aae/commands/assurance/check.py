@@ -35,7 +35,6 @@ def check(
     \b
     edge-aae check parts/ --out checks.jsonl
     """
-    from edge_runtime.scoring.detector import Detector
     from edge_runtime.scoring.evaluation import BundleScorer
     from edge_runtime.scoring.master_parts import PartsVerdict, master_parts
     from edge_runtime.sinks.records import check_record
@@ -43,14 +42,8 @@ def check(
 
     items = master_parts(parts)
     engine = EngineOptions.of(options)
-    detector = Detector.load(
-        resolve_model(model),
-        precision=engine.precision,
-        backend=engine.backend,
-        threads=threads,
-        threshold=threshold,
-        view=ViewOptions.of(options).view(),
-    )
+    view = ViewOptions.of(options).view()
+    detector = engine.detector(resolve_model(model), threads=threads, threshold=threshold, view=view)
     verdict = PartsVerdict.of(score_with_progress(BundleScorer(detector), items, None))
     for line in verdict.lines():
         say(line)

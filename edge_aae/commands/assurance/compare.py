@@ -54,17 +54,13 @@ def compare(
     """
     from edge_runtime.files import json_bytes, write_file
     from edge_runtime.operations.frame_comparison import FrameComparison, frames_of
-    from edge_runtime.scoring.detector import Detector
     from edge_runtime.sources import source_from
 
     source = source_from(None, frames)
     if source.live:
         raise click.UsageError("--frames gives frames for ever; name a folder of images, an image or a video")
     engine, view = EngineOptions.of(options), ViewOptions.of(options).view()
-    old_detector, new_detector = (
-        Detector.load(path, precision=engine.precision, backend=engine.backend, threads=threads, view=view)
-        for path in (old, new)
-    )
+    old_detector, new_detector = (engine.detector(path, threads=threads, view=view) for path in (old, new))
     comparison = FrameComparison(old_detector, new_detector, out, max_pictures)
     hidden = not sys.stderr.isatty()
     with source, click.progressbar(frames_of(source, every), label="scoring", file=sys.stderr, hidden=hidden) as bar:

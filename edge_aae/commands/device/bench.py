@@ -61,12 +61,11 @@ def bench(
     """
     from edge_runtime.files import write_file
     from edge_runtime.operations.bench import bench as measure
-    from edge_runtime.scoring.detector import Detector
     from edge_runtime.sources import CaptureSettings, source_from
 
     engine = EngineOptions.of(options)
     path = resolve_model(model)
-    detector = Detector.load(path, precision=engine.precision, backend=engine.backend, threads=threads)
+    detector = engine.detector(path, threads=threads)
     cold = ["--model", str(path), "--precision", engine.precision, "--backend", detector.backend.name]
     cold += ["--threads", str(threads), "--reject", "none"]
     report = measure(

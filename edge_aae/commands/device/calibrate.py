@@ -86,7 +86,6 @@ def calibrate(
     from edge_runtime.bundle.frame_view import WHOLE_FRAME
     from edge_runtime.bundle.site_calibration import SiteCalibration
     from edge_runtime.redact import redact
-    from edge_runtime.scoring.detector import Detector
     from edge_runtime.watching.calibration_doubts import doubts
 
     # The sources are opened once: who calibrates stands beside the camera, and should see that it is not there.
@@ -97,9 +96,7 @@ def calibrate(
         named = NamedSources(cameras=(), others=(str(known_bad),))
         of_defects = sources_of(named, replace(capture, loop=1), must_exist=True)
     engine, view = EngineOptions.of(options), asked_view or WHOLE_FRAME
-    detector = Detector.load(
-        path, precision=engine.precision, backend=engine.backend, threads=threads, view=view, on_site=False
-    )
+    detector = engine.detector(path, threads=threads, view=view, on_site=False)
     before = _before(detector.bundle)
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info("scoring %d frames of %s", frames, names)

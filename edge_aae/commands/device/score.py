@@ -66,20 +66,13 @@ def score(
     Where a folder has a `good` subfolder beside others, the others are anomalous; --labels says it for any files. With
     labels it prints AUROC, AP (average precision) and BAcc (balanced accuracy at the bundle's threshold).
     """
-    from edge_runtime.scoring.detector import Detector
     from edge_runtime.scoring.evaluation import BundleScorer, write_csv, write_json
     from edge_runtime.scoring.image_items import load_items
     from edge_runtime.verdict import verdict_of
 
     engine = EngineOptions.of(options)
-    detector = Detector.load(
-        resolve_model(model),
-        precision=engine.precision,
-        backend=engine.backend,
-        threads=threads,
-        threshold=threshold,
-        view=ViewOptions.of(options).view(),
-    )
+    view = ViewOptions.of(options).view()
+    detector = engine.detector(resolve_model(model), threads=threads, threshold=threshold, view=view)
     items = load_items(paths, detector.bundle, labels, classes)
     evaluation = score_with_progress(BundleScorer(detector), items, heatmaps)
     for line in evaluation.lines(top):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from train.calibration.conformal_limit import LEVEL, conformal_limit
+from edge_runtime.model.conformal import INTERVAL_LEVEL
+from train.calibration.conformal_limit import conformal_limit
 
 ONE_TO_19 = np.random.default_rng(0).permutation(np.arange(1.0, 20.0))
 
@@ -41,7 +42,7 @@ def test_the_interval_of_the_realised_rate_is_that_of_a_beta_distribution() -> N
     # function is 1 - (1 - x)^18 (1 + 18 x).
     interval = conformal_limit(ONE_TO_19, 0.1).realised_fpr
     assert interval is not None
-    for rate, below in zip(interval, ((1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0), strict=True):
+    for rate, below in zip(interval, ((1.0 - INTERVAL_LEVEL) / 2.0, (1.0 + INTERVAL_LEVEL) / 2.0), strict=True):
         assert 1.0 - (1.0 - rate) ** 18 * (1.0 + 18.0 * rate) == pytest.approx(below, rel=1e-6)
         assert stats.beta(2, 18).cdf(rate) == pytest.approx(below, rel=1e-6)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ def moved(folder: Path, defects: list[float], monkeypatch: pytest.MonkeyPatch) -
     criteria = iter(defects)
     monkeypatch.setattr(module, "frame_outputs", lambda *_: (np.array([[next(criteria)]]), None))
     nothing: Any = None
-    return parted(DECISION, HELD_OUT, str(folder), nothing, nothing, nothing, nothing)
+    preprocess: Any = SimpleNamespace(tiles=lambda frame: (frame[None], None))
+    return parted(DECISION, HELD_OUT, str(folder), nothing, nothing, preprocess, nothing)
 
 
 def test_the_threshold_lies_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
