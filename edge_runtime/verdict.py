@@ -167,7 +167,7 @@ def _false_alarms(calibration: Mapping[str, Any]) -> list[str]:
 
 def _look_wrong(calibration: Mapping[str, Any]) -> str:
     """Anomalies among the training images in words, none where they round to none."""
-    share, total = calibration.get("contamination"), calibration.get("n_images", 0)
+    share, total = calibration.get("contamination"), calibration.get("n_images") or 0
     n = round(share["share"] * total) if share else 0
     if not n:
         return ""

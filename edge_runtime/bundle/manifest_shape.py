@@ -115,6 +115,8 @@ class Fields:
 NUMBER, TEXT, FLAG = Number(), Of(str), Of(bool)
 COUNT = Number(0, 1e12, whole=True)
 SHARE = Number(0.0, 1.0)
+SHARES = ListOf(SHARE, 2, 2)
+"""The ends of an interval"""
 PIXELS = Number(0, 1 << 20, whole=True)
 SIDE = Number(1, 1 << 13, whole=True)
 """Of a network's input; twice what a camera's frame has at most that is not cut in tiles"""
@@ -164,9 +166,22 @@ CALIBRATION = Fields(
         "contamination": OrNull(Fields({}, {"share": SHARE, "low": SHARE, "high": SHARE})),
         "limit": OrNull(
             Fields(
-                {"stands_for": OrNull(NUMBER), "n": COUNT, "rule": TEXT, "limit": NUMBER},
+                {
+                    "stands_for": OrNull(NUMBER),
+                    "n": COUNT,
+                    "rule": TEXT,
+                    "limit": NUMBER,
+                    "expected_fpr": OrNull(SHARE),
+                    "realised_fpr": OrNull(SHARES),
+                },
                 {"target_fpr": OrNull(SHARE), "extrapolated": FLAG},
             )
+        ),
+        "left_out": OrNull(COUNT),
+        "synthetic": OrNull(Fields({}, {"n": COUNT, "found": SHARE, "auroc": SHARE, "interval": SHARES})),
+        "folds": OrNull(Fields({"n": COUNT, "above": SHARES, "found": OrNull(SHARES)})),
+        "known_bad": OrNull(
+            Fields({"threshold": NUMBER}, {"normal": COUNT, "false_alarms": COUNT, "defects": COUNT, "caught": COUNT})
         ),
     }
 )

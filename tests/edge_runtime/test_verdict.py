@@ -88,6 +88,11 @@ def test_bundles_of_before_say_what_they_can() -> None:
     assert "15 % of the training images lie above its threshold" in verdict_of({"flagged_share": 0.15}).sentence
 
 
+def test_a_number_of_images_that_is_null_leaves_contamination_out() -> None:
+    calibration = {"contamination": {"share": 0.1, "low": 0.0, "high": 0.2}, "n_images": None}
+    assert "look wrong" not in verdict_of(calibration).sentence
+
+
 def test_a_rate_that_few_images_cannot_show_is_not_pretended() -> None:
     limit = {"target_fpr": 0.0001, "n": 40, "extrapolated": True, "realised_fpr": None}
     assert "about 0.1 false alarms per 1,000 good parts (so few images cannot show so low a rate)" in (
