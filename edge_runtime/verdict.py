@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["TEMPLATES", "TERMS", "ModelVerdict", "verdict_of", "verdict_on_labelled"]
+__all__ = ["TEMPLATES", "TERMS", "ModelVerdict", "head_line", "verdict_of", "verdict_on_labelled"]
 
 CHANCE = 0.5
 """AUROC of a model that draws lots."""
@@ -46,6 +46,12 @@ ELSEWHERE = (
     " This holds for the threshold of training or its export; another calibration or threshold is in force here."
 )
 
+HEAD = (
+    "{decision}: of {n} synthetic defects of kinds that nothing was trained on, at {rate} false alarms, features find "
+    "{features}, the head {head}, both joined {joined}"
+)
+JOINS, LEFT_OUT = "the head joins the score", "the head is left out, it tells no more than the features"
+
 FOUND_HERE = (
     "on these images it finds {found} of {n} defects and raises {alarms} on {good} good ones (AUROC {auroc}{interval})"
 )
@@ -63,12 +69,12 @@ AGAIN = "train again with one of these, then look at the verdict again"
 
 TEMPLATES = (
     FOUND, FOLDS, FEW_FOUND, NO_BETTER, UNTESTED, FALSE_ALARMS, TOO_FEW, ABOVE, KNOWN_BAD, LOOK_WRONG, REVIEW, HIGHEST,
-    ELSEWHERE,
+    ELSEWHERE, HEAD, JOINS, LEFT_OUT,
     FOUND_HERE, FEW_FOUND_HERE, NO_BETTER_HERE, NO_DEFECT_HERE, NO_GOOD_HERE, AGAIN,
 )  # fmt: skip
 TERMS = (
-    "AUROC", "calibration", "chance", "false alarm", "fold", "good", "interval", "synthetic defect", "threshold",
-    "training image",
+    "AUROC", "calibration", "chance", "false alarm", "features", "fold", "good", "head", "interval", "score",
+    "synthetic defect", "threshold", "training image",
 )  # fmt: skip
 """Words of the sentences that docs/glossary.md explains."""
 
@@ -89,6 +95,16 @@ class ModelVerdict:
     def next_line(self, usual: str) -> str:
         """The next step as a command prints it; usual: what it is where nothing speaks against the model."""
         return f"next: {usual if self.sound else AGAIN}"
+
+
+def head_line(calibration: Mapping[str, Any]) -> str:
+    """Whether a head joined the score, and what by; empty where none was tried."""
+    tried = calibration.get("head")
+    if not tried:
+        return ""
+    shares = {name: _percent(tried["found"].get(name, 0.0)) for name in ("features", "head", "joined")}
+    decision = JOINS if tried["joined"] else LEFT_OUT
+    return HEAD.format(decision=decision, n=tried["n"], rate=_percent(tried.get("fpr", 0.0)), **shares)
 
 
 def verdict_of(calibration: Mapping[str, Any], *, as_trained: bool = True) -> ModelVerdict:

@@ -55,11 +55,12 @@ def trunk_nodes(graph: bytes, finest: int) -> tuple[list[str], list[str]]:
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph))
     values = [*model.graph.input, *model.graph.value_info]
     shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
-    height = shapes["frame"][1]
+    before = _before(model, _projection(model))
+    height = max(shapes[node.input[0]][2] for node in before if node.op_type == "Conv")  # the trunk may see it reduced
     integers: list[str] = []
     left_out: list[str] = []
     outputs: set[str] = set()
-    for node in _before(model, _projection(model)):
+    for node in before:
         if node.op_type == "Conv" and shapes[node.input[0]][2] * finest > height:
             left_out.append(node.name)
         elif (

@@ -179,6 +179,9 @@ CALIBRATION = Fields(
         ),
         "left_out": OrNull(COUNT),
         "synthetic": OrNull(Fields({}, {"n": COUNT, "found": SHARE, "auroc": SHARE, "interval": SHARES})),
+        "head": OrNull(
+            Fields({"aurocs": MapOf(SHARE), "fpr": SHARE}, {"joined": FLAG, "n": COUNT, "found": MapOf(SHARE)})
+        ),
         "folds": OrNull(Fields({"n": COUNT, "above": SHARES, "found": OrNull(SHARES)})),
         "known_bad": OrNull(
             Fields({"threshold": NUMBER}, {"normal": COUNT, "false_alarms": COUNT, "defects": COUNT, "caught": COUNT})

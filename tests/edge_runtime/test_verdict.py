@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.verdict import AGAIN, TEMPLATES, TERMS, verdict_of, verdict_on_labelled
+from edge_runtime.verdict import AGAIN, TEMPLATES, TERMS, head_line, verdict_of, verdict_on_labelled
 
 GLOSSARY = Path(__file__).parents[2] / "docs/glossary.md"
 JARGON = {
@@ -45,6 +45,16 @@ def test_everything_that_is_known_stands_in_one_sentence() -> None:
     )
     assert verdict.sound
     assert verdict.next_line("edge-aae export") == "next: edge-aae export"
+
+
+def test_what_was_tried_for_the_score_is_told_in_a_line() -> None:
+    tried = {"joined": True, "n": 128, "fpr": 0.05, "found": {"features": 0.13, "head": 0.8, "joined": 0.79}}
+    assert head_line({**CALIBRATION, "head": tried}) == (
+        "the head joins the score: of 128 synthetic defects of kinds that nothing was trained on, at 5 % false alarms, "
+        "features find 13 %, the head 80 %, both joined 79 %"
+    )
+    assert head_line({"head": {**tried, "joined": False}}).startswith("the head is left out, it tells no more than")
+    assert head_line(CALIBRATION) == head_line({"head": None}) == ""
 
 
 @pytest.mark.parametrize(("low", "chance"), [(0.45, True), (0.5, True), (0.51, False)])

@@ -108,7 +108,7 @@ def features_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_image(place / "photos" / f"{number:02d}.png", made_up_part(rng, number))
     edge_aae.train(
         place / "photos", out=place / "run", network="features", imgsz=(FEATURES_SIDE, FEATURES_SIDE), align="none",
-        group_by="none", epochs=1, latent=4,
+        group_by="none", epochs=1, latent=4, head="none",
     )  # fmt: skip
     return place / "run"
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from edge_runtime.errors import ConfigError, DataError
 from train.backbones.normalisation import Normalisation, Normalise
+from train.backbones.trunk import Trunk
 
 __all__ = ["PROGRAM", "Backbone", "BackboneFacts", "measured_taps"]
 
@@ -86,6 +87,24 @@ class Backbone(nn.Module):
         """
         features: list[Tensor] = self.trunk(self.normalise(x))
         return features
+
+    @property
+    def has_fine_taps(self) -> bool:
+        """Whether the trunk can be tapped where its maps are fine; a program gives what it gives."""
+        return isinstance(self.trunk, Trunk) and bool(self.trunk.fine_taps)
+
+    def fine(self, x: Tensor) -> list[Tensor]:
+        """Feature maps of the fine taps, of strides 2, 4 and 8, for images as `forward` takes them."""
+        assert isinstance(self.trunk, Trunk), "asked only where has_fine_taps"
+        return self.trunk.read(self.normalise(x), self.trunk.fine_taps)
+
+    def with_fine(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """What `forward` and `fine` give, in one pass."""
+        assert isinstance(self.trunk, Trunk), "asked only where has_fine_taps"
+        taps, fine_taps = self.trunk.taps, self.trunk.fine_taps
+        both = tuple(sorted({*taps, *fine_taps}))
+        maps = dict(zip(both, self.trunk.read(self.normalise(x), both), strict=True))
+        return [maps[tap] for tap in taps], [maps[tap] for tap in fine_taps]
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ConfigError where the trunk does not take images of this size."""

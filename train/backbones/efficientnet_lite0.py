@@ -81,6 +81,7 @@ EFFICIENTNET_LITE0 = Architecture(
     layers=_layers,
     first_block=0,
     taps=(4, 10),
+    fine_taps=(0, 2, 4),
     head=("_conv_head.", "_bn1.", "_fc."),
     normalisation=Normalisation(mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0), range=255),
 )

@@ -54,5 +54,11 @@ def _conv(
 
 
 MOBILENET_V2 = Architecture(
-    name="mobilenet-v2", layers=_layers, first_block=1, taps=(6, 13), head=("classifier.",), normalisation=IMAGENET
+    name="mobilenet-v2",
+    layers=_layers,
+    first_block=1,
+    taps=(6, 13),
+    fine_taps=(1, 3, 6),
+    head=("classifier.",),
+    normalisation=IMAGENET,
 )

@@ -53,5 +53,11 @@ def _conv(channels: int, out: int, kernel: int, conv: str, norm: str, *, stride:
 
 
 RESNET18 = Architecture(
-    name="resnet18", layers=_layers, first_block=1, taps=(1, 2, 3), head=("fc.",), normalisation=IMAGENET
+    name="resnet18",
+    layers=_layers,
+    first_block=1,
+    taps=(1, 2, 3),
+    fine_taps=(1, 2),
+    head=("fc.",),
+    normalisation=IMAGENET,
 )

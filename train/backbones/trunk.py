@@ -42,23 +42,30 @@ class FoldedConv2d(nn.Conv2d):
 class Trunk(nn.Module):
     """A frozen network up to its deepest tap: features of several strides in one pass."""
 
-    def __init__(self, stem: nn.Module, blocks: Sequence[nn.Module], taps: Sequence[int]) -> None:
-        """taps: places in `blocks`, ascending."""
+    def __init__(
+        self, stem: nn.Module, blocks: Sequence[nn.Module], taps: Sequence[int], fine_taps: Sequence[int] = ()
+    ) -> None:
+        """taps, fine_taps: places in `blocks`, ascending; of the fine ones those above the last tap are left out."""
         super().__init__()
         self.stem = stem
         self.blocks = nn.ModuleList(blocks[: taps[-1] + 1])
         self.taps = tuple(taps)
+        self.fine_taps = tuple(tap for tap in fine_taps if tap <= taps[-1])
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """One (B, c, h, w) a tap, for normalised x (B, 3, H, W)."""
-        features = []
+        return self.read(x, self.taps)
+
+    def read(self, x: Tensor, taps: Sequence[int]) -> list[Tensor]:
+        """One (B, c, h, w) for each place in `blocks`, for normalised x (B, 3, H, W); blocks behind them do not run."""
+        features = {}
         x = self.stem(x)
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(self.blocks[: max(taps) + 1]):
             x = block(x)
-            if index in self.taps:
-                features.append(x)
-        return features
+            if index in taps:
+                features[index] = x
+        return [features[tap] for tap in taps]
 
 
 class InvertedResidual(nn.Module):
@@ -88,6 +95,8 @@ class Architecture:
     """What the network's own naming calls the first of them"""
     taps: tuple[int, ...]
     """Default taps, in the network's own naming"""
+    fine_taps: tuple[int, ...]
+    """Of strides 2, 4 and 8, in the network's own naming: where structure stands that deeper taps have averaged over"""
     head: tuple[str, ...]
     """How names of tensors begin that come after the last block: a checkpoint may hold them, and they are not read"""
     normalisation: Normalisation
@@ -108,7 +117,8 @@ def empty_trunk(architecture: Architecture, taps: Sequence[int] | None = None) -
             f"taps of {architecture.name} are {tuple(chosen)}, expected numbers of blocks from {first} to {last}, "
             "each above the one before"
         )
-    return Trunk(stem, blocks, [tap - first for tap in chosen])
+    fine_taps = [tap - first for tap in architecture.fine_taps]
+    return Trunk(stem, blocks, [tap - first for tap in chosen], fine_taps)
 
 
 def checkpoint_shapes(trunk: Trunk) -> dict[str, tuple[int, ...]]:

@@ -48,6 +48,8 @@ class DataSettings:
     group_by: str = "auto"
     """What keeps images together in folds: auto (near-duplicates, in videos blocks of time), none, folder, minutes:N,
     or a regular expression on names."""
+    finer: int = 1
+    """How many times finer the network's input is than what a backbone's sites are made from; settled by the run."""
     known_bad: str | None = None
     """A folder of photographs of defects, which set the threshold and are never trained on."""
     cache: CacheName = "auto"
@@ -65,6 +67,8 @@ class DataSettings:
         check_group_by(self.group_by)
         if self.cache not in ("auto", "memory", "disk"):
             raise ConfigError(f"--cache is {self.cache!r}, expected auto, memory or disk")
+        if self.finer < 1:
+            raise ConfigError(f"finer is {self.finer}, expected 1 or more")
         if self.align not in ("auto", "none", "centre", "turn"):
             raise ConfigError(f"--align is {self.align!r}, expected auto, none, centre or turn")
         if self.smallest_defect is not None and not (math.isfinite(self.smallest_defect) and self.smallest_defect > 0):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "RAW_SAMPLE_BYTES",
     "Probe",
     "TrainingSet",
+    "finer_input",
     "preprocess_for",
     "spread",
     "view_candidates",
@@ -47,6 +48,10 @@ RAW_SAMPLE_BYTES = 2_000_000
 TILE_SCALE = 0.5
 """Default scale of photographs that are cut into tiles: noise of single pixels is averaged out, and a quarter of the
 tiles do."""
+
+FINER = 2
+FINER_FROM = 1.5
+"""Pixels of the photograph to one of the sites' input along a side, from which a head is given the finer one."""
 
 HASHED = 1024
 """Images hashed at a time."""
@@ -126,13 +131,28 @@ def preprocess_for(settings: DataSettings, network: NetworkName, probe: Probe) -
     spec.check_size(probe.channels, height, width)
     align = None if view is None else view.align
     return Preprocess(
-        height=height,
-        width=width,
+        height=settings.finer * height,
+        width=settings.finer * width,
         channels=probe.channels,
         fit=probe.fit(settings, align),
         roi=settings.roi,
         align=align,
     )
+
+
+def finer_input(settings: DataSettings, network: NetworkName, probe: Probe) -> int:
+    """How many times finer than the sites' input a head is to see photographs: FINER where they hold so much.
+
+    1 where a size was asked for. Raises what preprocess_for does.
+    """
+    if settings.imgsz is not None or settings.smallest_defect is not None:
+        return 1
+    sites = preprocess_for(replace(settings, finer=1), network, probe)
+    if sites.align is not None:
+        rows = sites.align.height
+    else:
+        rows = float(np.median([sites.cut(frame).shape[0] for frame in probe.frames()]))
+    return FINER if rows >= FINER_FROM * sites.height else 1
 
 
 def view_candidates(

@@ -15,10 +15,16 @@ from train.data.image_store import ImageStore, image_chunks
 from train.distributed import ALONE, World
 from train.networks.autoencoder import Autoencoder, Measured
 
-__all__ = ["frame_outputs", "map_peaks", "raw_criteria"]
+__all__ = ["encoded", "frame_outputs", "map_peaks", "raw_criteria"]
 
 CHUNK = 512
-"""Images a forward pass; keeps the memory of large sets bounded."""
+"""Images that are read at a time."""
+MOST_PIXELS = CHUNK * 128 * 128
+"""Of the images of a forward pass; keeps the memory of large ones bounded."""
+BACKBONE_PIXELS = 512 * 512
+"""Of those that are read through a backbone, whose maps are larger: what is more leaves the cache."""
+PEAK_PIXELS = 64 * 512 * 512
+"""Of the images whose brightest pixels are looked at: their quantiles set a scale of colours and need no more."""
 
 
 def raw_criteria(
@@ -41,10 +47,30 @@ def raw_criteria(
 def map_peaks(
     autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStore, world: World = ALONE
 ) -> NDArray[np.float32]:
-    """The largest value of each image's anomaly map, (N,), for uint8 images (N, C, H, W), in evaluation mode."""
-    chunks = _measured(autoencoder, prior, images, world)
+    """The largest value of each image's anomaly map, (n,), in evaluation mode.
+
+    Of all N images, of large ones of as many, evenly drawn, as have PEAK_PIXELS.
+    """
+    n_images = len(images)
+    height, width = images.shape[2:] if isinstance(images, Tensor) else images.array.shape[1:3]
+    n_looked_at = min(n_images, max(1, PEAK_PIXELS // (height * width)))
+    used = images
+    if n_looked_at < n_images:
+        drawn = torch.linspace(0, n_images - 1, n_looked_at).round().long()
+        used = images[drawn] if isinstance(images, Tensor) else images.batch(drawn)
+    chunks = _measured(autoencoder, prior, used, world)
     peaks = [chunk.anomaly_map.amax(dim=(1, 2)).cpu().numpy() for chunk in chunks]
-    return world.gathered(peaks, len(images), CHUNK, ())
+    return world.gathered(peaks, len(used), CHUNK, ())
+
+
+@torch.inference_mode()
+def encoded(autoencoder: Autoencoder, images: ImageStore) -> NDArray[np.float32]:
+    """Codes (N, D) or (N, D, h, w) of a network that reads through a backbone: its encoder's alone."""
+    codes = []
+    for chunk in images.chunks(CHUNK):
+        n_passed = max(1, BACKBONE_PIXELS // (chunk.shape[2] * chunk.shape[3]))
+        codes += [autoencoder.encoder(part.float() / 255.0).cpu().numpy() for part in chunk.split(n_passed)]
+    return np.concatenate(codes)
 
 
 @torch.inference_mode()
@@ -73,5 +99,8 @@ def _measured(autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStor
     was_training = autoencoder.training
     autoencoder.eval()
     for chunk in image_chunks(images, CHUNK, world.rank, world.size):
-        yield autoencoder.measure(chunk.float() / 255.0, prior)
+        most_pixels = MOST_PIXELS if autoencoder.backbone is None else BACKBONE_PIXELS
+        n_passed = max(1, most_pixels // (chunk.shape[2] * chunk.shape[3]))
+        parts = [autoencoder.measure(part.float() / 255.0, prior) for part in chunk.split(n_passed)]
+        yield Measured(*(torch.cat(outputs) for outputs in zip(*parts, strict=True)))
     autoencoder.train(was_training)

@@ -16,10 +16,29 @@ from train.refinement.itsr import ItsrSettings
 from train.refinement.settings import RobustSettings
 from train.schedule import METHODS, REFINEMENTS, MethodName, RefineName, Schedule
 
-__all__ = ["TrainSettings"]
+__all__ = ["HEADS", "HeadName", "HeadSettings", "TrainSettings"]
 
 DecisionName = Literal["union", "fused"]
 DECISIONS: tuple[DecisionName, ...] = ("union", "fused")
+HeadName = Literal["auto", "try", "none"]
+HEADS: tuple[HeadName, ...] = ("auto", "try", "none")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadSettings:
+    """The head of `features`, which learns synthetic defects."""
+
+    mode: HeadName = "auto"
+    """try: it joins the score where it tells kinds of defects that it was not trained on; auto: only tried where
+    photographs differ from each other at every place; train/runs/settling.py settles it"""
+    epochs: int = 12
+    """Of each of its three trainings"""
+
+    def __post_init__(self) -> None:
+        if self.mode not in HEADS:
+            raise ConfigError(f"--head is {self.mode!r}, expected one of {', '.join(HEADS)}")
+        if self.epochs < 1:
+            raise ConfigError(f"the head's epochs are {self.epochs}, expected 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +74,8 @@ class TrainSettings:
     """Of networks that read through one: the shipped one, or the file that it came in; a run folder keeps a copy"""
     limit: LimitSettings = field(default_factory=LimitSettings)
     """Where the fused rule's limit is to lie."""
+    head: HeadSettings = field(default_factory=HeadSettings)
+    """Of networks that read through a backbone."""
 
     def __post_init__(self) -> None:
         spec = self.spec
@@ -117,6 +138,11 @@ class TrainSettings:
         return self.decision or ("fused" if self.refine == "robust" or self.spec.always_fused else "union")
 
     @property
+    def has_head(self) -> bool:
+        """Whether the network has a head that may join."""
+        return self.spec.reads_backbone and self.head.mode != "none"
+
+    @property
     def makes_folds(self) -> bool:
         """Whether images are judged by networks that have not seen their fold, which no group should be torn by."""
         return self.refine == "robust" or self.spec.reads_backbone
@@ -136,6 +162,7 @@ class TrainSettings:
                 **{
                     **rest,
                     "limit": LimitSettings(**rest.get("limit", before)),
+                    "head": HeadSettings(**rest.get("head", {"mode": "none"})),
                     "schedule": Schedule(**values["schedule"]),
                     "augment": AugmentSettings(**values["augment"]),
                     "itsr": ItsrSettings(**values["itsr"]),

@@ -5,7 +5,7 @@ The kinds themselves stand in train/strategies; the Trainer (trainer.py) knows t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from train.learning.task import Task
 from train.networks.autoencoder import Autoencoder
 from train.refinement.itsr import Verdict
 
-__all__ = ["EpochLosses", "HeldOut", "Phase", "Strategy", "Verdicts"]
+__all__ = ["Choice", "EpochLosses", "HeldOut", "Phase", "Strategy", "Verdicts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,21 @@ class EpochLosses:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """Candidates for the score, by what they find of defects of kinds that none of them was trained on."""
+
+    joined: bool
+    """Whether the head takes part"""
+    n: int
+    """Copies with a defect that they were judged by"""
+    aurocs: Mapping[str, float]
+    """By which each candidate tells copies from images"""
+    found: Mapping[str, float]
+    """Share of the copies above the score that `fpr` of the images lie above"""
+    fpr: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOut:
     """How the training images were judged by what had not seen them, and defects that nothing was trained on."""
 
@@ -64,6 +79,8 @@ class HeldOut:
     defect of a kind that nothing was trained on, by what had not seen the original; None where no copy was judged"""
     owners: NDArray[np.integer] | None = None
     """(M,) the image that each is a copy of"""
+    choice: Choice | None = None
+    """What was tried for the score; None where there was nothing to choose"""
 
 
 class Verdicts(Protocol):

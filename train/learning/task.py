@@ -36,6 +36,8 @@ class Task:
     """Processes that hold the same images and settings and share every batch and every scoring"""
     backbone: Backbone | None
     """What the network reads images through, where it reads through one"""
+    finer: int
+    """How many times finer images are than what a backbone's sites are made from"""
     generator: torch.Generator
     """The run's own, on the CPU: what is drawn while networks train comes from it; its state is part of a snapshot"""
 
@@ -49,6 +51,7 @@ class Task:
         world: World = ALONE,
         groups: NDArray[np.int64] | None = None,
         backbone: Backbone | None = None,
+        finer: int = 1,
     ) -> Task:
         """images: (N, H, W, C) uint8 network inputs; guidance: None for no word at all; groups: None for every image
         on its own.
@@ -72,6 +75,7 @@ class Task:
             device=device,
             world=world,
             backbone=backbone,
+            finer=finer,
             generator=torch.Generator().manual_seed(settings.seed),
         )
 

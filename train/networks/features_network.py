@@ -2,27 +2,37 @@
 
 The encoder maps a frame to a code at every site, the decoder codes to features; what it reconstructs are the backbone's
 features, each reduced at its site (site_statistics.py). Beside error and likelihood stand two distances that need no
-gradient step: to the site's own distribution, and to the nearest of the features of all sites.
+gradient step: to the site's own distribution, and to the nearest of the features of all sites. Where it earns it, a
+head on finer features joins them, which has learnt what defects look like (structure_head.py).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, interpolate, softplus
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.prior import Prior
 from edge_runtime.model.score import CRITERIA, Term
 from train.backbones.backbone import Backbone
+from train.heads.structure_head import CELL, StructureHead
 from train.networks.autoencoder import Autoencoder, Measured
 from train.networks.spec import Architecture, NetworkSpec
 from train.schedule import Schedule
 from train.sites.site_statistics import Reduction, SiteStatistics, top_sites
 
 __all__ = ["FEATURES", "FeaturesNetwork", "check_features_size", "site_features"]
+
+SITE_CRITERIA = (*CRITERIA, "site_distance", "neighbour_distance")
+"""Each the mean of the five highest sites: root mean square error of reduced features; negative log density of the code
+at its site, nats; distance from the site's distribution; distance to the nearest prototype."""
+HEAD_CRITERION = "defect_score"
+"""The mean of the head's five highest cells, in spreads above what is usual."""
+LEAST_DISTANCE = 1e-12
 
 SITE_CONSTANTS = 2_400_000
 """Most values of the sites' whitenings, which bundle and frame time bear: 96 dimensions at 260 sites. For parts at any
@@ -59,40 +69,74 @@ def site_features(backbone: Backbone, x: Tensor) -> Tensor:
 
     x: (B, 1 or 3, H, W) in [0, 1], of a size that check_features_size takes.
     """
-    strides = backbone.facts.strides
+    return gathered_sites(backbone(x), backbone.facts.strides)
+
+
+def gathered_sites(taps: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
+    """Taps of these strides, each averaged over 3x3 of its sites and brought to the coarsest grid: (B, C, h, w)."""
     maps = []
-    for tap, stride in zip(backbone(x), strides, strict=True):
+    for tap, stride in zip(taps, strides, strict=True):
         smooth = avg_pool2d(tap, 3, stride=1, padding=1, count_include_pad=False)
         step = max(strides) // stride
         maps.append(avg_pool2d(smooth, step) if step > 1 else smooth)
     return torch.cat(maps, dim=1)
 
 
+def fine_facts(backbone: Backbone) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and strides of a backbone's fine taps; raises ConfigError where it has none."""
+    if not backbone.has_fine_taps:
+        raise ConfigError(f"backbone {backbone.facts.name} has no fine taps for a head; train with --head none")
+    device = next(backbone.parameters()).device
+    with torch.no_grad():
+        maps = backbone.fine(torch.zeros(1, 3, MIN_SIDE, MIN_SIDE, device=device))
+    return tuple(tap.shape[1] for tap in maps), tuple(MIN_SIDE // tap.shape[2] for tap in maps)
+
+
 @torch.inference_mode()
-def features_of(backbone: Backbone, images: Tensor, device: torch.device) -> Tensor:
-    """Features (n, C, h, w) on the CPU of uint8 images (n, C, H, W), CHUNK at a time."""
-    return torch.cat([site_features(backbone, part.to(device).float() / 255.0).cpu() for part in images.split(CHUNK)])
+def features_of(backbone: Backbone, images: Tensor, device: torch.device, *, finer: int = 1) -> Tensor:
+    """Features (n, C, h, w) on the CPU of uint8 images (n, C, H, W), so many times finer; CHUNK at a time."""
+    parts = (part.to(device).float() / 255.0 for part in images.split(CHUNK))
+    return torch.cat([site_features(backbone, reduced(part, finer)).cpu() for part in parts])
+
+
+def reduced(x: Tensor, finer: int) -> Tensor:
+    """Images (B, C, H, W) as the sites are made from them, (B, C, H / finer, W / finer)."""
+    return avg_pool2d(x, finer) if finer > 1 else x
 
 
 class FeaturesNetwork(Autoencoder):
-    """Encoder, decoder and statistics at the sites of a backbone's features."""
-
-    own_criteria = (*CRITERIA, "site_distance", "neighbour_distance")
-    """Each the mean of the five highest sites: root mean square error of reduced features; negative log density of the
-    code at its site, nats; distance from the site's distribution; distance to the nearest prototype."""
+    """Encoder, decoder and statistics at the sites of a backbone's features, and a head on its fine ones."""
 
     encoder: FeatureEncoder
 
-    def __init__(self, backbone: Backbone, *, height: int, width: int, latent_dim: int) -> None:
-        """Raises ConfigError for sizes that the backbone cannot take."""
+    def __init__(
+        self, backbone: Backbone, *, height: int, width: int, latent_dim: int, finer: int = 1, has_head: bool = False
+    ) -> None:
+        """finer: how many times finer the input is than what the sites are made from. Raises ConfigError for sizes that
+        the backbone cannot take."""
+        if height % finer or width % finer:
+            raise ConfigError(f"input of {height}x{width}: expected multiples of {finer}, by which it is reduced")
+        height, width = height // finer, width // finer
         check_features_size(3, height, width)
         backbone.check_size(height, width)
         step = max(backbone.facts.strides)
         grid = (-(-height // step), -(-width // step))
-        encoder = FeatureEncoder(backbone, grid, latent_dim)
+        encoder = FeatureEncoder(backbone, grid, latent_dim, finer)
         super().__init__(encoder, SiteLayers(latent_dim, encoder.dimensions, grid), latent_dim)
         self.statistics = SiteStatistics(encoder.dimensions, grid, PROTOTYPES)
-        self.fusion = FusionWeights(len(self.own_criteria))
+        self.head = StructureHead(*fine_facts(backbone)) if has_head else None
+        self.cells_per_site = step * finer // CELL
+        self.fusion = FusionWeights(len(SITE_CRITERIA) + has_head)
+
+    @property
+    def has_joined(self) -> bool:
+        """Whether the head takes part in the score."""
+        return self.head is not None and self.fusion.values[-1] > 0.0
+
+    @property
+    def own_criteria(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the sites, and the head's where it takes part."""
+        return (*SITE_CRITERIA, HEAD_CRITERION) if self.has_joined else SITE_CRITERIA
 
     @property
     def backbone(self) -> Backbone:  # type: ignore[override]
@@ -101,19 +145,46 @@ class FeaturesNetwork(Autoencoder):
 
     def parts(self) -> dict[str, nn.Module]:
         """What is fitted and trained; the backbone is kept in files of its own."""
-        return {
+        named = {
             "reduction": self.encoder.statistics,
             "code": self.encoder.to_code,
             "decoder": self.decoder,
             "statistics": self.statistics,
             "fusion": self.fusion,
         }
+        return named if self.head is None else {**named, "head": self.head}
 
     def terms(self, prior: Prior) -> dict[str, Term]:
         """The criteria that are used, weighed by `fusion`."""
         floors = {"neg_log_prior": prior.floor}
-        weights = zip(self.own_criteria, self.fusion.weights.tolist(), strict=True)
-        return {name: Term(weight=weight, floor=floors.get(name, 0.0)) for name, weight in weights if weight > 0.0}
+        names = (*SITE_CRITERIA, HEAD_CRITERION)
+        return {
+            name: Term(
+                weight=weight, floor=floors.get(name, 0.0), transform="linear" if name == HEAD_CRITERION else "log"
+            )
+            for name, weight in zip(names, self.fusion.values, strict=False)
+            if weight > 0.0
+        }
+
+    def measure(self, x: Tensor, prior: Prior) -> Measured:
+        """The outputs of the exported detector for images (B, 1 or 3, H, W) in [0, 1].
+
+        Where the head takes part, the map has a cell for CELL x CELL pixels: softplus of what site and cell add to the
+        score.
+        """
+        if self.head is None or not self.has_joined:
+            return super().measure(x, prior)
+        features, fine = self.encoder.features_and_fine(x)
+        sites = self.measure_prepared(features, prior)
+        outstanding = self.head.outstanding(self.head(*self.head.gathered(fine)))
+        criteria = torch.cat((sites.criteria, top_sites(outstanding)[:, None]), dim=1)
+        distance = interpolate(
+            sites.anomaly_map.clamp(min=LEAST_DISTANCE).log()[:, None],
+            scale_factor=float(self.cells_per_site),
+            mode="bilinear",
+        )[:, 0]
+        of_distance, of_head = sum(self.fusion.values[len(CRITERIA) : -1]), self.fusion.values[-1]
+        return Measured(criteria, sites.latent, softplus(of_distance * distance + of_head * outstanding))
 
     def prepare(self, x: Tensor) -> Tensor:
         """Features (B, C, h, w) of images (B, 1 or 3, H, W) in [0, 1]."""
@@ -133,9 +204,10 @@ class FeaturesNetwork(Autoencoder):
 class FeatureEncoder(nn.Module):
     """Frames to codes at the sites."""
 
-    def __init__(self, backbone: Backbone, grid: tuple[int, int], latent_dim: int) -> None:
+    def __init__(self, backbone: Backbone, grid: tuple[int, int], latent_dim: int, finer: int = 1) -> None:
         super().__init__()
         self.backbone = backbone
+        self.finer = finer
         # What half precision holds: FP16 detectors have the very same, and a bundle packs them to half.
         for weights in (*backbone.parameters(), *backbone.buffers()):
             if weights.dim() == CONVOLUTION_DIM and weights.dtype == torch.float32:
@@ -147,7 +219,14 @@ class FeatureEncoder(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Features (B, C, h, w) of images (B, 1 or 3, H, W) in [0, 1]."""
-        return site_features(self.backbone, x)
+        return site_features(self.backbone, reduced(x, self.finer))
+
+    def features_and_fine(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features as `features` gives them, and the backbone's fine taps of the image as it comes."""
+        if self.finer > 1:
+            return self.features(x), self.backbone.fine(x)
+        taps, fine = self.backbone.with_fine(x)
+        return gathered_sites(taps, self.backbone.facts.strides), fine
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, D, h, w) of images (B, 1 or 3, H, W) in [0, 1]."""
@@ -172,13 +251,22 @@ class SiteLayers(nn.Module):
 
 
 class FusionWeights(nn.Module):
-    """Weights of the logarithms of the criteria in the fused score; zero for one that is not used."""
+    """Weights of the criteria in the fused score; zero for one that is not used."""
 
     weights: Tensor
+    values: tuple[float, ...]
+    """The weights, as constants of a graph and for a choice that tracing cannot take back"""
 
     def __init__(self, n_criteria: int) -> None:
         super().__init__()
         self.register_buffer("weights", torch.zeros(n_criteria))
+        self.values = (0.0,) * n_criteria
+        self.register_load_state_dict_post_hook(lambda module, _: module.take(module.weights))
+
+    def take(self, weights: Tensor) -> None:
+        """Weigh by these (K,)."""
+        self.weights.copy_(weights)
+        self.values = tuple(self.weights.tolist())
 
 
 def _built(architecture: Architecture) -> FeaturesNetwork:
@@ -189,6 +277,8 @@ def _built(architecture: Architecture) -> FeaturesNetwork:
         height=architecture.height,
         width=architecture.width,
         latent_dim=architecture.latent_dim,
+        finer=architecture.finer,
+        has_head=architecture.has_head,
     )
 
 

@@ -15,8 +15,8 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.model.prior import Prior
 from edge_runtime.model.score import CRITERIA, Term, reconstruction_error
 from edge_runtime.model.self_reference import MASK, N_CHANNELS, NEUTRAL, VALID
+from train.heads.patch_head import BLOCK, DefectHead, conv_layer, top_mean
 from train.networks.autoencoder import Autoencoder, Measured
-from train.networks.patch_head import BLOCK, DefectHead, conv_layer, top_mean
 from train.networks.spec import NetworkSpec
 from train.networks.structure_losses import multi_scale_dissimilarity, valid_blocks
 from train.schedule import Schedule

@@ -48,10 +48,13 @@ def build_autoencoder(
     batch_norm: bool,
     width_factor: float = 1.0,
     backbone: Backbone | None = None,
+    finer: int = 1,
+    has_head: bool = False,
 ) -> Autoencoder:
     """An untrained autoencoder; weights come from torch's global generator.
 
-    batch_norm, width_factor, backbone: see Architecture. Raises ConfigError for sizes that the network cannot take.
+    batch_norm, width_factor, backbone, finer, has_head: see Architecture. Raises ConfigError for sizes that the network
+    cannot take.
     """
     spec = network_spec(network)
     spec.check_size(channels, height, width)
@@ -66,5 +69,7 @@ def build_autoencoder(
             batch_norm=batch_norm,
             width_factor=width_factor,
             backbone=backbone,
+            finer=finer,
+            has_head=has_head,
         )
     )

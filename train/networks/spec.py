@@ -30,6 +30,10 @@ class Architecture:
     """On the channels of every layer, where the spec `takes_width`"""
     backbone: Backbone | None = None
     """What the network reads images through, where the spec `reads_backbone`"""
+    finer: int = 1
+    """How many times finer the input is than what a backbone's sites are made from"""
+    has_head: bool = False
+    """Whether a head on the backbone's fine features may take part"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,7 @@ from train.pages.page import (
     section,
     sheet,
     table,
+    tried_head,
 )
 
 __all__ = ["bundle_page"]
@@ -46,6 +47,7 @@ def _summary(bundle: Bundle) -> str:
         ("input", "x".join(map(str, bundle.preprocess.input_shape))),
         ("decision", f"{manifest['decision']['rule']}, anomalous above {bundle.decision.threshold:g}"),
         ("trained on", f"{training.get('n_images')} images, {training.get('epochs')} epochs, {training.get('device')}"),
+        *tried_head(manifest["calibration"]),
         *contamination(manifest["calibration"]),
     ]
     return facts(rows)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge_runtime.files import write_atomically
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.heatmap import overlay
+from edge_runtime.verdict import head_line
 from train.evaluation.plots import figures_of
 from train.evaluation.report import Report
 from train.evaluation.report_forms import lines_of
@@ -39,6 +40,7 @@ __all__ = [
     "section",
     "sheet",
     "table",
+    "tried_head",
     "views",
     "write_page",
 ]
@@ -109,6 +111,12 @@ def contamination(calibration: dict[str, Any]) -> list[tuple[str, str]]:
     if not found:
         return []
     return [("contamination", f"{found['share']:.1%} estimated ({found['low']:.1%} to {found['high']:.1%})")]
+
+
+def tried_head(calibration: dict[str, Any]) -> list[tuple[str, str]]:
+    """The row of a table of facts about the head, none where none was tried."""
+    line = head_line(calibration)
+    return [("head", line)] if line else []
 
 
 def section(title: str, content: str) -> str:

@@ -29,10 +29,10 @@ class OutlyingRefinement(RobustRefinement):
     owners: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """(M,) the image that each is a copy of"""
 
-    def keep_synthetic(self, distances: NDArray[np.floating], owners: NDArray[np.int64]) -> None:
-        """Keep the distances (M, k) of copies, the last columns of the criteria; the others become 0."""
-        other = self.criteria.shape[1] - distances.shape[1]
-        self.synthetic = np.pad(distances, ((0, 0), (other, 0))).astype(np.float32)
+    def keep_synthetic(self, distances: NDArray[np.floating], owners: NDArray[np.int64], *, first: int) -> None:
+        """Keep the distances (M, k) of copies, columns of the criteria from the first on; the others become 0."""
+        self.synthetic = np.zeros((len(distances), self.criteria.shape[1]), dtype=np.float32)
+        self.synthetic[:, first : first + distances.shape[1]] = distances
         self.owners = owners
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from train.data.training_set import TrainingSet
 from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer
 from train.runs.session import load_images, pick_device, trainer_for
-from train.runs.view_choice import ViewChoice, settled_view
+from train.runs.settling import settled
+from train.runs.view_choice import ViewChoice
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -102,13 +103,11 @@ def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto"
     torch_device = pick_device(device)
     started_s = time.perf_counter()
     backbone = load_backbone(settings.backbone) if settings.spec.reads_backbone else None
-    view = settled_view(data, settings, torch_device, backbone)
-    if view is not None:
-        data = replace(data, align=view.chosen)
+    data, settings, view = settled(data, settings, torch_device, backbone)
     choosing_s, started_s = time.perf_counter() - started_s, time.perf_counter()
     images = load_images(data, settings, out)
     reading_s = time.perf_counter() - started_s
-    trainer = trainer_for(settings, images, torch_device, backbone=backbone)
+    trainer = trainer_for(settings, images, torch_device, backbone=backbone, finer=data.finer)
     pass_s = _timed_pass(trainer)
     step_s = _timed_steps(trainer)
     adversary = trainer.strategy.discriminator

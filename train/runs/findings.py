@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,8 @@ def _of_held_out(
     found: dict[str, Any] = {"synthetic": None, "folds": None, "left_out": int((~kept).sum())}
     if held_out is None:
         return found
+    if held_out.choice is not None:
+        found["head"] = asdict(held_out.choice)
     copies, owned = np.zeros((0, criteria.shape[1]), dtype=np.float32), np.zeros(0, dtype=np.int64)
     if held_out.synthetic is not None and held_out.owners is not None:
         of_kept = kept[held_out.owners]

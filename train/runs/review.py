@@ -19,7 +19,7 @@ from edge_runtime.extras import require
 from edge_runtime.model.preprocess import Frame
 from train.data.photograph_store import PhotographStore
 from train.data.training_set import TrainingSet
-from train.learning.scoring import raw_criteria
+from train.learning.scoring import encoded, raw_criteria
 from train.runs.pictures import contact_sheet
 from train.runs.run_folder import TrainedRun, write_csv
 
@@ -52,7 +52,10 @@ def codes_of(run: TrainedRun, images: TrainingSet) -> NDArray[Any]:
         found = measured(run.autoencoder, run.prior, images.store, images.store.photographs, device)  # type: ignore[arg-type]
         codes: NDArray[Any] = found[1]
         return codes
-    codes = raw_criteria(run.autoencoder, run.prior, images.store)[1]
+    if run.autoencoder.backbone is not None:
+        codes = encoded(run.autoencoder, images.store)
+    else:
+        codes = raw_criteria(run.autoencoder, run.prior, images.store)[1]
     return codes.reshape(*codes.shape[:2], -1).mean(axis=2)
 
 

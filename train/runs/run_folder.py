@@ -217,6 +217,8 @@ class RunFolder:
             batch_norm=config.train.method == "aae",
             width_factor=config.train.width,
             backbone=saved_backbone(self.path) if config.train.spec.reads_backbone else None,
+            finer=config.data.finer,
+            has_head=config.train.has_head,
         )
         calibration, decision = self.read_calibration()
         if EXPOSURE in decision.criteria:

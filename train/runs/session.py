@@ -30,7 +30,7 @@ from train.precision import uses_amp
 from train.runs.findings import write_findings
 from train.runs.progress import TrainingProgress
 from train.runs.run_folder import RunConfig, RunFolder, point_latest_at, write_csv
-from train.runs.view_choice import settled_view
+from train.runs.settling import settled
 from train.strategies.choice import strategy_for
 
 __all__ = ["TrainingOutcome", "load_images", "pick_device", "resume", "train", "trainer_for"]
@@ -93,13 +93,12 @@ def train(
     _check_shared(settings, world)
     settings = replace(settings, amp=not settings.spec.chooses_precision and uses_amp(settings.amp, torch_device))
     backbone = load_backbone(settings.backbone) if settings.spec.reads_backbone else None
-    view = world.from_first(lambda: settled_view(data, settings, torch_device, backbone))
-    if view is not None:
-        data = replace(data, align=view.chosen)
+    asked = settings
+    data, settings, view = world.from_first(lambda: settled(data, asked, torch_device, backbone))
     images = load_images(data, settings, out)
     images_sha256 = images.sha256()
     world.check_same(images_sha256, f"the first one's images in {data.path}")
-    trainer = trainer_for(settings, images, torch_device, world, backbone)
+    trainer = trainer_for(settings, images, torch_device, world, backbone, data.finer)
     config = RunConfig(
         edge_aae=__version__,
         torch=torch.__version__,
@@ -147,7 +146,7 @@ def resume(out: Path, *, device: str = "auto", review: bool = False, world: Worl
             f"({len(images.images)} now, {config.n_images} then, or other pixels); train a new run"
         )
     backbone = saved_backbone(out) if config.train.spec.reads_backbone else None
-    trainer = trainer_for(config.train, images, world.device or pick_device(device), world, backbone)
+    trainer = trainer_for(config.train, images, world.device or pick_device(device), world, backbone, config.data.finer)
     # Read by all before any goes on: the first one writes it anew.
     snapshot = Snapshot.read(folder.checkpoint) if folder.checkpoint.exists() else None
     world.check_same("" if snapshot is None else str(snapshot.position), f"the first one's checkpoint in {out}")
@@ -191,8 +190,9 @@ def trainer_for(
     device: torch.device,
     world: World = ALONE,
     backbone: Backbone | None = None,
+    finer: int = 1,
 ) -> Trainer:
-    """The trainer of a run's settings, before its first step."""
+    """The trainer of a run's settings, before its first step; finer: of its data settings."""
     task = Task.of(
         settings,
         images.store,
@@ -201,6 +201,7 @@ def trainer_for(
         world,
         groups=images.groups.of,
         backbone=backbone,
+        finer=finer,
     )
     return Trainer(strategy_for(task))
 

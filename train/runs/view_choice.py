@@ -33,7 +33,7 @@ from train.learning.settings import TrainSettings
 from train.networks.features_network import check_features_size, features_of
 from train.networks.registry import NetworkName
 from train.sites.site_gaussian import distances_from, refitted
-from train.strategies.features import top_mean
+from train.sites.site_statistics import top_mean
 from train.synthesis.photograph_defects import defective_copies
 from train.views.candidates import ViewCandidate, ViewName
 from train.views.choice import LEAST_GAIN, ViewFigure, choose_view

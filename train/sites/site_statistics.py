@@ -6,13 +6,15 @@ arXiv 2106.08265). Both on features reduced by one projection that whitens what 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from edge_runtime.model.site_normal import TOP_SITES
 
-__all__ = ["Reduction", "SiteStatistics", "nearest_distance", "top_sites"]
+__all__ = ["Reduction", "SiteStatistics", "nearest_distance", "top_mean", "top_sites"]
 
 
 class Reduction(nn.Module):
@@ -83,3 +85,11 @@ def top_sites(values: Tensor) -> Tensor:
     """Mean of the five highest sites of each map: (B, h, w) -> (B,)."""
     flat = values.flatten(1)
     return flat.topk(min(TOP_SITES, flat.shape[1]), dim=1).values.mean(dim=1)
+
+
+def top_mean(distances: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean of the highest sites of each image: (N, S) -> (N,)."""
+    n_sites = distances.shape[1]
+    top = np.partition(distances, max(0, n_sites - TOP_SITES), axis=1)[:, -TOP_SITES:]
+    mean: NDArray[np.float64] = top.mean(axis=1, dtype=np.float64)
+    return mean

@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.metrics import auroc
 from edge_runtime.model.prior import Prior, SiteNormal, StandardNormal
 from edge_runtime.model.score import Term
-from edge_runtime.model.site_normal import TOP_SITES
 from train.data.guidance import REJECT
 from train.data.image_store import image_chunks
 from train.learning.adversarial_step import StepLosses
@@ -31,15 +29,15 @@ from train.networks.patch_network import SiteDiscriminator
 from train.refinement.outlying import OutlyingRefinement
 from train.sites.coreset import farthest_points, held_out_neighbours, neighbour_distances
 from train.sites.site_gaussian import SiteSums, distances_from, fit_reduction, inverse_of, refitted, rounded
+from train.sites.site_statistics import top_mean
 from train.strategies.site_learner import SiteLearner
-from train.synthesis.photograph_defects import defective_copies
+from train.structure.fusion import LOWER_QUANTILE, fusion_weights
+from train.structure.trial import DISTANCES, StructureTraining, defective_of, head_phases
 
-__all__ = ["FeaturesTraining", "fusion_weights", "top_mean"]
+__all__ = ["FeaturesTraining"]
 
 MOST_FITTED = 2000
 """Images, evenly drawn, that the reduction is fitted on; their features are held in memory."""
-MOST_COPIES = 128
-"""Images whose copies with a defect weigh the distances."""
 SCREENING_ROUNDS = 2
 SCREENING_FOLDS = 20
 MOST_GROUPS = 200
@@ -49,11 +47,10 @@ FEW_GROUPS = 60
 """Up to which images are judged by fits anew: in closed form the reduction has seen the image, and with few that
 counts."""
 FEW_FOLDS = 20
-LOWER_QUANTILE = 0.16
 STEPS = 24
 """Gradient steps of an epoch."""
 LEAST_RATE = 0.01
-SITE_DISTANCE, NEIGHBOUR_DISTANCE = 2, 3
+SITE_DISTANCE, NEIGHBOUR_DISTANCE = range(DISTANCES.start, DISTANCES.stop)
 """Columns of the criteria."""
 
 
@@ -69,10 +66,19 @@ class FeaturesTraining:
             raise ConfigError(f"network {settings.network} reads images through a backbone, and was given none")
         _, height, width = task.input_size
         self.task = task
-        self.phases = [Phase("sites", settings.schedule.train)]
+        self.phases: list[Phase] = [Phase("sites", settings.schedule.train)]
+        if settings.has_head:
+            self.phases += head_phases(settings.head.epochs)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            network = FeaturesNetwork(task.backbone, height=height, width=width, latent_dim=settings.latent_dim)
+            network = FeaturesNetwork(
+                task.backbone,
+                height=height,
+                width=width,
+                latent_dim=settings.latent_dim,
+                finer=task.finer,
+                has_head=settings.has_head,
+            )
             adversary = SiteDiscriminator(settings.latent_dim) if settings.method == "aae" else None
         self.learner = SiteLearner(
             network.to(task.device).eval(),
@@ -80,9 +86,11 @@ class FeaturesTraining:
             learning_rate=settings.learning_rate,
             adversarial_weight=settings.adversary_pull,
         )
+        self.structure = StructureTraining(task, network, self.phases) if settings.has_head else None
+        self.learner.structure = None if self.structure is None else self.structure.learner
         self.prior: Prior = StandardNormal(settings.latent_dim)
         self.refinement = OutlyingRefinement.fresh(
-            settings.robust, task.guidance, len(network.own_criteria), settings.seed, task.groups
+            settings.robust, task.guidance, len(network.fusion.values), settings.seed, task.groups
         )
         self._reduced: Tensor | None = None
 
@@ -97,7 +105,11 @@ class FeaturesTraining:
         return self.learner.discriminator
 
     def open_phase(self, index: int) -> None:
-        """Reduce the features; reject; fit distributions and prototypes; judge every image by those without it."""
+        """Of the sites: reduce the features; reject; fit distributions and prototypes; judge every image by those
+        without it. Of a head: begin anew."""
+        if self.structure is not None and index > 0:
+            self.structure.open(index, self.refinement)
+            return
         features, drawn = self._drawn_features()
         believed = self.refinement.guidance != REJECT
         self._fit_reduction(features[torch.from_numpy(believed[drawn])])
@@ -115,6 +127,8 @@ class FeaturesTraining:
     def train_epoch(self, index: int, epoch: int, stopped: Callable[[], bool]) -> EpochLosses | None:
         """STEPS gradient steps on the images that are kept."""
         settings, task = self.task.settings, self.task
+        if self.structure is not None and index > 0:
+            return self.structure.train_epoch(index, epoch, self.refinement, stopped)
         kept = np.flatnonzero(~self.refinement.candidates)
         reduced = self._maps()
         _, _, height, width = reduced.shape
@@ -132,7 +146,11 @@ class FeaturesTraining:
         return EpochLosses.mean(steps, len(kept), task.world)
 
     def close_phase(self, index: int) -> None:
-        """Fit the density of codes; fill in what the autoencoder says of every image."""
+        """Of the sites: fit the density of codes; fill in what the autoencoder says of every image. Of a head: have it
+        judge what it has not seen; of the second, settle whether a head joins."""
+        if self.structure is not None and index > 0:
+            self.structure.close(index, self.refinement)
+            return
         self._fit_prior()
         own, _ = self.criteria_and_codes()
         self.refinement.criteria[:, :SITE_DISTANCE] = own[:, :SITE_DISTANCE]
@@ -147,7 +165,7 @@ class FeaturesTraining:
         restore_learner(self.learner, state.tensors)
         self.refinement = OutlyingRefinement.from_arrays(state.refinement, self.task.settings.robust)
         self._reduced = None
-        if closed:
+        if closed or index > 0:
             self._fit_prior()
 
     def calibration_criteria(self) -> NDArray[np.float32]:
@@ -155,7 +173,7 @@ class FeaturesTraining:
 
         The autoencoder's two columns are those of the network that has seen the image: the fused score leaves them out.
         """
-        return self.refinement.criteria.copy()
+        return self.refinement.criteria[:, : len(self.autoencoder.own_criteria)].copy()
 
     def held_out(self) -> HeldOut | None:
         """Distances of copies with a defect from what was fitted without their original; nothing here trains on
@@ -166,7 +184,9 @@ class FeaturesTraining:
         refinement = self.refinement
         if not len(refinement.synthetic):
             return None
-        return HeldOut(fold=refinement.fold, synthetic=refinement.synthetic.copy(), owners=refinement.owners.copy())
+        synthetic = refinement.synthetic[:, : len(self.autoencoder.own_criteria)].copy()
+        choice = None if self.structure is None else self.structure.choice(refinement)
+        return HeldOut(fold=refinement.fold, synthetic=synthetic, owners=refinement.owners.copy(), choice=choice)
 
     def terms(self) -> dict[str, Term]:
         """The fused score."""
@@ -206,7 +226,10 @@ class FeaturesTraining:
         points = farthest_points(projected[torch.from_numpy(believed)].flatten(0, 1), PROTOTYPES, generator)
         network.statistics.prototypes.copy_(points)
         network.statistics.center.copy_(center)
-        other, owners = self._with_defects(believed)
+        copies, owners = (
+            defective_of(self.task, believed) if self.structure is None else self.structure.copies(believed)
+        )
+        other = self._features_of(torch.from_numpy(copies).permute(0, 3, 1, 2))
         groups = _at_most(self.task.groups, MOST_GROUPS)
         folds = _at_most(groups, NEIGHBOUR_FOLDS)
         if len(np.unique(groups)) <= FEW_GROUPS:
@@ -225,12 +248,12 @@ class FeaturesTraining:
             )
         self.refinement.criteria[:, SITE_DISTANCE] = top_mean(site)
         self.refinement.criteria[:, NEIGHBOUR_DISTANCE] = top_mean(neighbour)
-        normal = self.refinement.criteria[:, SITE_DISTANCE:]
+        normal = self.refinement.criteria[:, DISTANCES]
         defective = np.stack((top_mean(site_defect), top_mean(neighbour_defect)), axis=1)
-        self.refinement.keep_synthetic(defective, owners)
+        self.refinement.keep_synthetic(defective, owners, first=SITE_DISTANCE)
         weights = fusion_weights(normal[believed], defective)
-        network.fusion.weights.zero_()
-        network.fusion.weights[SITE_DISTANCE:].copy_(torch.from_numpy(weights))
+        n_after = len(network.fusion.values) - DISTANCES.stop
+        network.fusion.take(torch.from_numpy(np.pad(weights, (DISTANCES.start, n_after))))
 
     def _screen(self, reduced: Tensor, believed: NDArray[np.bool_]) -> None:
         """Score every image by distributions of believed images outside its group."""
@@ -240,15 +263,6 @@ class FeaturesTraining:
         middle = np.median(scores)
         spread = max(float(middle - np.quantile(scores, LOWER_QUANTILE)), 1e-9)
         self.refinement.screening[:] = (scores - middle) / spread
-
-    def _with_defects(self, believed: NDArray[np.bool_]) -> tuple[Tensor, NDArray[np.int64]]:
-        """Features (M, C, h, w) of copies with a synthetic defect, and the images that they are copies of (M,)."""
-        chosen = np.flatnonzero(believed)
-        chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_COPIES)).round().astype(int)]
-        copies, _, sources, _ = defective_copies(
-            list(self.task.images.array[chosen]), len(chosen), self.task.settings.seed
-        )
-        return self._features_of(torch.from_numpy(copies).permute(0, 3, 1, 2)), chosen[sources]
 
     @staticmethod
     def _nearest(generator: torch.Generator, rows: Tensor, usual: Tensor) -> NDArray[np.float32]:
@@ -266,7 +280,7 @@ class FeaturesTraining:
 
     def _features_of(self, images: Tensor) -> Tensor:
         """Features (n, C, h, w) on the CPU of uint8 images (n, C, H, W)."""
-        return features_of(self.autoencoder.backbone, images, self.task.device)
+        return features_of(self.autoencoder.backbone, images, self.task.device, finer=self.task.finer)
 
     @torch.inference_mode()
     def _reduce(self, features: Tensor) -> Tensor:
@@ -303,31 +317,6 @@ class FeaturesTraining:
         mean, factor = SiteSums(sites, np.ones(len(sites), dtype=np.bool_)).factors()
         whitening = inverse_of(factor).float().numpy()
         self.prior = SiteNormal(mean.T.reshape(dimensions, height, width).float().numpy(), whitening)
-
-
-def top_mean(distances: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Mean of the highest sites of each image: (N, S) -> (N,)."""
-    n_sites = distances.shape[1]
-    top = np.partition(distances, max(0, n_sites - TOP_SITES), axis=1)[:, -TOP_SITES:]
-    mean: NDArray[np.float64] = top.mean(axis=1, dtype=np.float64)
-    return mean
-
-
-def fusion_weights(normal: NDArray[np.floating], defective: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Weights (K,) of the logarithms of distances: by how well each tells copies with a defect from held-out images.
-
-    normal: (N, K), defective: (M, K). (AUROC - 1/2)^4 over the spread of the logarithm, which sums to one before it is
-    divided. One that tells less than the first gets nothing, and the first all where none tells them apart.
-    """
-    normal, defective = np.log(np.maximum(normal, 1e-12)), np.log(np.maximum(defective, 1e-12))
-    is_copy = np.arange(len(normal) + len(defective)) >= len(normal)
-    told = np.array([auroc(scores, is_copy) for scores in np.concatenate((normal, defective)).T])
-    weights = np.where(told < told[0], 0.0, np.maximum(told - 0.5, 0.0) ** 4)
-    weights = weights / weights.sum() if weights.sum() > 0.0 else np.eye(len(told))[0]
-    middle = np.median(normal, axis=0)
-    spread = np.maximum(middle - np.quantile(normal, LOWER_QUANTILE, axis=0), 1e-6)
-    found: NDArray[np.float32] = (weights / spread).astype(np.float32)
-    return found
 
 
 def _at_most(groups: NDArray[np.int64], n_groups: int) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edge_runtime.model.prior import Prior
 from train.data.photograph_store import PhotographStore
-from train.networks.patch_head import pooled_tops
+from train.heads.patch_head import pooled_tops
 from train.networks.patch_network import PatchNetwork
 
 __all__ = ["codes_and_tops", "measured"]

@@ -13,6 +13,7 @@ from train.learning.adversarial_step import StepLosses, named_optimizers
 from train.learning.snapshot import ADVERSARY
 from train.networks.features_network import FeaturesNetwork
 from train.networks.patch_network import SiteDiscriminator
+from train.structure.learner import StructureLearner
 
 __all__ = ["SiteLearner"]
 
@@ -32,6 +33,8 @@ class SiteLearner:
         self.autoencoder = autoencoder
         self.discriminator = discriminator
         self.adversarial_weight = adversarial_weight
+        self.structure: StructureLearner | None = None
+        """Of the head, where the network has one"""
         self._layers = nn.ModuleList((autoencoder.encoder.to_code, autoencoder.decoder))
         self.optimizer = torch.optim.Adam(self._layers.parameters(), lr=learning_rate, fused=True)
         self.discriminator_optimizer = (
@@ -62,7 +65,8 @@ class SiteLearner:
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The optimisers by the name under which their state is stored."""
-        return named_optimizers(self.optimizer, self.discriminator_optimizer)
+        named = named_optimizers(self.optimizer, self.discriminator_optimizer)
+        return named if self.structure is None else {**named, "head": self.structure.optimizer}
 
     def _discriminate(self, z: Tensor, draws: Tensor) -> Tensor:
         if self.discriminator is None or self.discriminator_optimizer is None:

@@ -1,6 +1,6 @@
 """Synthetic defects on whole photographs, grey or colour: by what they are found, views and detectors are weighed.
 
-Nothing learns from these, unlike defects.py, which feeds the network `patch`. They are meant to rank: even in kind,
+They rank views and detectors, and the head of `features` learns from them; `patch` has defects.py. Even in kind,
 log-uniform in size, each visible, each marked exactly. After CutPaste (Li et al. 2021, arXiv 2104.04015).
 """
 
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, DataError
-from train.synthesis.photograph_kinds import PHOTOGRAPH_KINDS, Piece, Scene
+from train.synthesis.photograph_kinds import AREA_SHARES, PHOTOGRAPH_KINDS, Piece, Scene
 from train.synthesis.scene import Frame, Mask, evident_foreground, index_of_nearest, nearest_value, two_values
+from train.synthesis.structure_kinds import STRUCTURE_KINDS
 
 __all__ = ["DefectiveCopies", "defective_copies", "with_defect"]
 
@@ -38,15 +39,21 @@ class DefectiveCopies(NamedTuple):
     sources: NDArray[np.intp]
     """(n,) of which photograph each is a copy"""
     kinds: list[str]
-    """(n,) names of PHOTOGRAPH_KINDS"""
+    """(n,) names of STRUCTURE_KINDS"""
 
 
 def defective_copies(
-    frames: Sequence[Frame], n: int, seed: int, *, parts: Sequence[Mask] | None = None
+    frames: Sequence[Frame],
+    n: int,
+    seed: int,
+    *,
+    parts: Sequence[Mask] | None = None,
+    kinds_of: Sequence[Sequence[str]] | None = None,
 ) -> DefectiveCopies:
     """Copies of photographs (H, W, C) of one size with one defect each; photographs and kinds take even turns.
 
-    parts: where each photograph shows its part, see with_defect. The first copies of one seed are the same for any n.
+    parts: where each photograph shows its part, see with_defect. kinds_of: the names of STRUCTURE_KINDS that each
+    photograph may have; None for PHOTOGRAPH_KINDS. The first copies of one seed are the same for any n.
     Draw them before the views that are to be compared, so that all of these see the same defects. Raises DataError.
     """
     if not len(frames) or n < 1:
@@ -58,19 +65,27 @@ def defective_copies(
         raise DataError(f"{len(parts)} masks of parts came for {len(frames)} photographs, expected one each")
     sources = _turns(len(frames), n, np.random.default_rng([seed, 0]))
     names = tuple(PHOTOGRAPH_KINDS)
-    kinds = [names[index] for index in _turns(len(names), n, np.random.default_rng([seed, 1]))]
+    turns = _turns(len(names), n, np.random.default_rng([seed, 1]))
+    allowed = [names if kinds_of is None else tuple(kinds_of[source]) for source in sources]
+    kinds = [of_it[turn % len(of_it)] for turn, of_it in zip(turns, allowed, strict=True)]
     copies = np.empty((n, *frames[0].shape), dtype=np.uint8)
     masks = np.empty((n, *frames[0].shape[:2]), dtype=np.bool_)
     for position, source in enumerate(sources):
         others = [frame for index, frame in enumerate(frames) if index != source]
         scene = _scene(frames[source], others, None if parts is None else parts[source])
-        found = _drawn(scene, kinds[position], np.random.default_rng([seed, 2, position]))
+        found = _drawn(scene, kinds[position], np.random.default_rng([seed, 2, position]), allowed[position])
         copies[position], masks[position], kinds[position] = found
     return DefectiveCopies(copies, masks, sources, kinds)
 
 
 def with_defect(
-    frame: Frame, others: Sequence[Frame], rng: np.random.Generator, *, part: Mask | None = None
+    frame: Frame,
+    others: Sequence[Frame],
+    rng: np.random.Generator,
+    *,
+    part: Mask | None = None,
+    kinds: Sequence[str] = tuple(PHOTOGRAPH_KINDS),
+    shares: tuple[float, float] = AREA_SHARES,
 ) -> tuple[Frame, Mask]:
     """A copy of the photograph (H, W, 1 or 3) with one defect, and where this is, (H, W).
 
@@ -78,13 +93,14 @@ def with_defect(
     defects may lie; None takes what stands out from an even background, else the whole frame. Outside the mask
     nothing changes. Two-valued photographs keep to their two values, with hard edges. Raises ConfigError.
     """
-    names = tuple(PHOTOGRAPH_KINDS)
-    scene = _scene(frame, others, part)
-    found, mask, _ = _drawn(scene, names[int(rng.integers(len(names)))], rng)
+    scene = _scene(frame, others, part, shares)
+    found, mask, _ = _drawn(scene, kinds[int(rng.integers(len(kinds)))], rng, kinds)
     return found, mask
 
 
-def _scene(frame: Frame, others: Sequence[Frame], part: Mask | None) -> Scene:
+def _scene(
+    frame: Frame, others: Sequence[Frame], part: Mask | None, shares: tuple[float, float] = AREA_SHARES
+) -> Scene:
     for other in others:
         if _checked(other).shape[2] != frame.shape[2]:
             raise ConfigError(f"another photograph is {other.shape}, expected {frame.shape[2]} channels as the first")
@@ -96,7 +112,7 @@ def _scene(frame: Frame, others: Sequence[Frame], part: Mask | None) -> Scene:
     if part is not None and part.shape != frame.shape[:2]:
         raise ConfigError(f"the part's mask is {part.shape}, expected {frame.shape[:2]} as the photograph")
     places = np.empty((0, 2), dtype=np.intp) if part is None else np.argwhere(part)
-    return Scene(frame, others, places, values)
+    return Scene(frame, others, places, values, shares)
 
 
 def _checked(frame: Frame) -> Frame:
@@ -111,12 +127,12 @@ def _turns(n_items: int, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
     return np.concatenate(rounds)[:n].astype(np.intp)
 
 
-def _drawn(scene: Scene, kind: str, rng: np.random.Generator) -> tuple[Frame, Mask, str]:
-    """Photograph, mask and kind: the one asked for, or another where it leaves nothing to see."""
-    others = [name for name in PHOTOGRAPH_KINDS if name != kind]
+def _drawn(scene: Scene, kind: str, rng: np.random.Generator, kinds: Sequence[str]) -> tuple[Frame, Mask, str]:
+    """Photograph, mask and kind: the one asked for, or another of `kinds` where it leaves nothing to see."""
+    others = [name for name in kinds if name != kind]
     for name in (kind, *rng.permutation(others)):
         for _ in range(TRIES):
-            piece = PHOTOGRAPH_KINDS[name](scene, rng)
+            piece = STRUCTURE_KINDS[name](scene, rng)
             found = None if piece is None else _applied(scene, piece)
             if found is not None:
                 return *found, str(name)

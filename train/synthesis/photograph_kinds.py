@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from train.synthesis.scene import Frame, nearest_value
 from train.synthesis.shapes import Grey, blurred, box, ragged, smooth_noise, wander
 
-__all__ = ["PHOTOGRAPH_KINDS", "Piece", "Scene"]
+__all__ = ["AREA_SHARES", "PHOTOGRAPH_KINDS", "Piece", "Scene", "Spot", "area_of", "channelled", "spot_of"]
 
 AREA_SHARES = (0.001, 0.03)
 """Smallest and largest defect, as a share of the frame."""
@@ -34,6 +34,8 @@ class Scene:
     """(P, 2) row and column, where a defect's centre may lie; empty: anywhere"""
     values: NDArray[np.uint8] | None
     """(2, C) of a two-valued photograph"""
+    shares: tuple[float, float] = AREA_SHARES
+    """Smallest and largest defect, as a share of the frame"""
 
     @property
     def exact(self) -> bool:
@@ -45,7 +47,7 @@ class Scene:
     def areas(self) -> tuple[int, int]:
         """Least and most pixels of a defect."""
         n_pixels = self.frame.shape[0] * self.frame.shape[1]
-        least, most = (max(a, round(share * n_pixels)) for a, share in zip(LEAST_AREAS, AREA_SHARES, strict=True))
+        least, most = (max(a, round(share * n_pixels)) for a, share in zip(LEAST_AREAS, self.shares, strict=True))
         return min(least, n_pixels), most
 
     @property
@@ -95,7 +97,7 @@ class Spot:
 
 def pasted(scene: Scene, rng: np.random.Generator) -> Piece | None:
     """A box or an irregular patch of another photograph, or of another place of the same one, turned a little."""
-    spot = _spot(scene, rng, _area(scene, rng), stretch=2.5)
+    spot = spot_of(scene, rng, area_of(scene, rng), stretch=2.5)
     other = bool(scene.others) and rng.random() < 0.5
     source = scene.others[int(rng.integers(len(scene.others)))] if other else scene.frame
     # Now and then the same place of another photograph: what is wrong is that it lies or looks a little different.
@@ -106,7 +108,7 @@ def pasted(scene: Scene, rng: np.random.Generator) -> Piece | None:
 
 def scar(scene: Scene, rng: np.random.Generator) -> Piece | None:
     """A long thin box of another place or photograph, at any angle."""
-    spot = _spot(scene, rng, 0.5 * _area(scene, rng), stretch=12.0, least_stretch=4.0, boxed=True)
+    spot = spot_of(scene, rng, 0.5 * area_of(scene, rng), stretch=12.0, least_stretch=4.0, boxed=True)
     source = scene.others[int(rng.integers(len(scene.others)))] if scene.others and rng.random() < 0.5 else scene.frame
     patch = _cut(source, _place_in(source, scene, rng), spot, scene, turn=rng.uniform(0.0, 2 * math.pi), flip=None)
     return Piece(spot.window, spot.shape, _relit(patch, scene, rng))
@@ -116,7 +118,7 @@ def scratch(scene: Scene, rng: np.random.Generator) -> Piece | None:
     """A thin dark or bright line, straight or bent."""
     height, width = scene.frame.shape[:2]
     thickness = max(1, round(scene.side * math.exp(rng.uniform(math.log(0.003), math.log(0.014)))))
-    length = float(np.clip(_area(scene, rng) / thickness, 0.06 * scene.side, 0.9 * scene.side))
+    length = float(np.clip(area_of(scene, rng) / thickness, 0.06 * scene.side, 0.9 * scene.side))
     angle = rng.uniform(0, 2 * math.pi)
     x, y = scene.place(rng)
     canvas = np.zeros((height, width), dtype=np.float32)
@@ -140,7 +142,7 @@ def scratch(scene: Scene, rng: np.random.Generator) -> Piece | None:
 
 def stain(scene: Scene, rng: np.random.Generator) -> Piece | None:
     """A blob in a colour that the photograph has elsewhere, with a soft edge and clouds in it."""
-    spot = _spot(scene, rng, _area(scene, rng), stretch=2.0, boxed=False)
+    spot = spot_of(scene, rng, area_of(scene, rng), stretch=2.0, boxed=False)
     if scene.values is not None:
         return Piece(spot.window, spot.shape, _filled(spot, _farther(spot, scene.values)))
     height, width = scene.frame.shape[:2]
@@ -159,7 +161,7 @@ def stain(scene: Scene, rng: np.random.Generator) -> Piece | None:
 
 def missing(scene: Scene, rng: np.random.Generator) -> Piece | None:
     """A region that its surroundings have taken: in-painted, closed over, or as the background is."""
-    spot = _spot(scene, rng, _area(scene, rng), stretch=2.0)
+    spot = spot_of(scene, rng, area_of(scene, rng), stretch=2.0)
     hole = (spot.shape > 0.1).astype(np.uint8)
     around = (cv2.dilate(hole, np.ones((5, 5), dtype=np.uint8)) - hole) > 0
     was = spot.was.astype(np.uint8)
@@ -168,11 +170,11 @@ def missing(scene: Scene, rng: np.random.Generator) -> Piece | None:
         across = 2 * max(1, round(scene.side * rng.uniform(0.005, 0.02))) + 1
         change = cv2.erode if rng.random() < 0.5 else cv2.dilate
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (across, across))
-        return Piece(spot.window, spot.shape, _channelled(change(was, kernel)))
+        return Piece(spot.window, spot.shape, channelled(change(was, kernel)))
     if not around.any():
         return None
     if choice < 0.45 and scene.values is None:
-        return Piece(spot.window, spot.shape, _channelled(cv2.inpaint(was, hole, 3.0, cv2.INPAINT_TELEA)))
+        return Piece(spot.window, spot.shape, channelled(cv2.inpaint(was, hole, 3.0, cv2.INPAINT_TELEA)))
     if choice < 0.6 and len(scene.places) and scene.values is None:
         background = np.concatenate([scene.frame[0], scene.frame[-1], scene.frame[:, 0], scene.frame[:, -1]])
         return Piece(spot.window, spot.shape, _filled(spot, np.median(background, axis=0)))
@@ -183,7 +185,7 @@ def missing(scene: Scene, rng: np.random.Generator) -> Piece | None:
 
 def displaced(scene: Scene, rng: np.random.Generator) -> Piece | None:
     """A region that is shifted, or mirrored in its place."""
-    spot = _spot(scene, rng, _area(scene, rng), stretch=2.0)
+    spot = spot_of(scene, rng, area_of(scene, rng), stretch=2.0)
     x, y = spot.centre
     if rng.random() < 0.4:
         mirror = (-1.0, 1.0) if rng.random() < 0.5 else (1.0, -1.0)
@@ -195,16 +197,16 @@ def displaced(scene: Scene, rng: np.random.Generator) -> Piece | None:
 
 def degraded(scene: Scene, rng: np.random.Generator) -> Piece | None:
     """A region that is blurred, or has noise on it."""
-    spot = _spot(scene, rng, _area(scene, rng), stretch=2.0)
+    spot = spot_of(scene, rng, area_of(scene, rng), stretch=2.0)
     grain = rng.uniform(0.0, 0.012) * scene.side
     if rng.random() < 0.5:
         sigma = max(1.5, scene.side * rng.uniform(0.012, 0.035))
-        smooth = _channelled(cv2.GaussianBlur(spot.was, (0, 0), sigma))
+        smooth = channelled(cv2.GaussianBlur(spot.was, (0, 0), sigma))
         return Piece(spot.window, spot.shape, smooth if scene.values is None else nearest_value(smooth, scene.values))
     channels = spot.was.shape[2] if rng.random() < 0.3 else 1
     noise = rng.standard_normal((*spot.shape.shape, channels), dtype=np.float32)
     if grain > 0.5:
-        noise = _channelled(cv2.GaussianBlur(noise, (0, 0), grain))
+        noise = channelled(cv2.GaussianBlur(noise, (0, 0), grain))
     noise *= rng.uniform(15.0, 60.0) / max(float(noise.std()), 1e-6)
     if scene.values is not None:
         noisy = spot.was + noise * np.float32(255.0 / 60.0)
@@ -218,13 +220,13 @@ PHOTOGRAPH_KINDS: dict[str, Callable[[Scene, np.random.Generator], Piece | None]
 """Every kind by its name; None stands for a draw that came to nothing."""
 
 
-def _area(scene: Scene, rng: np.random.Generator) -> float:
+def area_of(scene: Scene, rng: np.random.Generator) -> float:
     """Pixels, log-uniform."""
     least, most = scene.areas
     return least * (most / least) ** rng.random()
 
 
-def _spot(
+def spot_of(
     scene: Scene,
     rng: np.random.Generator,
     area: float,
@@ -280,7 +282,7 @@ def _cut(
     cut = cv2.warpAffine(
         source, matrix, (width, height), flags=sampling | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
     )
-    return _channelled(cut)
+    return channelled(cut)
 
 
 def _relit(patch: NDArray[np.float32], scene: Scene, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -291,7 +293,7 @@ def _relit(patch: NDArray[np.float32], scene: Scene, rng: np.random.Generator) -
     return lit
 
 
-def _channelled(image: NDArray[Any]) -> NDArray[np.float32]:
+def channelled(image: NDArray[Any]) -> NDArray[np.float32]:
     """(h, w, C) float32: OpenCV drops the axis of a single channel."""
     return image.reshape(*image.shape[:2], -1).astype(np.float32)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from train.calibration.thresholds import ThresholdRule
     from train.data.image_store import CacheName
     from train.learning.augmentation import AugmentName
-    from train.learning.settings import DecisionName
+    from train.learning.settings import DecisionName, HeadName
     from train.networks.registry import NetworkName
     from train.schedule import MethodName, RefineName
     from train.views.candidates import ViewName
@@ -56,6 +56,14 @@ class MethodOptions(OptionGroup):
         default="efficientnet-lite0",
         show_default=True,
         help="features: the shipped one, or a .safetensors or .pt2 file; see docs/backbones.md.",
+    )
+    head: HeadName = option(
+        "--head",
+        type=click.Choice(["auto", "try", "none"]),
+        default="auto",
+        show_default=True,
+        help="features: what has learnt synthetic defects, for structures that differ from image to image. try: joins "
+        "where it tells kinds of defects that it was not trained on; auto: only tried where photographs differ.",
     )
     threshold_rule: ThresholdRule = option(
         "--threshold-rule",

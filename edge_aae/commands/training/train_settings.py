@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +13,7 @@ from edge_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from train.data.settings import DataSettings
-    from train.learning.settings import TrainSettings
+    from train.learning.settings import HeadSettings, TrainSettings
     from train.networks.registry import NetworkName
     from train.networks.spec import NetworkSpec
     from train.schedule import Schedule
@@ -56,6 +57,7 @@ def settings_of(
         amp=learning.amp,
         decision=asked.decision,
         backbone=asked.backbone,
+        head=_head(asked, learning),
         limit=LimitSettings(
             rule=asked.threshold_rule,
             target_fpr=asked.target_fpr,
@@ -117,6 +119,13 @@ def _schedule(spec: NetworkSpec, asked: MethodOptions, learning: LearningOptions
         refine=_either(learning.refine_epochs, standard.refine),
         retrain=_either(learning.retrain_epochs, standard.retrain),
     ).scaled(learning.epochs_scale)
+
+
+def _head(asked: MethodOptions, learning: LearningOptions) -> HeadSettings:
+    from train.learning.settings import HeadSettings
+
+    standard = HeadSettings(mode=asked.head)
+    return replace(standard, epochs=max(1, round(learning.epochs_scale * standard.epochs)))
 
 
 def _refuse_unused(asked: MethodOptions, learning: LearningOptions) -> None:

@@ -54,7 +54,7 @@ def at_chance(cli: Cli, noise: Path, tmp_path_factory: pytest.TempPathFactory) -
     place = tmp_path_factory.mktemp("at_chance")
     commands: dict[str, tuple[str | Path, ...]] = {
         "train": (noise / "train", "--network", "features", "--align", "none", "--epochs", "1", "--imgsz", "64",
-                  "--out", "run"),
+                  "--head", "none", "--out", "run"),
         "export": ("run", "--precision", "fp32", "--out", "m.aae"),
     }  # fmt: skip
     for name, options in commands.items():

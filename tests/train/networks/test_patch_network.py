@@ -9,7 +9,7 @@ import torch
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.prior import StandardNormal
 from edge_runtime.model.score import CRITERIA
-from train.networks.patch_head import pooled_tops, top_mean
+from train.heads.patch_head import pooled_tops, top_mean
 from train.networks.patch_network import PatchNetwork, SiteDiscriminator, check_patch_size
 from train.networks.registry import build_autoencoder
 from train.strategies.patch_learner import LossWeights, PatchLearner

@@ -24,7 +24,7 @@ from train.backbones.backbone import Backbone
 from train.backbones.loading import load_backbone
 from train.data.settings import DataSettings
 from train.data.training_set import Probe
-from train.learning.settings import TrainSettings
+from train.learning.settings import HeadSettings, TrainSettings
 from train.pages.run_page import run_page
 from train.runs.dry_run import dry_run
 from train.runs.run_folder import RunFolder
@@ -33,7 +33,9 @@ from train.runs.view_choice import ViewChoice, read_view, settled_view
 from train.schedule import Schedule
 from train.views.candidates import ViewCandidate
 
-FEATURES = TrainSettings(network="features", latent_dim=4, schedule=Schedule(train=1), batch_size=8)
+FEATURES = TrainSettings(
+    network="features", latent_dim=4, schedule=Schedule(train=1), batch_size=8, head=HeadSettings(mode="none")
+)
 CPU = torch.device("cpu")
 
 

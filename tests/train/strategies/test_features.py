@@ -17,7 +17,7 @@ from edge_runtime.model.score import sum_of_terms
 from train.backbones.backbone import Backbone
 from train.backbones.loading import load_backbone
 from train.data.guidance import KEEP, REJECT
-from train.learning.settings import TrainSettings
+from train.learning.settings import HeadSettings, TrainSettings
 from train.learning.task import Task
 from train.learning.trainer import Trainer
 from train.networks.features_network import FEATURES
@@ -26,9 +26,17 @@ from train.refinement.outlying import OutlyingRefinement
 from train.runs.run_folder import RunFolder
 from train.schedule import Schedule
 from train.strategies.choice import strategy_for
-from train.strategies.features import FeaturesTraining, fusion_weights
+from train.strategies.features import FeaturesTraining
+from train.structure.fusion import fusion_weights
 
-SETTINGS = TrainSettings(network="features", refine="robust", latent_dim=4, schedule=Schedule(train=2), batch_size=8)
+SETTINGS = TrainSettings(
+    network="features",
+    refine="robust",
+    latent_dim=4,
+    schedule=Schedule(train=2),
+    batch_size=8,
+    head=HeadSettings(mode="none"),
+)
 SIDE = 64
 
 
@@ -206,7 +214,7 @@ def test_a_run_folder_brings_its_backbone(backbone: Backbone, tmp_path: Path) ->
     for number, image in enumerate(pictures(20)):
         cv2.imwrite(str(tmp_path / "photos" / f"{number}.png"), image)
     outcome = edge_aae.train(
-        tmp_path / "photos", out=tmp_path / "run", network="features", imgsz=(64, 64), epochs=1, latent=4
+        tmp_path / "photos", out=tmp_path / "run", network="features", imgsz=(64, 64), epochs=1, latent=4, head="none"
     )
     assert outcome.complete
     run = RunFolder(tmp_path / "run").load()

@@ -146,9 +146,9 @@ def test_flat_photographs_get_visible_defects(level: int, alone: bool) -> None:
 
 
 def test_where_no_kind_can_be_seen_a_blot_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.synthesis.photograph_defects.PHOTOGRAPH_KINDS", {"stain": lambda scene, rng: None})
+    monkeypatch.setattr("train.synthesis.photograph_defects.STRUCTURE_KINDS", {"stain": lambda scene, rng: None})
     flat = np.full((64, 64, 1), 90, dtype=np.uint8)
-    frame, mask = with_defect(flat, [], np.random.default_rng(0))
+    frame, mask = with_defect(flat, [], np.random.default_rng(0), kinds=["stain"])
     assert 4 <= mask.sum() <= 9
     np.testing.assert_array_equal(frame[mask], 255)
 

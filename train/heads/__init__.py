@@ -1,0 +1,1 @@
+"""Heads that mark defects in maps of features, and what they make of a map."""
