@@ -86,7 +86,7 @@ class StructureTraining:
         if self._given_up(index, refinement):
             return
         self.learner.begin(self.task.settings.seed + index, RATE)
-        taps = [self._gathered(self._images(part)) for part in _spread(self._seen(index, refinement)).split(CHUNK)]
+        taps = [self._gathered(self._images(part)) for part in self._reference(index, refinement).split(CHUNK)]
         self.learner.head.fit_channels(*(torch.cat(maps) for maps in zip(*taps, strict=True)))
 
     def train_epoch(
@@ -113,8 +113,8 @@ class StructureTraining:
             if self._fold(index) == N_PARTS - 1:
                 self._tell(refinement)
             return
-        seen, fold = self._seen(index, refinement), self._fold(index)
-        highest = [self._highest(self._images(part)) for part in _spread(seen).split(CHUNK)]
+        fold = self._fold(index)
+        highest = [self._highest(self._images(part)) for part in self._reference(index, refinement).split(CHUNK)]
         self.learner.head.fit_usual(torch.cat(highest))
         if fold is None:
             return
@@ -130,11 +130,14 @@ class StructureTraining:
             self._settle(refinement)
 
     def copies(self, believed: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Copies (M, H, W, C) with a synthetic defect, and the images that they are copies of (M,).
+        """Copies (M, H, W, C) with a synthetic defect, and the images that they are copies of (M,); half for each head.
 
         Each is of a kind that the head which judges it is not trained on. The same ones each time.
         """
-        return defective_of(self.task, believed, [held_out_kinds(int(part)) for part in self.part])
+        most = MOST_COPIES // N_PARTS
+        chosen = [_evenly(np.flatnonzero(believed & (self.part == part)), most) for part in range(N_PARTS)]
+        kinds = [held_out_kinds(part) for part in range(N_PARTS) for _ in chosen[part]]
+        return _copies_of(self.task, np.concatenate(chosen), kinds)
 
     def choice(self, refinement: OutlyingRefinement) -> Choice:
         """What the trial came to, of the images that a head has judged."""
@@ -174,6 +177,10 @@ class StructureTraining:
         fold = self._fold(index)
         return np.flatnonzero(~refinement.candidates & (True if fold is None else self.part != fold))
 
+    def _reference(self, index: int, refinement: OutlyingRefinement) -> Tensor:
+        """Up to REFERENCE_IMAGES of them."""
+        return torch.from_numpy(_evenly(self._seen(index, refinement), REFERENCE_IMAGES))
+
     def _fold(self, index: int) -> int | None:
         phase = self.phases[index]
         assert isinstance(phase, FoldPhase), "head_phases made it"
@@ -209,26 +216,21 @@ class StructureTraining:
         return top_sites(head.outstanding(head(*self._gathered(images))))
 
 
-def defective_of(
-    task: Task, believed: NDArray[np.bool_], kinds_of: Sequence[Sequence[str]] | None = None
+def defective_of(task: Task, believed: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Copies (M, H, W, C) of believed images with a synthetic defect, and the images that they are copies of (M,)."""
+    return _copies_of(task, _evenly(np.flatnonzero(believed), MOST_COPIES), None)
+
+
+def _copies_of(
+    task: Task, chosen: NDArray[np.int64], kinds_of: Sequence[Sequence[str]] | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Copies (M, H, W, C) of believed images with a synthetic defect, and the images that they are copies of (M,).
-
-    kinds_of: the kinds that each image (N) may have; None for all.
-    """
-    chosen = np.flatnonzero(believed)
-    chosen = chosen[np.linspace(0, len(chosen) - 1, min(len(chosen), MOST_COPIES)).round().astype(int)]
-    kinds = None if kinds_of is None else [kinds_of[index] for index in chosen]
-    copies, _, sources, _ = defective_copies(
-        list(task.images.array[chosen]), len(chosen), task.settings.seed, kinds_of=kinds
-    )
-    return copies, chosen[sources]
+    found = defective_copies(list(task.images.array[chosen]), len(chosen), task.settings.seed, kinds_of=kinds_of)
+    return found.frames, chosen[found.sources]
 
 
-def _spread(seen: NDArray[np.int64]) -> Tensor:
-    """Up to REFERENCE_IMAGES of the indices, evenly drawn."""
-    n = min(len(seen), REFERENCE_IMAGES)
-    return torch.from_numpy(seen[np.linspace(0, len(seen) - 1, n).round().astype(int)])
+def _evenly(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Up to `most` of the indices, evenly drawn."""
+    return indices[np.linspace(0, len(indices) - 1, min(len(indices), most)).round().astype(int)]
 
 
 def _share_of_rate(done: float) -> float:

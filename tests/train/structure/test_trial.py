@@ -24,6 +24,7 @@ from train.networks.features_network import FeaturesNetwork
 from train.runs.settling import settled, share_by_place
 from train.schedule import Schedule
 from train.strategies.choice import strategy_for
+from train.strategies.features import FeaturesTraining
 from train.structure.drawing import N_PARTS, StructureDrawing, held_out_kinds, trained_kinds
 from train.structure.learner import marking_loss
 from train.structure.trial import HEAD
@@ -43,7 +44,7 @@ def backbone() -> Backbone:
 
 
 def boards(n: int, *, broken: bool = False, seed: int = 0) -> NDArray[np.uint8]:
-    """(n, SIDE, SIDE, 1) straight tracks in two values, other ones on each; broken: a notch in one of them."""
+    """(n, SIDE, SIDE, 1) straight tracks in two values, other ones on each; broken: a grey blot on them."""
     rng = np.random.default_rng(seed)
     images = np.zeros((n, SIDE, SIDE, 1), dtype=np.uint8)
     for image in images:
@@ -52,7 +53,7 @@ def boards(n: int, *, broken: bool = False, seed: int = 0) -> NDArray[np.uint8]:
         for row in rows:
             cv2.line(image, (0, int(row) - slope), (SIDE, int(row) + slope), 255, 4)
         if broken:
-            cv2.circle(image, (int(rng.integers(20, SIDE - 20)), int(rows[0])), 4, 0, -1)
+            cv2.circle(image, (int(rng.integers(20, SIDE - 20)), int(rows[0])), 7, 128, -1)
     return images
 
 
@@ -153,6 +154,22 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(backbone: Backbone,
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
     np.testing.assert_array_equal(again.strategy.calibration_criteria(), joined.strategy.calibration_criteria())
+
+
+def test_every_head_is_judged_by_as_many_copies(backbone: Backbone) -> None:
+    """255 images: every second of them, which an even draw of 128 takes, is of one head's half."""
+    strategy = begun(backbone, boards(255)).strategy
+    assert isinstance(strategy, FeaturesTraining)
+    assert strategy.structure is not None
+    copies, owners = strategy.structure.copies(np.ones(255, dtype=np.bool_))
+    assert len(copies) == len(owners) == 128
+    assert np.bincount(strategy.structure.part[owners]).tolist() == [64, 64]
+
+
+def test_five_photographs_are_enough(backbone: Backbone) -> None:
+    trainer = begun(backbone, boards(5), replace(SETTINGS, head=HeadSettings(epochs=1)))
+    assert trainer.run()
+    assert np.isfinite(trainer.strategy.calibration_criteria()).all()
 
 
 def test_crops_are_drawn_alike_and_half_of_them_have_a_defect() -> None:
