@@ -43,6 +43,9 @@ MOST_COPIES = 128
 """Images whose copies with a defect weigh the criteria."""
 LEAST_GAIN = 0.02
 """AUROC by which a head must tell more than either distance does: near ties go to the cheaper."""
+MOST_TOLD = 0.75
+"""AUROC by which distances tell synthetic defects, above which no head is trained: between circuit boards, .63, where
+they tell no real ones, and aliens, .88, where they do and a head that told more lost them."""
 LOST_FROM = 0.05
 """AUROC by which a head that falls short of the distances, after half of its trial, is given up."""
 
@@ -139,10 +142,12 @@ class StructureTraining:
         kinds = [held_out_kinds(part) for part in range(N_PARTS) for _ in chosen[part]]
         return _copies_of(self.task, np.concatenate(chosen), kinds)
 
-    def choice(self, refinement: OutlyingRefinement) -> Choice:
-        """What the trial came to, of the images that a head has judged."""
+    def choice(self, refinement: OutlyingRefinement) -> Choice | None:
+        """What the trial came to, of the images that a head has judged; None where no head was trained."""
         used = slice(DISTANCES.start, HEAD + 1)
         judged = np.isfinite(refinement.criteria[:, HEAD])
+        if not judged.any():
+            return None
         normal = refinement.criteria[judged & ~refinement.candidates, used]
         defective = refinement.synthetic[judged[refinement.owners], used]
         terms = as_terms(np.concatenate((normal, defective)), n_linear=1)
@@ -163,14 +168,18 @@ class StructureTraining:
     def _settle(self, refinement: OutlyingRefinement) -> None:
         """Give the head its weight in the score, and the distances theirs beside it; none where it tells no more."""
         kept, used = ~refinement.candidates, slice(DISTANCES.start, HEAD + 1)
-        told = self._told(refinement, np.ones(len(self.part), dtype=np.bool_))
+        told = self._told(refinement, np.ones(len(self.part), dtype=np.bool_), used)
         if told[-1] >= told[:-1].max() + LEAST_GAIN:
             weights = fusion_weights(refinement.criteria[kept, used], refinement.synthetic[:, used], n_linear=1)
             self.network.fusion.take(torch.from_numpy(np.pad(weights, (DISTANCES.start, 0))))
         self._tell(refinement)
 
     def _tell(self, refinement: OutlyingRefinement) -> None:
-        logger.info("%s", head_line({"head": asdict(self.choice(refinement))}))
+        choice = self.choice(refinement)
+        if choice is None:
+            logger.info("no head is trained: the features tell synthetic defects by an AUROC above %.2f", MOST_TOLD)
+        else:
+            logger.info("%s", head_line({"head": asdict(choice)}))
 
     def _seen(self, index: int, refinement: OutlyingRefinement) -> NDArray[np.int64]:
         """The images that a phase's head trains on."""
@@ -191,14 +200,16 @@ class StructureTraining:
         fold = self._fold(index)
         if fold is None:
             return not self.network.has_joined
+        everything = np.ones(len(self.part), dtype=np.bool_)
+        if self._told(refinement, everything, DISTANCES).max() > MOST_TOLD:
+            return True
         if fold == 0:
             return False
-        told = self._told(refinement, self.part < fold)
+        told = self._told(refinement, self.part < fold, slice(DISTANCES.start, HEAD + 1))
         return bool(told[-1] < told[:-1].max() - LOST_FROM)
 
-    def _told(self, refinement: OutlyingRefinement, judged: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """AUROC of both distances and the head by which copies are told from images, of the images judged (N,)."""
-        used = slice(DISTANCES.start, HEAD + 1)
+    def _told(self, refinement: OutlyingRefinement, judged: NDArray[np.bool_], used: slice) -> NDArray[np.float64]:
+        """AUROC of the criteria used by which copies are told from images, of the images judged (N,)."""
         normal = refinement.criteria[judged & ~refinement.candidates, used]
         return told_apart(normal, refinement.synthetic[judged[refinement.owners], used])
 

@@ -126,7 +126,25 @@ def test_the_joined_map_has_a_cell_for_four_pixels(joined: Trainer) -> None:
     assert found.latent.shape[2:] == (SIDE // FINER // 16, SIDE // FINER // 16)
 
 
-def test_it_is_given_up_where_distances_tell_more(backbone: Backbone, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("most_told", "lost_from", "said", "trained"),
+    [
+        (0.75, 0.05, "no head is trained", []),
+        (1.0, 0.05, "the head is left out", ["head-1", "head-2"]),  # both tell all
+        (1.0, -0.05, "the head is left out", ["head-1"]),
+    ],
+)
+def test_it_is_given_up_where_distances_tell_more(
+    backbone: Backbone,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    most_told: float,
+    lost_from: float,
+    said: str,
+    trained: list[str],
+) -> None:
+    monkeypatch.setattr("train.structure.trial.MOST_TOLD", most_told)
+    monkeypatch.setattr("train.structure.trial.LOST_FROM", lost_from)
     images = discs(32)
     trainer = begun(backbone, images)
     with caplog.at_level("INFO", logger="train.structure.trial"):
@@ -135,8 +153,8 @@ def test_it_is_given_up_where_distances_tell_more(backbone: Backbone, caplog: py
     assert not network.has_joined
     assert "defect_score" not in trainer.strategy.terms()
     assert trainer.strategy.calibration_criteria().shape == (32, HEAD)
-    assert trainer.rows[-1].images == 0  # the last head is not trained
-    assert "head is left out" in caplog.text
+    assert sorted({row.phase for row in trainer.rows if row.images} - {"sites"}) == trained
+    assert said in caplog.text
     alone = begun(backbone, images, replace(SETTINGS, head=HeadSettings(mode="none")))
     assert alone.run()
     assert alone.strategy.calibration_criteria().shape == (32, HEAD)
