@@ -88,7 +88,7 @@ def plot_error_distributions(path: Path, history: Sequence[ErrorEpoch], shown: S
         axis.set_xlabel("reconstruction error")
         axis.set_yticks([])
     axes[0, 0].set_ylabel("density")
-    axes[0, 0].legend()
+    axes[0, 0].legend(loc="best")
     for axis in axes[1]:
         axis.remove()
     wide = figure.add_subplot(axes[0, 0].get_gridspec()[1, :])

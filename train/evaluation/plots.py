@@ -127,7 +127,7 @@ def _scores(evaluation: Evaluation) -> Figure:
     beyond = int((scores > right).sum())
     axes.set(xlabel="score" + (f" ({beyond} beyond the right edge, in the last bar)" if beyond else ""))
     axes.set(ylabel="share of the images of its label", title="scores")
-    axes.legend()
+    axes.legend(loc="best")
     return figure
 
 

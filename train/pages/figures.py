@@ -84,7 +84,7 @@ def scores_figure(scores: NDArray[np.float64], rejected: NDArray[np.bool_], thre
             axes.hist(shown[rejected], edges, color=REJECTED_COLOUR, alpha=0.85, label=f"rejected ({rejected.sum()})")
         axes.axvline(threshold, color=INK, linestyle="--", linewidth=1.2, label=f"threshold {threshold:.3g}")
         axes.set(xlabel="score (the last bar holds everything above)", ylabel="training images")
-        axes.legend()
+        axes.legend(loc="best")
     return figure
 
 
@@ -116,7 +116,7 @@ def boundary_figure(
         axes.set(xlabel=AXIS_LABELS["reconstruction_error"], ylabel=AXIS_LABELS["neg_log_prior"])
         axes.set_xlim(_without_tail(x))
         axes.set_ylim(_without_tail(y))
-        axes.legend()
+        axes.legend(loc="best")
     return figure
 
 
@@ -137,7 +137,7 @@ def latent_figure(codes: NDArray[Any], rejected: NDArray[np.bool_]) -> Figure:
             labels = tuple(f"principal component {i + 1} ({share[i]:.0%})" for i in range(2))  # type: ignore[assignment]
         _scatter(axes, values[:, 0], values[:, 1], rejected)
         axes.set(xlabel=labels[0], ylabel=labels[1])
-        axes.legend()
+        axes.legend(loc="best")
     return figure
 
 
@@ -151,7 +151,7 @@ def quantile_figure(quantiles: Sequence[float], threshold: float) -> Figure:
         axes.axvline(threshold, color=INK, linestyle="--", linewidth=1.2, label=f"threshold {threshold:.3g}")
         axes.set(xlabel="score", ylabel="share of training images above", yscale="log", ylim=(0.004, 1.1))
         axes.set_xlim(float(quantiles[0]), max(float(quantiles[-2]), 1.2 * threshold))
-        axes.legend()
+        axes.legend(loc="best")
     return figure
 
 

@@ -93,7 +93,7 @@ def draw_losses(figure: Figure, rows: Sequence[EpochRow], *, mark: str = "0.8", 
     if any(row.discriminator_loss for row in rows):
         right.plot(epochs, [row.encoder_loss for row in rows], label="encoder", color=KEPT_COLOUR)
         right.plot(epochs, [row.discriminator_loss for row in rows], label="discriminator", color=REJECTED_COLOUR)
-        right.legend()
+        right.legend(loc="best")
     else:
         right.text(0.5, 0.5, "no adversary (method ae)", ha="center", transform=right.transAxes)
     right.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="adversary")
@@ -129,7 +129,7 @@ def plot_scores(path: Path, criteria: NDArray[np.float32], decision: Decision, r
         if threshold is not None:
             axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label=f"threshold {threshold:.3g}")
         axes.set(xlabel=label, ylabel="training images")
-        axes.legend()
+        axes.legend(loc="best")
     figure.savefig(path, dpi=110)
 
 

@@ -123,3 +123,10 @@ def test_a_caption_that_is_no_ascii_does_not_crash_the_sheet() -> None:
     # OpenCV ends the process on a file name that is no UTF-8.
     image = np.zeros((8, 8), dtype=np.uint8)
     np.testing.assert_array_equal(tile(image, "pr\udcfcf \xe4"), tile(image, "pr?f ?"))
+
+
+def test_no_legend_is_placed_in_a_way_that_warns_where_it_takes_long() -> None:
+    """Without `loc` matplotlib warns once that took a second, as it may on a busy machine."""
+    root = Path(__file__).parents[3]
+    files = [file for room in ("train", "benchmarks") for file in (root / room).rglob("*.py")]
+    assert [str(file) for file in files if "legend()" in file.read_text()] == []
