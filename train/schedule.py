@@ -11,7 +11,7 @@ from typing import Literal
 
 from edge_runtime.errors import ConfigError
 
-__all__ = ["METHODS", "REFINEMENTS", "MethodName", "RefineName", "Schedule"]
+__all__ = ["METHODS", "REFINEMENTS", "MethodName", "RefineName", "Schedule", "warmed_cosine"]
 
 MethodName = Literal["aae", "ae"]
 METHODS: tuple[MethodName, ...] = ("aae", "ae")
@@ -46,3 +46,17 @@ class Schedule:
             return max(1, round(epochs * factor)) if epochs else 0
 
         return Schedule(train=scale(self.train), refine=scale(self.refine), retrain=scale(self.retrain))
+
+
+FIRST_SHARE = 0.02
+"""Of the highest learning rate, at the first step."""
+
+
+def warmed_cosine(done: float, *, warm_up: float, least: float) -> float:
+    """Share of the highest learning rate, with the share `done` of a network's steps behind it.
+
+    It rises over the share `warm_up` of the steps, then falls as a cosine, down to `least`.
+    """
+    if done < warm_up:
+        return max(done / warm_up, FIRST_SHARE)
+    return max(0.5 * (1.0 + math.cos(math.pi * (done - warm_up) / (1.0 - warm_up))), least)

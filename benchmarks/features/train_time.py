@@ -75,6 +75,9 @@ def _timed(kind: str, folder: Path, n: int) -> str:
 
 def _copied(folder: Path, n: int, to: Path) -> None:
     files = list_images(folder)
+    most = (1 + len(TURNS)) * len(files)
+    if n > most:
+        raise DataError(f"{folder} has {len(files)} photographs, turned about {most}; name one with {n} of them")
     to.mkdir()
     for number in range(n):
         photograph = cv2.imread(str(files[number % len(files)]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -117,7 +117,7 @@ class Backbone(nn.Module):
 
 
 def measured_taps(
-    trunk: nn.Module, size: tuple[int, int] | None, *, source: str
+    trunk: Callable[[Tensor], Sequence[Any]], size: tuple[int, int] | None, *, source: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Strides and channels of the taps, told by one pass; raises DataError where an output is no feature map.
 

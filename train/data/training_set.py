@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -112,10 +112,11 @@ class Probe:
         return settings.fit or ("stretch" if self.same_aspect or align is not None else "letterbox")
 
 
-def preprocess_for(settings: DataSettings, network: NetworkName, probe: Probe) -> Preprocess:
+def preprocess_for(settings: DataSettings, network: NetworkName, probe: Probe, *, told: bool = True) -> Preprocess:
     """The preprocessing of a run: what the settings name, else what the images suggest.
 
-    Raises ConfigError for a size the network cannot take, DataError where no view follows these parts.
+    told: whether the log says what view was fitted. Raises ConfigError for a size the network cannot take, DataError
+    where no view follows these parts.
     """
     spec = network_spec(network)
     if spec.cuts_tiles:
@@ -127,6 +128,8 @@ def preprocess_for(settings: DataSettings, network: NetworkName, probe: Probe) -
     own_aspect = spec.photo_pixels is not None and settings.imgsz is None
     if settings.align != "none" or settings.smallest_defect is not None or own_aspect:
         view = _view(settings, network, probe)
+        if told:
+            _tell(view)
     height, width = (settings.imgsz or probe.native) if view is None else view.size
     spec.check_size(probe.channels, height, width)
     align = None if view is None else view.align
@@ -140,19 +143,15 @@ def preprocess_for(settings: DataSettings, network: NetworkName, probe: Probe) -
     )
 
 
-def finer_input(settings: DataSettings, network: NetworkName, probe: Probe) -> int:
+def finer_input(settings: DataSettings, sites: Preprocess, rows: Sequence[int]) -> int:
     """How many times finer than the sites' input a head is to see photographs: FINER where they hold so much.
 
-    1 where a size was asked for. Raises what preprocess_for does.
+    sites: what makes that input; rows: of photographs, cut to the region of interest. 1 where a size was asked for.
     """
     if settings.imgsz is not None or settings.smallest_defect is not None:
         return 1
-    sites = preprocess_for(replace(settings, finer=1), network, probe)
-    if sites.align is not None:
-        rows = sites.align.height
-    else:
-        rows = float(np.median([sites.cut(frame).shape[0] for frame in probe.frames()]))
-    return FINER if rows >= FINER_FROM * sites.height else 1
+    height = float(np.median(rows)) if sites.align is None else sites.align.height
+    return FINER if height >= FINER_FROM * sites.height else 1
 
 
 def view_candidates(
@@ -185,6 +184,10 @@ def _view(settings: DataSettings, network: NetworkName, probe: Probe) -> ViewCan
     (view,) = (candidate for candidate in candidates if candidate.name == settings.align)
     if view.refused:
         raise DataError(f"--align {view.name}: {view.refused}; train with another --align, or with none")
+    return view
+
+
+def _tell(view: ViewCandidate) -> None:
     if view.align is not None:
         logger.info("view: %s%s", view.align, f"; {view.note}" if view.note else "")
     if view.span is not None:
@@ -194,7 +197,6 @@ def _view(settings: DataSettings, network: NetworkName, probe: Probe) -> ViewCan
             logger.warning("%s, less than it should: %s", span, view.span.hint)
         else:
             logger.info("%s", span)
-    return view
 
 
 def _tiled(settings: DataSettings, spec: NetworkSpec) -> Preprocess:

@@ -68,8 +68,7 @@ def encoded(autoencoder: Autoencoder, images: ImageStore) -> NDArray[np.float32]
     """Codes (N, D) or (N, D, h, w) of a network that reads through a backbone: its encoder's alone."""
     codes = []
     for chunk in images.chunks(CHUNK):
-        n_passed = max(1, BACKBONE_PIXELS // (chunk.shape[2] * chunk.shape[3]))
-        codes += [autoencoder.encoder(part.float() / 255.0).cpu().numpy() for part in chunk.split(n_passed)]
+        codes += [autoencoder.encoder(part).cpu().numpy() for part in _passes(autoencoder, chunk)]
     return np.concatenate(codes)
 
 
@@ -99,8 +98,13 @@ def _measured(autoencoder: Autoencoder, prior: Prior, images: Tensor | ImageStor
     was_training = autoencoder.training
     autoencoder.eval()
     for chunk in image_chunks(images, CHUNK, world.rank, world.size):
-        most_pixels = MOST_PIXELS if autoencoder.backbone is None else BACKBONE_PIXELS
-        n_passed = max(1, most_pixels // (chunk.shape[2] * chunk.shape[3]))
-        parts = [autoencoder.measure(part.float() / 255.0, prior) for part in chunk.split(n_passed)]
+        parts = [autoencoder.measure(part, prior) for part in _passes(autoencoder, chunk)]
         yield Measured(*(torch.cat(outputs) for outputs in zip(*parts, strict=True)))
     autoencoder.train(was_training)
+
+
+def _passes(autoencoder: Autoencoder, chunk: Tensor) -> Iterator[Tensor]:
+    """uint8 images (n, C, H, W) in [0, 1], as many at a time as a forward pass is to take."""
+    most_pixels = MOST_PIXELS if autoencoder.backbone is None else BACKBONE_PIXELS
+    for part in chunk.split(max(1, most_pixels // (chunk.shape[2] * chunk.shape[3]))):
+        yield part.float() / 255.0

@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool2d, interpolate, softplus
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.prior import Prior
 from edge_runtime.model.score import CRITERIA, Term
-from train.backbones.backbone import Backbone
+from train.backbones.backbone import Backbone, measured_taps
 from train.heads.structure_head import CELL, StructureHead
 from train.networks.autoencoder import Autoencoder, Measured
 from train.networks.spec import Architecture, NetworkSpec
@@ -82,14 +82,13 @@ def gathered_sites(taps: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
     return torch.cat(maps, dim=1)
 
 
-def fine_facts(backbone: Backbone) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Channels and strides of a backbone's fine taps; raises ConfigError where it has none."""
+def head_for(backbone: Backbone) -> StructureHead:
+    """An untrained head on a backbone's fine taps; raises ConfigError where it has none."""
     if not backbone.has_fine_taps:
         raise ConfigError(f"backbone {backbone.facts.name} has no fine taps for a head; train with --head none")
     device = next(backbone.parameters()).device
-    with torch.no_grad():
-        maps = backbone.fine(torch.zeros(1, 3, MIN_SIDE, MIN_SIDE, device=device))
-    return tuple(tap.shape[1] for tap in maps), tuple(MIN_SIDE // tap.shape[2] for tap in maps)
+    strides, channels = measured_taps(lambda x: backbone.fine(x.to(device)), None, source=backbone.facts.name)
+    return StructureHead(channels, strides)
 
 
 @torch.inference_mode()
@@ -124,7 +123,7 @@ class FeaturesNetwork(Autoencoder):
         encoder = FeatureEncoder(backbone, grid, latent_dim, finer)
         super().__init__(encoder, SiteLayers(latent_dim, encoder.dimensions, grid), latent_dim)
         self.statistics = SiteStatistics(encoder.dimensions, grid, PROTOTYPES)
-        self.head = StructureHead(*fine_facts(backbone)) if has_head else None
+        self.head = head_for(backbone) if has_head else None
         self.cells_per_site = step * finer // CELL
         self.fusion = FusionWeights(len(SITE_CRITERIA) + has_head)
 

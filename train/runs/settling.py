@@ -14,7 +14,7 @@ from torch import Tensor
 from train.backbones.backbone import Backbone
 from train.data.loading import probe_images
 from train.data.settings import DataSettings
-from train.data.training_set import Probe, finer_input, preprocess_for, spread
+from train.data.training_set import finer_input, preprocess_for, spread
 from train.learning.settings import TrainSettings
 from train.networks.features_network import features_of
 from train.runs.view_choice import ViewChoice, settled_view
@@ -36,7 +36,7 @@ def settled(
 ) -> tuple[DataSettings, TrainSettings, ViewChoice | None]:
     """Settings in which nothing is left to choose, and how the view was chosen; None where one was named.
 
-    Raises what settled_view and finer_input raise.
+    Raises what settled_view and preprocess_for raise.
     """
     view = settled_view(data, settings, device, backbone)
     if view is not None:
@@ -47,14 +47,20 @@ def settled(
         logger.info("no head is tried: backbone %s gives no features of strides 2, 4 and 8", backbone.facts.name)
         return data, replace(settings, head=replace(settings.head, mode="none")), view
     probe = probe_images(data, settings.network)
+    sites = preprocess_for(replace(data, finer=1), settings.network, probe, told=False)
+    images, rows = [], []
+    for frame in probe.frames():  # large ones, of which one is held at a time
+        images.append(sites(frame))
+        rows.append(sites.cut(frame).shape[0])
     if settings.head.mode == "auto":
-        share = _share_by_place(data, settings, probe, device, backbone)
+        looked_at = torch.from_numpy(np.stack(spread(images, MOST_LOOKED_AT))).permute(0, 3, 1, 2)
+        share = share_by_place(features_of(backbone.to(device), looked_at, device))
         if share > MOST_BY_PLACE:
             logger.info("no head is tried: their place explains %.0f %% of what photographs show", 100.0 * share)
             return data, replace(settings, head=replace(settings.head, mode="none")), view
         logger.info("a head is tried: their place explains %.0f %% of what photographs show", 100.0 * share)
     if data.finer == 1:
-        data = replace(data, finer=finer_input(data, settings.network, probe))
+        data = replace(data, finer=finer_input(data, sites, rows))
     return data, settings, view
 
 
@@ -64,11 +70,3 @@ def share_by_place(features: Tensor) -> float:
     # Means of few photographs differ by chance alone.
     between = (features.mean(dim=0).var(dim=(1, 2)) - within / len(features)).clamp(min=0.0)
     return float((between / (between + within).clamp(min=1e-12)).mean())
-
-
-def _share_by_place(
-    data: DataSettings, settings: TrainSettings, probe: Probe, device: torch.device, backbone: Backbone
-) -> float:
-    preprocess = preprocess_for(replace(data, finer=1), settings.network, probe)
-    images = np.stack([preprocess(frame) for frame in spread(list(probe.frames()), MOST_LOOKED_AT)])
-    return share_by_place(features_of(backbone.to(device), torch.from_numpy(images).permute(0, 3, 1, 2), device))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.prior import Prior, SiteNormal, StandardNormal
 from edge_runtime.model.score import Term
+from train.data.grouping import at_most
 from train.data.guidance import REJECT
 from train.data.image_store import image_chunks
 from train.learning.adversarial_step import StepLosses
@@ -230,11 +231,11 @@ class FeaturesTraining:
             defective_of(self.task, believed) if self.structure is None else self.structure.copies(believed)
         )
         other = self._features_of(torch.from_numpy(copies).permute(0, 3, 1, 2))
-        groups = _at_most(self.task.groups, MOST_GROUPS)
-        folds = _at_most(groups, NEIGHBOUR_FOLDS)
+        groups = at_most(self.task.groups, MOST_GROUPS)
+        folds = at_most(groups, NEIGHBOUR_FOLDS)
         if len(np.unique(groups)) <= FEW_GROUPS:
             few = partial(refitted, dimensions=network.encoder.dimensions, seed=settings.seed)
-            few_folds = _at_most(groups, FEW_FOLDS)
+            few_folds = at_most(groups, FEW_FOLDS)
             site, site_defect = few(features, believed, few_folds, other, owners, judge=distances_from, by_site=True)
             neighbour, neighbour_defect = few(
                 features, believed, folds, other, owners, judge=partial(self._nearest, generator), by_site=False
@@ -258,7 +259,7 @@ class FeaturesTraining:
     def _screen(self, reduced: Tensor, believed: NDArray[np.bool_]) -> None:
         """Score every image by distributions of believed images outside its group."""
         sites = reduced.flatten(2).transpose(1, 2)
-        folds = _at_most(self.task.groups, SCREENING_FOLDS)
+        folds = at_most(self.task.groups, SCREENING_FOLDS)
         scores = np.log(top_mean(SiteSums(sites, believed).held_out(folds)[0]))
         middle = np.median(scores)
         spread = max(float(middle - np.quantile(scores, LOWER_QUANTILE)), 1e-9)
@@ -317,9 +318,3 @@ class FeaturesTraining:
         mean, factor = SiteSums(sites, np.ones(len(sites), dtype=np.bool_)).factors()
         whitening = inverse_of(factor).float().numpy()
         self.prior = SiteNormal(mean.T.reshape(dimensions, height, width).float().numpy(), whitening)
-
-
-def _at_most(groups: NDArray[np.int64], n_groups: int) -> NDArray[np.int64]:
-    """The groups numbered from 0, put together where there are more than n_groups."""
-    _, numbered = np.unique(groups, return_inverse=True)
-    return numbered % n_groups

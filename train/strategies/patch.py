@@ -29,6 +29,7 @@ from train.learning.task import Task
 from train.networks.patch_network import PatchNetwork, SiteDiscriminator
 from train.refinement.patch import PatchRefinement
 from train.refinement.robust import RobustRefinement
+from train.schedule import warmed_cosine
 from train.strategies.density import fit_density
 from train.strategies.patch_drawing import PatchDrawing
 from train.strategies.patch_fusion import Level, as_terms, from_terms, fused_weights
@@ -42,8 +43,9 @@ logger = logging.getLogger(__name__)
 RATE_FACTOR = 3.0
 """The highest learning rate is this times the settings': AdamW on normalised convolutions stands, and short schedules
 want, more than Adam's default."""
-WARM_UP = 0.05
-"""Share of each network's steps in which its learning rate rises; then it falls as a cosine."""
+WARM_UP, LEAST_SHARE = 0.05, 0.002
+"""Share of each network's steps in which its learning rate rises, before it falls as a cosine; and of the highest rate,
+what it falls to."""
 REFERENCE_PHOTOGRAPHS = 256
 """Photographs a network trained on, by which its criteria are set level with another network's; and whose codes the
 density is fitted on."""
@@ -108,7 +110,8 @@ class PatchTraining:
             if stopped():
                 return None
             done = (epoch + step / n_steps) / phase.epochs
-            self.learner.set_learning_rate(RATE_FACTOR * settings.learning_rate * _share_of_rate(done))
+            share = warmed_cosine(done, warm_up=WARM_UP, least=LEAST_SHARE)
+            self.learner.set_learning_rate(RATE_FACTOR * settings.learning_rate * share)
             steps.append(self.learner.step(batch, draws))
         return EpochLosses.mean(steps, len(seen), self.task.world)
 
@@ -240,10 +243,3 @@ def _phases(settings: TrainSettings) -> list[FoldPhase]:
     if settings.refine == "none":
         return [final(schedule.train)]
     return [*each_fold("screen", schedule.refine, settings.robust.folds), final(schedule.train)]
-
-
-def _share_of_rate(done: float) -> float:
-    """Of the highest learning rate, with `done` of a network's steps behind it."""
-    if done < WARM_UP:
-        return max(done / WARM_UP, 0.02)
-    return max(0.5 * (1.0 + math.cos(math.pi * (done - WARM_UP) / (1.0 - WARM_UP))), 0.002)

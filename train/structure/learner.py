@@ -24,12 +24,13 @@ WEIGHT_DECAY = 1e-3
 class StructureLearner:
     """A head and its optimiser."""
 
-    def __init__(self, head: StructureHead, backbone: Backbone, *, learning_rate: float) -> None:
+    def __init__(self, head: StructureHead, backbone: Backbone) -> None:
+        """Steps wait for a learning rate, see set_learning_rate."""
         self.head = head
         self.backbone = backbone
-        self.optimizer = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+        self.optimizer = self._fresh_optimizer()
 
-    def begin(self, seed: int, learning_rate: float) -> None:
+    def begin(self, seed: int) -> None:
         """A head that has learnt nothing, in place of what the last one learnt."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -38,7 +39,7 @@ class StructureLearner:
                     module.reset_parameters()
             self.head.set_rare()
         self.head.usual.copy_(torch.tensor([0.0, 1.0]))
-        self.optimizer = torch.optim.AdamW(self.head.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+        self.optimizer = self._fresh_optimizer()
 
     def step(self, crops: Tensor, masks: Tensor) -> Tensor:
         """The loss before the step. crops: (B, C, h, w) uint8; masks: (B, h, w) bool, where defects are."""
@@ -56,6 +57,9 @@ class StructureLearner:
         """Change the rate from the next step on."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
+
+    def _fresh_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.head.parameters(), lr=0.0, weight_decay=WEIGHT_DECAY)
 
 
 def marking_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ scores that the limit comes from, and what is said of the share of defects found
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
@@ -21,12 +20,15 @@ from torch import Tensor
 from edge_runtime.errors import ConfigError
 from edge_runtime.metrics import auroc
 from edge_runtime.verdict import head_line
+from train.data.grouping import at_most
+from train.data.training_set import spread
 from train.learning.adversarial_step import StepLosses
 from train.learning.folds import FoldPhase
 from train.learning.strategy import Choice, EpochLosses, Phase
 from train.learning.task import Task
 from train.networks.features_network import CHUNK, FeaturesNetwork
 from train.refinement.outlying import OutlyingRefinement
+from train.schedule import warmed_cosine
 from train.sites.site_statistics import top_sites
 from train.structure.drawing import N_PARTS, StructureDrawing, held_out_kinds, trained_kinds
 from train.structure.fusion import as_terms, fusion_weights, told_apart
@@ -52,8 +54,9 @@ LOST_FROM = 0.05
 STEPS = 25
 """Gradient steps of an epoch."""
 RATE = 3e-3
-WARM_UP = 0.1
-"""Share of a head's steps in which its learning rate rises; then it falls as a cosine."""
+WARM_UP, LEAST_SHARE = 0.1, 0.02
+"""Share of a head's steps in which its learning rate rises, before it falls as a cosine; and of the highest rate, what
+it falls to."""
 CHOICE_FPR = 0.05
 """False alarms at which features, head and both are laid side by side."""
 REFERENCE_IMAGES = 32
@@ -80,15 +83,15 @@ class StructureTraining:
         self.network = network
         self.phases = phases
         self.drawing = StructureDrawing(images=task.images.array, seed=task.settings.seed)
-        self.learner = StructureLearner(network.head, network.backbone, learning_rate=RATE)
-        self.part = np.unique(task.groups, return_inverse=True)[1] % N_PARTS
+        self.learner = StructureLearner(network.head, network.backbone)
+        self.part = at_most(task.groups, N_PARTS)
         """(N,) which of the two heads judges an image"""
 
     def open(self, index: int, refinement: OutlyingRefinement) -> None:
         """Begin a phase's head."""
         if self._given_up(index, refinement):
             return
-        self.learner.begin(self.task.settings.seed + index, RATE)
+        self.learner.begin(self.task.settings.seed + index)
         taps = [self._gathered(self._images(part)) for part in self._reference(index, refinement).split(CHUNK)]
         self.learner.head.fit_channels(*(torch.cat(maps) for maps in zip(*taps, strict=True)))
 
@@ -104,7 +107,7 @@ class StructureTraining:
             if stopped():
                 return None
             done = (epoch + step / STEPS) / self.phases[index].epochs
-            self.learner.set_learning_rate(RATE * _share_of_rate(done))
+            self.learner.set_learning_rate(RATE * warmed_cosine(done, warm_up=WARM_UP, least=LEAST_SHARE))
             loss = self.learner.step(crops.to(self.task.device), masks.to(self.task.device))
             steps.append(StepLosses(loss, torch.zeros_like(loss), torch.zeros_like(loss)))
         return EpochLosses.mean(steps, len(seen), self.task.world)
@@ -241,11 +244,4 @@ def _copies_of(
 
 def _evenly(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Up to `most` of the indices, evenly drawn."""
-    return indices[np.linspace(0, len(indices) - 1, min(len(indices), most)).round().astype(int)]
-
-
-def _share_of_rate(done: float) -> float:
-    """Of the highest learning rate, with `done` of a head's steps behind it."""
-    if done < WARM_UP:
-        return max(done / WARM_UP, 0.02)
-    return max(0.5 * (1.0 + math.cos(math.pi * (done - WARM_UP) / (1.0 - WARM_UP))), 0.02)
+    return np.array(spread(indices, most), dtype=np.int64)

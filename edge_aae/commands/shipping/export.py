@@ -182,8 +182,8 @@ def _describe_rule(decision: Decision, calibration: dict[str, Any]) -> list[str]
             f"{'not known' if rate is None else format(rate, '.3g')} from {found.get('n')} "
             "out-of-fold scores" + (", extrapolated" if found["extrapolated"] else "")
         )
-    if head_line(calibration):
-        lines.append(f"  {head_line(calibration)}")
+    if tried := head_line(calibration):
+        lines.append(f"  {tried}")
     if share:
         lines.append(
             f"  training images that look anomalous {share['share']:.1%}, between {share['low']:.1%} "

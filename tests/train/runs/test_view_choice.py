@@ -26,9 +26,10 @@ from train.data.settings import DataSettings
 from train.data.training_set import Probe
 from train.learning.settings import HeadSettings, TrainSettings
 from train.pages.run_page import run_page
+from train.runs import settling
 from train.runs.dry_run import dry_run
 from train.runs.run_folder import RunFolder
-from train.runs.session import resume, train
+from train.runs.session import load_images, resume, train
 from train.runs.view_choice import ViewChoice, read_view, settled_view
 from train.schedule import Schedule
 from train.views.candidates import ViewCandidate
@@ -206,3 +207,14 @@ def test_a_damaged_choice_is_named(tmp_path: Path) -> None:
     (tmp_path / "view.json").write_text('{"figures": [{}]}')
     with pytest.raises(DataError, match=r"view.json cannot be read"):
         read_view(tmp_path / "view.json")
+
+
+def test_the_view_is_told_when_photographs_are_loaded_and_not_before(
+    turned: Path, backbone: Backbone, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = replace(FEATURES, head=HeadSettings())
+    with caplog.at_level("INFO"):
+        data, settings, _ = settling.settled(DataSettings(path=str(turned), align="centre"), asked, CPU, backbone)
+        assert "view: " not in caplog.text
+        load_images(data, settings, None)
+    assert caplog.text.count("view: ") == 1

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.prior import SiteNormal
 from edge_runtime.model.score import sum_of_terms
+from tests.train.same_end import assert_same_end
 from train.backbones.backbone import Backbone
 from train.backbones.loading import load_backbone
 from train.data.guidance import KEEP, REJECT
@@ -162,11 +163,7 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(backbone: Backbone,
     again = Trainer(strategy_for(Task.of(SETTINGS, images, torch.device("cpu"), backbone=backbone)))
     again.restore(snapshots[-1])
     assert again.run()
-    expected, found = clean.snapshot().tensors, again.snapshot().tensors
-    assert expected.keys() == found.keys()
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
-    np.testing.assert_array_equal(again.strategy.calibration_criteria(), clean.strategy.calibration_criteria())
+    assert_same_end(again, clean)
     kept, same = clean.strategy.held_out(), again.strategy.held_out()
     assert kept is not None
     assert same is not None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.score import sum_of_terms
+from tests.train.same_end import assert_same_end
 from train.backbones.backbone import Backbone
 from train.backbones.loading import load_backbone
 from train.data.settings import DataSettings
@@ -167,11 +168,7 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(backbone: Backbone,
     again = begun(backbone, images)
     again.restore(snapshots[-1])
     assert again.run()
-    expected, found = joined.snapshot().tensors, again.snapshot().tensors
-    assert expected.keys() == found.keys()
-    for name, tensor in expected.items():
-        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
-    np.testing.assert_array_equal(again.strategy.calibration_criteria(), joined.strategy.calibration_criteria())
+    assert_same_end(again, joined)
 
 
 def test_every_head_is_judged_by_as_many_copies(backbone: Backbone) -> None:
