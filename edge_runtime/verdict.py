@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["TEMPLATES", "TERMS", "ModelVerdict", "head_line", "verdict_of", "verdict_on_labelled"]
+__all__ = ["TEMPLATES", "TERMS", "ModelVerdict", "head_line", "order_line", "verdict_of", "verdict_on_labelled"]
 
 CHANCE = 0.5
 """AUROC of a model that draws lots."""
@@ -52,6 +52,11 @@ HEAD = (
 )
 JOINS, LEFT_OUT = "the head joins the score", "the head is left out, it tells no more than the features"
 
+IN_STRETCHES = (
+    "the training images change along their order, as sessions and lots make them: the threshold comes from {n} "
+    "stretches of it, each judged by what had not seen it, so that it holds for the next one"
+)
+
 FOUND_HERE = (
     "on these images it finds {found} of {n} defects and raises {alarms} on {good} good ones (AUROC {auroc}{interval})"
 )
@@ -69,12 +74,12 @@ AGAIN = "train again with one of these, then look at the verdict again"
 
 TEMPLATES = (
     FOUND, FOLDS, FEW_FOUND, NO_BETTER, UNTESTED, FALSE_ALARMS, TOO_FEW, ABOVE, KNOWN_BAD, LOOK_WRONG, REVIEW, HIGHEST,
-    ELSEWHERE, HEAD, JOINS, LEFT_OUT,
+    ELSEWHERE, HEAD, JOINS, LEFT_OUT, IN_STRETCHES,
     FOUND_HERE, FEW_FOUND_HERE, NO_BETTER_HERE, NO_DEFECT_HERE, NO_GOOD_HERE, AGAIN,
 )  # fmt: skip
 TERMS = (
     "AUROC", "calibration", "chance", "false alarm", "features", "fold", "good", "head", "interval", "score",
-    "synthetic defect", "threshold", "training image",
+    "stretch", "synthetic defect", "threshold", "training image",
 )  # fmt: skip
 """Words of the sentences that docs/glossary.md explains."""
 
@@ -105,6 +110,14 @@ def head_line(calibration: Mapping[str, Any]) -> str:
     shares = {name: _percent(tried["found"].get(name, 0.0)) for name in ("features", "head", "joined")}
     decision = JOINS if tried["joined"] else LEFT_OUT
     return HEAD.format(decision=decision, n=tried["n"], rate=_percent(tried.get("fpr", 0.0)), **shares)
+
+
+def order_line(calibration: Mapping[str, Any]) -> str:
+    """Whether the threshold comes from stretches of the training images' order; empty where it does not."""
+    order, folds = calibration.get("order"), calibration.get("folds")
+    if not order or not order["in_stretches"]:
+        return ""
+    return IN_STRETCHES.format(n=folds["n"] if folds else "some")
 
 
 def verdict_of(calibration: Mapping[str, Any], *, as_trained: bool = True) -> ModelVerdict:

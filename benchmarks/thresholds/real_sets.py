@@ -38,6 +38,7 @@ from edge_runtime.metrics import auroc, balanced_accuracy
 from edge_runtime.model.score import FusedRule
 from train.calibration.contamination import estimate_contamination
 from train.calibration.thresholds import LimitSettings
+from train.sites.stretches import stretches_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FEW = 30
@@ -171,6 +172,7 @@ def _measured(of_set: PhotographSet, regime: Regime, seed: int) -> dict[str, Any
         "rejected": int((~kept).sum()),
         "mixed_rejected": sum(MIXED_IN in Path(name).name for name, k in zip(names, kept, strict=True) if not k),
         "train_s": round(seconds, 1),
+        "order": run.calibration.get("order"),
         "scores": {name: np.round(of, 5).tolist() for name, of in (("own", own), ("good", good), ("bad", bad))},
     }
 
@@ -179,6 +181,8 @@ def _with_rules(cell: dict[str, Any]) -> dict[str, Any]:
     """AUROC, and of each rule what it says and what it does, in place of the scores."""
     own, good, bad = (np.array(cell["scores"][name]) for name in ("own", "good", "bad"))
     share = estimate_contamination(own, cell["seed"]).share
+    in_stretches = (cell.get("order") or {}).get("in_stretches", False)
+    stretch = stretches_of(np.arange(len(own))) if in_stretches else None
     both = np.concatenate((good, bad))
     is_bad = np.arange(len(both)) >= len(good)
     return {
@@ -187,14 +191,19 @@ def _with_rules(cell: dict[str, Any]) -> dict[str, Any]:
         "n_bad": len(bad),
         "auroc": round(auroc(both, is_bad), 4),
         "best": round(max(balanced_accuracy(both > limit, is_bad) for limit in both), 4),
-        "rules": {name: _tried(rule, own, share, both, is_bad) for name, rule in RULES.items()},
+        "rules": {name: _tried(rule, own, share, stretch, both, is_bad) for name, rule in RULES.items()},
     }
 
 
 def _tried(
-    rule: LimitSettings, own: NDArray[np.float64], share: float, scores: NDArray[np.float64], is_bad: NDArray[np.bool_]
+    rule: LimitSettings,
+    own: NDArray[np.float64],
+    share: float,
+    stretch: NDArray[np.int64] | None,
+    scores: NDArray[np.float64],
+    is_bad: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    limit, told = rule.found(own, share)
+    limit, told = rule.found(own, share, stretch)
     flagged = scores > limit
     return {
         "asked": told["target_fpr"],

@@ -182,6 +182,7 @@ CALIBRATION = Fields(
         "head": OrNull(
             Fields({"aurocs": MapOf(SHARE), "fpr": SHARE}, {"joined": FLAG, "n": COUNT, "found": MapOf(SHARE)})
         ),
+        "order": OrNull(Fields({"in_stretches": FLAG, "change": NUMBER})),
         "folds": OrNull(Fields({"n": COUNT, "above": SHARES, "found": OrNull(SHARES)})),
         "known_bad": OrNull(
             Fields({"threshold": NUMBER}, {"normal": COUNT, "false_alarms": COUNT, "defects": COUNT, "caught": COUNT})

@@ -73,11 +73,16 @@ def balanced_rate(cost_miss: float, cost_false_alarm: float) -> float:
 
 
 def balanced_limit(
-    scores: NDArray[np.float64], rate: float, asked: float | None, anomalous_share: float
+    scores: NDArray[np.float64],
+    rate: float,
+    asked: float | None,
+    anomalous_share: float,
+    stretch: NDArray[np.integer] | None = None,
 ) -> BalancedLimit:
     """The limit that about the share `rate` of new normal images exceeds. scores: (N,), higher = more anomalous.
 
-    asked: the rate as a user gave it. anomalous_share: of the scores, as estimate_contamination reads them.
+    asked: the rate as a user gave it. anomalous_share: of the scores, as estimate_contamination reads them. stretch:
+    (N,) of the images' order, where they change along it: the interval then holds the rate of the next stretch.
     """
     n = len(scores)
     stands_for = max(rate, 1.0 / (n + 1))
@@ -90,11 +95,10 @@ def balanced_limit(
     limit = float(np.clip(limit, least, most))
     above = int((scores > limit).sum())
     normal_above = max(0, above - round(anomalous_share * n))
-    beta = require("scipy.stats", extra="train", purpose="false-alarm intervals").beta
-    tail = (1.0 - LEVEL) / 2.0
-    # Jeffreys' interval (Brown, Cai, DasGupta 2001) of a share of which `above` of n were seen.
-    low = float(beta.ppf(tail, normal_above + 0.5, n - normal_above + 0.5)) if normal_above else 0.0
-    high = float(beta.ppf(1.0 - tail, above + 0.5, n - above + 0.5))
+    low, high = _interval(normal_above, above, n)
+    if stretch is not None:
+        of_next = _next_stretch(scores > limit, stretch)
+        low, high = min(low, of_next[0]), max(high, of_next[1])
     return BalancedLimit(
         limit=limit,
         target_fpr=asked,
@@ -103,3 +107,21 @@ def balanced_limit(
         expected_fpr=(normal_above + 0.5) / (n + 1.0),
         realised_fpr=(low, high),
     )
+
+
+def _interval(fewest: int, most: int, n: int) -> tuple[float, float]:
+    """Of the rate of which so many of n were seen (Jeffreys; Brown, Cai, DasGupta 2001)."""
+    beta = require("scipy.stats", extra="train", purpose="false-alarm intervals").beta
+    tail = (1.0 - LEVEL) / 2.0
+    low = float(beta.ppf(tail, fewest + 0.5, n - fewest + 0.5)) if fewest else 0.0
+    return low, float(beta.ppf(1.0 - tail, most + 0.5, n - most + 0.5))
+
+
+def _next_stretch(above: NDArray[np.bool_], stretch: NDArray[np.integer]) -> tuple[float, float]:
+    """Prediction interval of the rate of one more stretch, by Student's t (Hahn, Meeker 1991, section 4.7)."""
+    rates = np.array([above[stretch == number].mean() for number in np.unique(stretch)])
+    student = require("scipy.stats", extra="train", purpose="false-alarm intervals").t
+    reach = float(student.ppf(0.5 + LEVEL / 2.0, len(rates) - 1)) * float(rates.std(ddof=1))
+    reach *= math.sqrt(1.0 + 1.0 / len(rates))
+    middle = float(rates.mean())
+    return max(0.0, middle - reach), min(1.0, middle + reach)

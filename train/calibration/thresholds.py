@@ -55,14 +55,19 @@ class LimitSettings:
                 "--target-fpr and the other rule"
             )
 
-    def found(self, scores: NDArray[np.float64], anomalous_share: float) -> tuple[float, dict[str, Any]]:
-        """The limit on scores (N,), and what the manifest says of it. anomalous_share: estimated, of the scores."""
+    def found(
+        self, scores: NDArray[np.float64], anomalous_share: float, stretch: NDArray[np.integer] | None = None
+    ) -> tuple[float, dict[str, Any]]:
+        """The limit on scores (N,), and what the manifest says of it. anomalous_share: estimated, of the scores.
+
+        stretch: (N,) of the images' order, where they change along it; the interval is then that of the next one.
+        """
         if self.rule == "conformal":
             rate = CONFORMAL_FPR if self.target_fpr is None else self.target_fpr
             at_most = conformal_limit(scores, rate)
             return at_most.limit, {"rule": self.rule, **at_most.to_json()}
         rate = balanced_rate(self.cost_miss, self.cost_false_alarm) if self.target_fpr is None else self.target_fpr
-        about = balanced_limit(scores, rate, self.target_fpr, anomalous_share)
+        about = balanced_limit(scores, rate, self.target_fpr, anomalous_share, stretch)
         return about.limit, about.to_json()
 
 
@@ -87,17 +92,22 @@ def calibrate_union(
 
 
 def calibrate_fused(
-    criteria: NDArray[np.float32], names: Sequence[str], terms: Mapping[str, Term], asked: LimitSettings, seed: int
+    criteria: NDArray[np.float32],
+    names: Sequence[str],
+    terms: Mapping[str, Term],
+    asked: LimitSettings,
+    seed: int,
+    stretch: NDArray[np.integer] | None = None,
 ) -> tuple[dict[str, Any], Decision]:
     """One score and one limit, and calibration numbers for the manifest.
 
-    criteria: (N, K) out-of-fold, of all training images, rejected ones too. Raises DataError where the score does not
-    vary.
+    criteria: (N, K) out-of-fold, of all training images, rejected ones too. stretch: as LimitSettings.found has it.
+    Raises DataError where the score does not vary.
     """
     values = _checked(criteria)
     sums = sum_of_terms(values, names, terms)
     contamination = estimate_contamination(sums, seed)
-    limit, told = asked.found(sums, contamination.share)
+    limit, told = asked.found(sums, contamination.share, stretch)
     with _told_apart():
         decision = FusedRule(
             criteria=tuple(names),

@@ -81,6 +81,13 @@ class HeldOut:
     """(M,) the image that each is a copy of"""
     choice: Choice | None = None
     """What was tried for the score; None where there was nothing to choose"""
+    n_groups: int | None = None
+    """Groups that were kept together, where images were looked through for objects that several of them show"""
+    change: float | None = None
+    """By how much images differ more from other stretches of their order than from images all over it, in spreads; None
+    where it was not looked for"""
+    in_stretches: bool = False
+    """Whether the folds are therefore stretches of it"""
 
 
 class Verdicts(Protocol):

@@ -38,6 +38,8 @@ class Task:
     """What the network reads images through, where it reads through one"""
     finer: int
     """How many times finer images are than what a backbone's sites are made from"""
+    ordered: bool
+    """Whether images stand in the order of their names or times, and nobody has said which of them belong together"""
     generator: torch.Generator
     """The run's own, on the CPU: what is drawn while networks train comes from it; its state is part of a snapshot"""
 
@@ -52,6 +54,7 @@ class Task:
         groups: NDArray[np.int64] | None = None,
         backbone: Backbone | None = None,
         finer: int = 1,
+        ordered: bool = False,
     ) -> Task:
         """images: (N, H, W, C) uint8 network inputs; guidance: None for no word at all; groups: None for every image
         on its own.
@@ -76,6 +79,7 @@ class Task:
             world=world,
             backbone=backbone,
             finer=finer,
+            ordered=ordered,
             generator=torch.Generator().manual_seed(settings.seed),
         )
 

@@ -18,12 +18,12 @@ from train.pages.page import (
     contamination,
     drawing,
     facts,
+    found_rows,
     labelled_images,
     pictures_with_map,
     section,
     sheet,
     table,
-    tried_head,
 )
 
 __all__ = ["bundle_page"]
@@ -47,7 +47,7 @@ def _summary(bundle: Bundle) -> str:
         ("input", "x".join(map(str, bundle.preprocess.input_shape))),
         ("decision", f"{manifest['decision']['rule']}, anomalous above {bundle.decision.threshold:g}"),
         ("trained on", f"{training.get('n_images')} images, {training.get('epochs')} epochs, {training.get('device')}"),
-        *tried_head(manifest["calibration"]),
+        *found_rows(manifest["calibration"]),
         *contamination(manifest["calibration"]),
     ]
     return facts(rows)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edge_runtime.files import write_atomically
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.heatmap import overlay
-from edge_runtime.verdict import head_line
+from edge_runtime.verdict import head_line, order_line
 from train.evaluation.plots import figures_of
 from train.evaluation.report import Report
 from train.evaluation.report_forms import lines_of
@@ -40,7 +40,7 @@ __all__ = [
     "section",
     "sheet",
     "table",
-    "tried_head",
+    "found_rows",
     "views",
     "write_page",
 ]
@@ -113,10 +113,10 @@ def contamination(calibration: dict[str, Any]) -> list[tuple[str, str]]:
     return [("contamination", f"{found['share']:.1%} estimated ({found['low']:.1%} to {found['high']:.1%})")]
 
 
-def tried_head(calibration: dict[str, Any]) -> list[tuple[str, str]]:
-    """The row of a table of facts about the head, none where none was tried."""
-    line = head_line(calibration)
-    return [("head", line)] if line else []
+def found_rows(calibration: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of a table of facts: about the order of the images and about the head, where there is something to say."""
+    rows = (("order", order_line(calibration)), ("head", head_line(calibration)))
+    return [(name, line) for name, line in rows if line]
 
 
 def section(title: str, content: str) -> str:

@@ -31,12 +31,12 @@ from train.pages.page import (
     contamination,
     drawing,
     facts,
+    found_rows,
     labelled_images,
     picture,
     pictures_with_map,
     section,
     sheet,
-    tried_head,
     views,
 )
 from train.runs.review import codes_of, group_codes
@@ -102,7 +102,7 @@ def _summary_of_run(path: Path, run: TrainedRun, table: VerdictTable) -> str:
         ("refinement", f"{config.train.refine}: {n_rejected} images rejected, {len(table.names) - n_rejected} kept"),
         ("threshold", f"{run.decision.threshold:.4g} on the score, rule {config.train.rule}"),
         *_false_alarms(limit),
-        *tried_head(run.calibration),
+        *found_rows(run.calibration),
         *contamination(run.calibration),
         ("made by", f"edge-aae {config.edge_aae}, torch {config.torch}, started {config.started}"),
     ]

@@ -28,6 +28,12 @@ class OutlyingRefinement(RobustRefinement):
     """(M, K) as `criteria`, of copies of images with a synthetic defect; none until they were judged"""
     owners: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """(M,) the image that each is a copy of"""
+    groups: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """(N,) numbers, equal for images that show one object; none until they were looked for"""
+    change: float | None = None
+    """Of the images along their order, in spreads; None: not looked for"""
+    in_stretches: bool = False
+    """Whether the folds are stretches of that order"""
 
     def keep_synthetic(self, distances: NDArray[np.floating], owners: NDArray[np.int64], *, first: int) -> None:
         """Keep the distances (M, k) of copies, columns of the criteria from the first on; the others become 0."""
@@ -56,11 +62,25 @@ class OutlyingRefinement(RobustRefinement):
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The state as named arrays, for a checkpoint."""
-        return {**RobustRefinement.to_arrays(self), "synthetic": self.synthetic, "owners": self.owners}
+        order = {} if self.change is None else {"change": np.array([self.change, self.in_stretches], dtype=np.float64)}
+        return {
+            **RobustRefinement.to_arrays(self),
+            "synthetic": self.synthetic,
+            "owners": self.owners,
+            "groups": self.groups,
+            **order,
+        }
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], settings: RobustSettings) -> OutlyingRefinement:
-        """The state read back from a checkpoint; those of before hold no copies."""
+        """The state read back from a checkpoint; those of before hold neither copies nor groups."""
         names = ("guidance", "fold", "screening", "criteria")
-        copies = {name: arrays[name].copy() for name in ("synthetic", "owners") if name in arrays}
-        return cls(settings, *(arrays[name].copy() for name in names), **copies)
+        guidance, fold, screening, criteria = (arrays[name].copy() for name in names)
+        found = cls(settings, guidance, fold, screening, criteria)
+        if "owners" in arrays:
+            found.synthetic, found.owners = arrays["synthetic"].copy(), arrays["owners"].copy()
+        if "groups" in arrays:
+            found.groups = arrays["groups"].copy()
+        if "change" in arrays:
+            found.change, found.in_stretches = float(arrays["change"][0]), bool(arrays["change"][1])
+        return found

@@ -42,9 +42,11 @@ def write_findings(
     strategy, world = trainer.strategy, trainer.task.world
     criteria = strategy.calibration_criteria()
     names = strategy.autoencoder.criteria
+    held_out = strategy.held_out() if config.train.rule == "fused" else None
     if config.train.rule == "fused":
+        stretch = held_out.fold if held_out is not None and held_out.in_stretches else None
         calibration, decision = calibrate_fused(
-            criteria, names, strategy.terms(), config.train.limit, config.train.seed
+            criteria, names, strategy.terms(), config.train.limit, config.train.seed, stretch
         )
     else:
         calibration, decision = calibrate_union(criteria, config.train.method, names)
@@ -62,11 +64,13 @@ def write_findings(
         calibration["flagged_share"] = float(decision.is_anomalous(decision.score(criteria)).mean())
     if config.train.rule == "fused":
         kept = ~strategy.refinement.candidates
-        calibration |= _of_held_out(strategy.held_out(), criteria, decision, kept, config.train.seed)
+        calibration |= _of_held_out(held_out, criteria, decision, kept, config.train.seed)
     peaks = map_peaks(strategy.autoencoder, strategy.prior, trainer.task.images, world)
     calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
     if config.train.makes_folds and images.groups.by != "none":
         calibration["groups"] = images.groups.to_json()
+        if held_out is not None and held_out.n_groups is not None:
+            calibration["groups"]["n"] = held_out.n_groups
     codes = strategy.criteria_and_codes()[1] if review else None
     if not world.is_first:
         return calibration
@@ -100,6 +104,8 @@ def _of_held_out(
         return found
     if held_out.choice is not None:
         found["head"] = asdict(held_out.choice)
+    if held_out.change is not None:
+        found["order"] = {"change": held_out.change, "in_stretches": held_out.in_stretches}
     copies, owned = np.zeros((0, criteria.shape[1]), dtype=np.float32), np.zeros(0, dtype=np.int64)
     if held_out.synthetic is not None and held_out.owners is not None:
         of_kept = kept[held_out.owners]

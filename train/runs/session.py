@@ -202,6 +202,7 @@ def trainer_for(
         groups=images.groups.of,
         backbone=backbone,
         finer=finer,
+        ordered=images.groups.by == "auto",
     )
     return Trainer(strategy_for(task))
 

@@ -6,6 +6,7 @@ from, and how the distances are weighed, for which copies of images with a synth
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from functools import partial
@@ -18,27 +19,32 @@ from torch import Tensor, nn
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.prior import Prior, SiteNormal, StandardNormal
 from edge_runtime.model.score import Term
+from edge_runtime.verdict import order_line
 from train.data.grouping import at_most
 from train.data.guidance import REJECT
 from train.data.image_store import image_chunks
 from train.learning.adversarial_step import StepLosses
+from train.learning.site_maps import SiteMaps
 from train.learning.snapshot import State, restore_learner, snapshot_learner
 from train.learning.strategy import EpochLosses, HeldOut, Phase
 from train.learning.task import Task
-from train.networks.features_network import CHUNK, PROTOTYPES, FeaturesNetwork, features_of
+from train.networks.features_network import CHUNK, PROTOTYPES, FeaturesNetwork
 from train.networks.patch_network import SiteDiscriminator
 from train.refinement.outlying import OutlyingRefinement
+from train.refinement.robust import drawn_folds
+from train.sites.alike import alike_groups
 from train.sites.coreset import farthest_points, held_out_neighbours, neighbour_distances
 from train.sites.site_gaussian import SiteSums, distances_from, fit_reduction, inverse_of, refitted, rounded
 from train.sites.site_statistics import top_mean
+from train.sites.stretches import LEAST_CHANGE, LEAST_GROUPS, change_along, stretches_of
 from train.strategies.site_learner import SiteLearner
 from train.structure.fusion import LOWER_QUANTILE, fusion_weights
 from train.structure.trial import DISTANCES, StructureTraining, defective_of, head_phases
 
 __all__ = ["FeaturesTraining"]
 
-MOST_FITTED = 2000
-"""Images, evenly drawn, that the reduction is fitted on; their features are held in memory."""
+logger = logging.getLogger(__name__)
+
 SCREENING_ROUNDS = 2
 SCREENING_FOLDS = 20
 MOST_GROUPS = 200
@@ -93,7 +99,7 @@ class FeaturesTraining:
         self.refinement = OutlyingRefinement.fresh(
             settings.robust, task.guidance, len(network.fusion.values), settings.seed, task.groups
         )
-        self._reduced: Tensor | None = None
+        self.maps = SiteMaps(task, network)
 
     @property
     def autoencoder(self) -> FeaturesNetwork:
@@ -111,19 +117,21 @@ class FeaturesTraining:
         if self.structure is not None and index > 0:
             self.structure.open(index, self.refinement)
             return
-        features, drawn = self._drawn_features()
+        features, drawn = self.maps.drawn()
         believed = self.refinement.guidance != REJECT
         self._fit_reduction(features[torch.from_numpy(believed[drawn])])
+        self.maps.reduce_all(features, drawn)
+        self._keep_together()
         if self.task.settings.refine == "robust":
             for _ in range(SCREENING_ROUNDS):
-                self._screen(self._all_reduced(features, drawn), believed)
+                self._screen(believed)
                 believed = ~self.refinement.candidates
             if not believed.all():
                 self._fit_reduction(features[torch.from_numpy(believed[drawn])])
-        self._reduced = self._all_reduced(features, drawn)
+                self.maps.reduce_all(features, drawn)
         self._fit_statistics(features, believed)
         # As a resumed run will have it, to the bit: the fit has moved the sites' means.
-        self._reduced = self._all_reduced(features, drawn)
+        self.maps.reduce_all(features, drawn)
 
     def train_epoch(self, index: int, epoch: int, stopped: Callable[[], bool]) -> EpochLosses | None:
         """STEPS gradient steps on the images that are kept."""
@@ -131,7 +139,7 @@ class FeaturesTraining:
         if self.structure is not None and index > 0:
             return self.structure.train_epoch(index, epoch, self.refinement, stopped)
         kept = np.flatnonzero(~self.refinement.candidates)
-        reduced = self._maps()
+        reduced = self.maps.reduced
         _, _, height, width = reduced.shape
         steps: list[StepLosses] = []
         for step in range(STEPS):
@@ -165,7 +173,9 @@ class FeaturesTraining:
         """Go on within the phase, or after it."""
         restore_learner(self.learner, state.tensors)
         self.refinement = OutlyingRefinement.from_arrays(state.refinement, self.task.settings.robust)
-        self._reduced = None
+        if self.structure is not None:
+            self.structure.keep_together(self._groups)
+        self.maps.forget()
         if closed or index > 0:
             self._fit_prior()
 
@@ -187,7 +197,15 @@ class FeaturesTraining:
             return None
         synthetic = refinement.synthetic[:, : len(self.autoencoder.own_criteria)].copy()
         choice = None if self.structure is None else self.structure.choice(refinement)
-        return HeldOut(fold=refinement.fold, synthetic=synthetic, owners=refinement.owners.copy(), choice=choice)
+        return HeldOut(
+            fold=refinement.fold,
+            synthetic=synthetic,
+            owners=refinement.owners.copy(),
+            choice=choice,
+            n_groups=len(np.unique(refinement.groups)) or None,
+            change=refinement.change,
+            in_stretches=refinement.in_stretches,
+        )
 
     def terms(self) -> dict[str, Term]:
         """The fused score."""
@@ -213,7 +231,7 @@ class FeaturesTraining:
     def _fit_statistics(self, features: Tensor, believed: NDArray[np.bool_]) -> None:
         """Distributions and prototypes of the believed images; held-out criteria of all; the fused score's weights."""
         settings, network = self.task.settings, self.autoencoder
-        reduced = self._sites()
+        reduced = self.maps.sites
         sums = SiteSums(reduced, believed)
         mean, factor = sums.factors()
         reduction = network.encoder.statistics
@@ -230,18 +248,16 @@ class FeaturesTraining:
         copies, owners = (
             defective_of(self.task, believed) if self.structure is None else self.structure.copies(believed)
         )
-        other = self._features_of(torch.from_numpy(copies).permute(0, 3, 1, 2))
-        groups = at_most(self.task.groups, MOST_GROUPS)
-        folds = at_most(groups, NEIGHBOUR_FOLDS)
-        if len(np.unique(groups)) <= FEW_GROUPS:
+        other = self.maps.features_of(torch.from_numpy(copies).permute(0, 3, 1, 2))
+        groups, folds, few_folds = self._folds(sums)
+        if len(np.unique(self._groups)) <= FEW_GROUPS:
             few = partial(refitted, dimensions=network.encoder.dimensions, seed=settings.seed)
-            few_folds = at_most(groups, FEW_FOLDS)
             site, site_defect = few(features, believed, few_folds, other, owners, judge=distances_from, by_site=True)
             neighbour, neighbour_defect = few(
                 features, believed, folds, other, owners, judge=partial(self._nearest, generator), by_site=False
             )
         else:
-            reduced_other = self._reduce(other).flatten(2).transpose(1, 2)
+            reduced_other = self.maps.sites_of(other)
             site, site_defect = sums.held_out(groups, reduced_other, owners)
             shift = site_mean - mean.float() - center
             neighbour, neighbour_defect = held_out_neighbours(
@@ -256,11 +272,42 @@ class FeaturesTraining:
         n_after = len(network.fusion.values) - DISTANCES.stop
         network.fusion.take(torch.from_numpy(np.pad(weights, (DISTANCES.start, n_after))))
 
-    def _screen(self, reduced: Tensor, believed: NDArray[np.bool_]) -> None:
+    def _folds(self, sums: SiteSums) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """(N,) which images are left out together: for the sites, the prototypes, and where few images are fitted anew.
+
+        Stretches of the images' order, for all three, where they change along it.
+        """
+        groups = at_most(self._groups, MOST_GROUPS)
+        refinement = self.refinement
+        if self.task.ordered and len(np.unique(self._groups)) >= LEAST_GROUPS:
+            refinement.change = change_along(sums, self._groups)
+            refinement.in_stretches = refinement.change >= LEAST_CHANGE
+        if not refinement.in_stretches:
+            return groups, at_most(groups, NEIGHBOUR_FOLDS), at_most(groups, FEW_FOLDS)
+        stretches = stretches_of(self._groups)
+        refinement.fold = stretches.astype(np.int32)
+        logger.info("%s", order_line({"order": {"in_stretches": True}, "folds": {"n": int(stretches.max()) + 1}}))
+        return stretches, stretches, stretches
+
+    @property
+    def _groups(self) -> NDArray[np.int64]:
+        """(N,) numbers, equal for images that are left out together."""
+        return self.refinement.groups if len(self.refinement.groups) else self.task.groups
+
+    def _keep_together(self) -> None:
+        """Put images into groups where nobody has said which belong together."""
+        if not self.task.ordered:
+            return
+        groups = alike_groups(self.maps.reduced, self.task.groups)
+        robust, seed = self.task.settings.robust, self.task.settings.seed
+        self.refinement.groups, self.refinement.fold = groups, drawn_folds(groups, robust.folds, seed)
+        if self.structure is not None:
+            self.structure.keep_together(groups)
+
+    def _screen(self, believed: NDArray[np.bool_]) -> None:
         """Score every image by distributions of believed images outside its group."""
-        sites = reduced.flatten(2).transpose(1, 2)
-        folds = at_most(self.task.groups, SCREENING_FOLDS)
-        scores = np.log(top_mean(SiteSums(sites, believed).held_out(folds)[0]))
+        folds = at_most(self._groups, SCREENING_FOLDS)
+        scores = np.log(top_mean(SiteSums(self.maps.sites, believed).held_out(folds)[0]))
         middle = np.median(scores)
         spread = max(float(middle - np.quantile(scores, LOWER_QUANTILE)), 1e-9)
         self.refinement.screening[:] = (scores - middle) / spread
@@ -272,46 +319,13 @@ class FeaturesTraining:
         distances: NDArray[np.float32] = neighbour_distances(rows, points).numpy()
         return distances
 
-    def _drawn_features(self) -> tuple[Tensor, NDArray[np.int64]]:
-        """Features (n, C, h, w) of up to MOST_FITTED images, and their indices."""
-        n_images = len(self.task.images)
-        drawn = np.linspace(0, n_images - 1, min(n_images, MOST_FITTED)).round().astype(np.int64)
-        parts = [self._features_of(self.task.images.batch(part)) for part in torch.from_numpy(drawn).split(CHUNK)]
-        return torch.cat(parts), drawn
-
-    def _features_of(self, images: Tensor) -> Tensor:
-        """Features (n, C, h, w) on the CPU of uint8 images (n, C, H, W)."""
-        return features_of(self.autoencoder.backbone, images, self.task.device, finer=self.task.finer)
-
-    @torch.inference_mode()
-    def _reduce(self, features: Tensor) -> Tensor:
-        reduction = self.autoencoder.encoder.statistics
-        return torch.cat([reduction(part.to(self.task.device)).cpu() for part in features.split(CHUNK)])
-
-    def _all_reduced(self, features: Tensor, drawn: NDArray[np.int64]) -> Tensor:
-        """Reduced features (N, d, h, w) of all images, those drawn from the features at hand."""
-        if len(drawn) == len(self.task.images):
-            return self._reduce(features)
-        indices = torch.arange(len(self.task.images))
-        return torch.cat([self._reduce(self._features_of(self.task.images.batch(p))) for p in indices.split(CHUNK)])
-
-    def _maps(self) -> Tensor:
-        """Reduced features (N, d, h, w) of all images."""
-        if self._reduced is None:
-            self._reduced = self._all_reduced(torch.zeros(0), np.zeros(0, dtype=np.int64))
-        return self._reduced
-
-    def _sites(self) -> Tensor:
-        """Reduced features (N, S, d) of all images."""
-        return self._maps().flatten(2).transpose(1, 2)
-
     @torch.inference_mode()
     def _fit_prior(self) -> None:
         """The density of the kept images' codes, a normal distribution at every site."""
         kept = torch.from_numpy(np.flatnonzero(~self.refinement.candidates))
         device = self.task.device
         codes = torch.cat(
-            [self.autoencoder.encoder.to_code(part.to(device)).cpu() for part in self._maps()[kept].split(64)]
+            [self.autoencoder.encoder.to_code(part.to(device)).cpu() for part in self.maps.reduced[kept].split(64)]
         )
         _, dimensions, height, width = codes.shape
         sites = codes.flatten(2).transpose(1, 2)

@@ -84,7 +84,11 @@ class StructureTraining:
         self.phases = phases
         self.drawing = StructureDrawing(images=task.images.array, seed=task.settings.seed)
         self.learner = StructureLearner(network.head, network.backbone)
-        self.part = at_most(task.groups, N_PARTS)
+        self.keep_together(task.groups)
+
+    def keep_together(self, groups: NDArray[np.int64]) -> None:
+        """Have images of one group (N,) judged by the same head."""
+        self.part = at_most(groups, N_PARTS)
         """(N,) which of the two heads judges an image"""
 
     def open(self, index: int, refinement: OutlyingRefinement) -> None:

@@ -168,7 +168,7 @@ def _describe_rule(decision: Decision, calibration: dict[str, Any]) -> list[str]
             for name, limit in decision.limits.items()
         ]
     assert isinstance(decision, FusedRule), "there are two rules"
-    from edge_runtime.verdict import head_line
+    from edge_runtime.verdict import head_line, order_line
 
     lines = [
         f"  {name:<22} {term.weight:.4g} x {term.transform} of what lies above {term.floor:.4g}"
@@ -182,8 +182,7 @@ def _describe_rule(decision: Decision, calibration: dict[str, Any]) -> list[str]
             f"{'not known' if rate is None else format(rate, '.3g')} from {found.get('n')} "
             "out-of-fold scores" + (", extrapolated" if found["extrapolated"] else "")
         )
-    if tried := head_line(calibration):
-        lines.append(f"  {tried}")
+    lines += [f"  {line}" for line in (order_line(calibration), head_line(calibration)) if line]
     if share:
         lines.append(
             f"  training images that look anomalous {share['share']:.1%}, between {share['low']:.1%} "

@@ -111,3 +111,18 @@ def test_the_rule_and_its_rate_are_told_whichever_is_asked() -> None:
     assert LimitSettings(cost_miss=2.0).found(scores, 0.0)[1]["stands_for"] == 2.0 * BALANCED_FPR
     limit, told = LimitSettings(rule="conformal").found(scores, 0.0)
     assert (told["rule"], told["target_fpr"], told["limit"]) == ("conformal", 0.01, limit)
+
+
+def test_the_interval_of_the_next_stretch_holds_where_sessions_differ() -> None:
+    rng, kept, plain = np.random.default_rng(4), 0, 0
+    stretch = np.repeat(np.arange(10), 30)
+    for _ in range(200):
+        level = rng.normal(0.0, 0.7, 11)
+        scores = rng.normal(level[stretch])
+        found = balanced_limit(scores, BALANCED_FPR, None, 0.0, stretch)
+        new = float((rng.normal(level[10], size=2000) > found.limit).mean())
+        kept += found.realised_fpr[0] <= new <= found.realised_fpr[1]
+        low, high = balanced_limit(scores, BALANCED_FPR, None, 0.0).realised_fpr
+        plain += low <= new <= high
+    assert kept >= 170  # of 200; rates of a share are no normal numbers, so fewer than the 190 of the level
+    assert plain < 130

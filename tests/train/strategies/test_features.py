@@ -221,3 +221,58 @@ def test_a_run_folder_brings_its_backbone(backbone: Backbone, tmp_path: Path) ->
         expected = backbone(x)[1]
         found = run.autoencoder.encoder.backbone(x)[1]  # type: ignore[union-attr, operator]
     torch.testing.assert_close(found, expected)
+
+
+def in_sessions(n: int, length: int) -> NDArray[np.uint8]:
+    """Pictures of sessions of so many, each on a ground of its own."""
+    images, rng = pictures(n).astype(np.float32), np.random.default_rng(5)
+    for start in range(0, n, length):
+        ground = cv2.resize(rng.uniform(-60.0, 60.0, (6, 6, 3)).astype(np.float32), (SIDE, SIDE))
+        images[start : start + length] += ground
+    return np.clip(images, 0, 255).astype(np.uint8)
+
+
+def test_images_that_change_along_their_order_are_judged_in_stretches(backbone: Backbone) -> None:
+    images = in_sessions(40, 4)
+    plain, ordered = trained(backbone, images), trained(backbone, images, ordered=True)
+    assert isinstance(plain.strategy, FeaturesTraining)
+    assert isinstance(ordered.strategy, FeaturesTraining)
+    held_out = ordered.strategy.held_out()
+    assert held_out is not None
+    assert held_out.in_stretches
+    assert np.array_equal(np.bincount(held_out.fold), np.full(10, 4))
+    before, after = (of.strategy.calibration_criteria()[:, 2] for of in (plain, ordered))
+    assert np.median(after) > 1.1 * np.median(before)
+    assert plain.strategy.held_out().change is None  # type: ignore[union-attr]
+
+    read = OutlyingRefinement.from_arrays(ordered.strategy.state().refinement, SETTINGS.robust)
+    assert (read.change, read.in_stretches) == (held_out.change, True)
+
+
+def test_images_in_no_order_are_judged_one_by_one(backbone: Backbone) -> None:
+    trainer = trained(backbone, pictures(40), ordered=True)
+    assert isinstance(trainer.strategy, FeaturesTraining)
+    held_out = trainer.strategy.held_out()
+    assert held_out is not None
+    assert held_out.change is not None
+    assert not held_out.in_stretches
+    own = trained(backbone, pictures(40)).strategy.calibration_criteria()
+    assert np.array_equal(trainer.strategy.calibration_criteria(), own)
+
+
+def test_photographs_of_one_part_are_left_out_together_and_a_resumed_run_knows_it(backbone: Backbone) -> None:
+    images = in_sessions(40, 1).repeat(2, axis=0)[np.random.default_rng(6).permutation(80)]
+    rng = np.random.default_rng(7)
+    images = np.clip(images + rng.normal(0.0, 3.0, images.shape), 0, 255).astype(np.uint8)
+    ordered, plain = (trained(backbone, images, ordered=ordered) for ordered in (True, False))
+    assert isinstance(ordered.strategy, FeaturesTraining)
+    held_out = ordered.strategy.held_out()
+    assert held_out is not None
+    assert held_out.n_groups == 40
+    assert not held_out.in_stretches
+    groups = ordered.strategy.refinement.groups
+    assert all(len(np.unique(held_out.fold[groups == group])) == 1 for group in range(40))
+    alone, together = (np.median(of.strategy.calibration_criteria()[:, 2]) for of in (plain, ordered))
+    assert together > 1.1 * alone
+    read = OutlyingRefinement.from_arrays(ordered.strategy.state().refinement, SETTINGS.robust)
+    assert np.array_equal(read.groups, groups)
