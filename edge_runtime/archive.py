@@ -10,7 +10,6 @@ import hashlib
 import io
 import lzma
 import re
-import stat
 import struct
 import zipfile
 import zlib
@@ -18,8 +17,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edge_runtime.errors import BundleError
+from edge_runtime.files import read_regular
 
-__all__ = ["TooMuchError", "check_entry_name", "most_inflated", "open_zip", "pack", "read_entries", "sha256"]
+__all__ = [
+    "TooMuchError",
+    "check_entry_name",
+    "most_inflated",
+    "open_zip",
+    "pack",
+    "read_archive",
+    "read_folder",
+    "sha256",
+    "unpacked",
+]
 
 MAX_BYTES = 2 * 1024**3
 """A bundle holds megabytes; anything that unpacks to more than 2 GiB is a mistake or an attack."""
@@ -76,24 +86,50 @@ def pack(files: Mapping[str, bytes]) -> bytes:
     return body + struct.pack("<H", len(seal)) + seal
 
 
-def read_entries(path: Path) -> dict[str, bytes]:
-    """The files of a bundle by name, from a folder or an .aae file; their hashes are the caller's to check.
-
-    Raises BundleError for a missing, truncated or altered archive, and for entry names that could leave the folder.
-    """
-    if path.is_dir():
-        return _read_folder(path)
+def read_archive(path: Path) -> bytes:
+    """The bytes of an .aae file, of which nothing was looked at. Raises BundleError where it cannot be read."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{path} is a device or pipe, expected an .aae file or a folder; copy the file itself")
-        if status.st_size > MAX_BYTES:
-            raise BundleError(f"{path} is larger than {MAX_BYTES} bytes; do not use this file")
-        content = path.read_bytes()
+        content, _ = read_regular(path, MAX_BYTES)
     except OSError as error:
         raise BundleError(f"cannot read bundle {path}: {error.strerror or error}") from error
-    _check_seal(path, content)
-    return _read_zip(path, content)
+    except ValueError as error:
+        raise BundleError(f"{path} {error}; a bundle is an .aae file or a folder: do not use this") from error
+    return content
+
+
+def unpacked(path: Path, archive: bytes) -> dict[str, bytes]:
+    """The files of a bundle by name, from the bytes of its .aae file; their hashes are the caller's to check.
+
+    path: what the file is called. Raises BundleError for a truncated or altered archive, and for entry names that could
+    leave the folder.
+    """
+    _check_seal(path, archive)
+    return _read_zip(path, archive)
+
+
+def read_folder(path: Path) -> dict[str, bytes]:
+    """The same of a folder. Raises BundleError for links that leave it, and where it holds too much."""
+    files: dict[str, bytes] = {}
+    n_bytes = 0
+    for file in sorted(path.iterdir()):
+        if file.name.startswith("."):
+            continue
+        if file.is_symlink() and not file.is_file():
+            raise BundleError(f"{file} is a link that leads to no file; copy the file itself")
+        if file.is_symlink() and file.resolve().parent != path.resolve():
+            raise BundleError(f"{file} is a link that leaves the bundle's folder; copy the file itself")
+        if not file.is_file():
+            continue
+        if not ENTRY_NAME.fullmatch(file.name):
+            continue
+        n_bytes += file.stat().st_size
+        if n_bytes > MAX_BYTES or len(files) == MOST_ENTRIES:
+            raise BundleError(
+                f"{path} holds more than {MAX_BYTES} bytes or {MOST_ENTRIES} files; do not use this bundle, or move "
+                "what is none of it elsewhere"
+            )
+        files[file.name] = file.read_bytes()
+    return files
 
 
 def check_entry_name(name: str) -> str:
@@ -196,27 +232,3 @@ def _inflated(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
         while chunk := stream.read(CHUNK_BYTES):
             content += chunk
         return bytes(content)
-
-
-def _read_folder(path: Path) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
-    n_bytes = 0
-    for file in sorted(path.iterdir()):
-        if file.name.startswith("."):
-            continue
-        if file.is_symlink() and not file.is_file():
-            raise BundleError(f"{file} is a link that leads to no file; copy the file itself")
-        if file.is_symlink() and file.resolve().parent != path.resolve():
-            raise BundleError(f"{file} is a link that leaves the bundle's folder; copy the file itself")
-        if not file.is_file():
-            continue
-        if not ENTRY_NAME.fullmatch(file.name):
-            continue
-        n_bytes += file.stat().st_size
-        if n_bytes > MAX_BYTES or len(files) == MOST_ENTRIES:
-            raise BundleError(
-                f"{path} holds more than {MAX_BYTES} bytes or {MOST_ENTRIES} files; do not use this bundle, or move "
-                "what is none of it elsewhere"
-            )
-        files[file.name] = file.read_bytes()
-    return files

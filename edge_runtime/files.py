@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import stat
 import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ __all__ = [
     "file_stem",
     "finite_or_none",
     "json_bytes",
+    "read_regular",
     "unicode_name",
     "write_atomically",
     "write_file",
@@ -49,6 +51,21 @@ def write_file(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def read_regular(path: Path, most_bytes: int) -> tuple[bytes, os.stat_result]:
+    """A file's bytes and status, opened once: both are of one file, whatever is moved to the path meanwhile.
+
+    Raises OSError, and ValueError for what is no file or has more than most_bytes; its message goes on after the name.
+    """
+    # Without O_NONBLOCK a pipe would be waited for.
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is a device or pipe, expected a file")
+        if status.st_size > most_bytes:
+            raise ValueError(f"is larger than {most_bytes} bytes")
+        return stream.read(status.st_size), status
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:

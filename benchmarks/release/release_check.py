@@ -29,6 +29,7 @@ RUNTIME = {
     "openvino": "import openvino",
     "mqtt": "import paho.mqtt.client",
     "metrics": "import prometheus_client",
+    "sign": "import pathlib; from edge_runtime.signing.keys import make_keys; make_keys(pathlib.Path('release'), None)",
     "camera,cpu,openvino,mqtt,metrics": "import cv2, onnxruntime, openvino, paho.mqtt.client, prometheus_client",
 }
 ONCE = {

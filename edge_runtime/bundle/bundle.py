@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.archive import check_entry_name, pack, read_entries, sha256
+from edge_runtime.archive import check_entry_name, pack, read_archive, read_folder, sha256, unpacked
 from edge_runtime.bundle.budgets import DETECTOR_FILES, PRECISIONS, detector_file
 from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.bundle.manifest_shape import check_manifest, parse_json
@@ -24,6 +24,8 @@ from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.prior import Prior, prior_from_npz
 from edge_runtime.model.score import CRITERIA, Decision, decision_from_json
 from edge_runtime.onnx_file import check_onnx
+from edge_runtime.signing.signatures import Signed
+from edge_runtime.signing.trust import check_key, checked_signature
 
 __all__ = ["Bundle", "SCHEMA_VERSION", "manifest_bytes"]
 
@@ -58,25 +60,65 @@ class Bundle:
     """SHA-256 of the manifest, which holds the hash of every other file: it names network, prior and thresholds."""
     altered_graphs: tuple[str, ...] = ()
     """Graphs whose hash is not the manifest's; always empty unless opened with tolerate_altered_graphs."""
+    signed: Signed | None = None
+    """The archive and its signature, where one was asked for when the bundle was opened"""
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, tolerate_altered_graphs: bool = False) -> Bundle:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        tolerate_altered_graphs: bool = False,
+        require_signature: str | os.PathLike[str] | None = None,
+    ) -> Bundle:
         """Read and check a bundle: an .aae file or a folder.
 
         tolerate_altered_graphs: name .onnx files with a wrong hash in altered_graphs instead of refusing the bundle,
         for `verify`, which then says what they do differently; never to be used for scoring.
-        Raises BundleError where it is missing, damaged, altered, unsafe, or of another schema version.
+        require_signature: a file of public keys, or a folder of such: only an .aae file that one of them signed is
+        taken, and nothing of its bytes is looked at before. None asks for no signature.
+        Raises BundleError where it is missing, unsigned, damaged, altered, unsafe, or of another schema version,
+        ConfigError where keys cannot be read.
         """
         path = Path(path)
         if not path.exists():
             raise BundleError(f"no bundle at {path}; expected an .aae file or folder from `edge-aae export`")
-        entries = read_entries(path)
+        if path.is_dir():
+            if require_signature is not None:
+                raise BundleError(f"{path} is a folder, and only an .aae file can be signed, as is required; take that")
+            return cls._of_entries(path, read_folder(path), tolerate_altered_graphs)
+        # Read once: what was checked is what is parsed, whatever is moved to the path meanwhile.
+        archive = read_archive(path)
+        signed = None if require_signature is None else checked_signature(path, archive, require_signature)
+        return cls.from_archive(archive, path, tolerate_altered_graphs=tolerate_altered_graphs, signed=signed)
+
+    @classmethod
+    def from_archive(
+        cls, archive: bytes, path: Path, *, tolerate_altered_graphs: bool = False, signed: Signed | None = None
+    ) -> Bundle:
+        """Check a bundle of which the bytes of its .aae file were read: as open does, but for the signature.
+
+        path: what it is called; signed: what was found of its signature.
+        """
+        entries = unpacked(path, archive)
+        return cls._of_entries(path, entries, tolerate_altered_graphs, signed=signed, unlisted_is_refused=True)
+
+    @classmethod
+    def _of_entries(
+        cls,
+        path: Path,
+        entries: dict[str, bytes],
+        tolerate_altered_graphs: bool,
+        *,
+        signed: Signed | None = None,
+        unlisted_is_refused: bool = False,
+    ) -> Bundle:
         if MANIFEST not in entries:
             raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}; expected what `edge-aae export` writes")
         raw_manifest = entries.pop(MANIFEST)
         manifest = _parse_manifest(path, raw_manifest)
         listed = manifest["files"]
-        if path.is_file() and set(entries) - set(listed):
+        if unlisted_is_refused and set(entries) - set(listed):
             extra = ", ".join(sorted(set(entries) - set(listed)))
             raise BundleError(f"{path} holds files its manifest does not list: {extra}; do not use this file")
         files = {name: entries[name] for name in listed if name in entries}
@@ -88,7 +130,7 @@ class Bundle:
                 if not (tolerate_altered_graphs and name.endswith(".onnx")):
                     raise
                 altered.append(name)
-        bundle = cls(path, manifest, files, sha256(raw_manifest), tuple(altered))
+        bundle = cls(path, manifest, files, sha256(raw_manifest), tuple(altered), signed)
         bundle._check_parts()
         return bundle
 
@@ -107,6 +149,20 @@ class Bundle:
         bundle = cls(path, complete, dict(files), sha256(manifest_bytes(complete)))
         bundle._check_parts()
         return bundle
+
+    @property
+    def signed_by(self) -> str | None:
+        """ed25519:KEY_ID of the trusted key that signed it; None where no signature was asked for."""
+        return None if self.signed is None else self.signed.signature.name
+
+    def check_signed(self, trusted: str | os.PathLike[str]) -> None:
+        """Raise BundleError where this bundle was not opened with the signature of a key in trusted."""
+        if self.signed is None:
+            raise BundleError(
+                f"{self.path} was opened without a look at its signature, and one is required; open it with "
+                "Bundle.open(..., require_signature=...)"
+            )
+        check_key(self.path, self.signed.signature, trusted)
 
     @cached_property
     def preprocess(self) -> Preprocess:

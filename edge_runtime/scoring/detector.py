@@ -67,6 +67,7 @@ class Detector:
         target_fpr: float | None = None,
         view: View | None = None,
         on_site: bool = True,
+        require_signature: str | os.PathLike[str] | None = None,
     ) -> Detector:
         """A detector on the CPU, warmed up with one run.
 
@@ -77,9 +78,12 @@ class Detector:
         threshold: on the fused score; target_fpr: the share of normal frames above it, at most, by what is kept;
         without either it is that of the calibration on site beside the bundle, where there is one
         (edge_runtime.bundle.site_calibration), else the bundle's. view: region and mask, else the calibration's.
-        on_site: whether a calibration beside the bundle is looked for. Raises BundleError, BackendError, ConfigError.
+        on_site: whether a calibration beside the bundle is looked for. require_signature: a file or folder of public
+        keys, one of which must have signed the bundle (Bundle.open). Raises BundleError, BackendError, ConfigError.
         """
-        bundle = model if isinstance(model, Bundle) else Bundle.open(Path(model))
+        bundle = model if isinstance(model, Bundle) else Bundle.open(Path(model), require_signature=require_signature)
+        if isinstance(model, Bundle) and require_signature is not None:
+            bundle.check_signed(require_signature)
         path = bundle.path
         graph = bundle.detector(precision)
 

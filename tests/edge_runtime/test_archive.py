@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.archive import pack, read_entries, sha256
+from edge_runtime.archive import pack, read_archive, read_folder, sha256, unpacked
 from edge_runtime.errors import BundleError
 
 FILES = {"manifest.json": b"{}\n", "prior.npz": bytes(range(8))}
@@ -45,6 +45,11 @@ def saved(folder: Path, content: bytes) -> Path:
     path = folder / "x.aae"
     path.write_bytes(content)
     return path
+
+
+def read_entries(path: Path) -> dict[str, bytes]:
+    """As a bundle is read."""
+    return read_folder(path) if path.is_dir() else unpacked(path, read_archive(path))
 
 
 def test_sha256_of_a_known_text() -> None:
@@ -173,7 +178,9 @@ def test_a_second_end_record_is_not_followed(tmp_path: Path) -> None:
 
 def test_a_pipe_and_a_file_too_large_are_refused_and_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(BundleError, match=r"pipe is a device or pipe, expected an \.aae file or a folder"):
+    with pytest.raises(
+        BundleError, match=r"pipe is a device or pipe, expected a file; a bundle is an \.aae file or a folder"
+    ):
         read_entries(tmp_path / "pipe")
     with (tmp_path / "x.aae").open("wb") as stream:
         stream.truncate(3 << 30)  # takes no room on the disk

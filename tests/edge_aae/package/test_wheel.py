@@ -64,7 +64,19 @@ def test_metadata_names_the_script_the_extras_and_the_core_dependencies(wheel: z
     assert sorted(line.split()[1].split(">")[0] for line in required) == ["click", "numpy", "tomli"]
     assert "python_version < '3.11'" in next(line for line in required if "tomli" in line).replace('"', "'")
     extras = {line.split()[1] for line in metadata.splitlines() if line.startswith("Provides-Extra:")}
-    assert {"camera", "cpu", "gpu", "openvino", "tensorrt", "train", "export", "mqtt", "metrics", "dashboard"} <= extras
+    assert {
+        "camera",
+        "cpu",
+        "gpu",
+        "openvino",
+        "tensorrt",
+        "train",
+        "export",
+        "mqtt",
+        "metrics",
+        "dashboard",
+        "sign",
+    } <= extras
     assert "Requires-Python: >=3.10" in metadata
     assert "edge-aae = edge_aae.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()
 
