@@ -25,6 +25,7 @@ from edge_runtime.files import json_bytes, write_atomically
 from edge_runtime.gate.trial import Trial
 from edge_runtime.gate.verification import verify_bundle
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.signing.signatures import signature_path, write_signed
 
 __all__ = ["LastGood", "verified"]
 
@@ -49,8 +50,8 @@ class LastGood:
     """A copy beside a path: of the bundle there, when it was last verified and used."""
 
     def __init__(self, file: Path, model: Path, load: Load, precision: str, trial: Trial | None = None) -> None:
-        """file: the copy, an .aae file; model: where bundles arrive; load: makes a detector of one; trial: how one is
-        tried that was not good before."""
+        """file: the copy, an .aae file, beside it its signature where the trial requires one; model: where bundles
+        arrive; load: makes a detector of one; trial: how one is opened, and tried that was not good before."""
         self._file, self._model, self._load, self._precision = file, model, load, precision
         self._trial = trial or Trial(precision=precision)
         self._mark = file.with_name(f"{file.name}.trying")
@@ -71,7 +72,7 @@ class LastGood:
             logger.warning("%s is not used: %s", self._model, error)
             try:
                 # Under the name of the path, so that a calibration beside it counts if it is of this bundle.
-                copy = replace(Bundle.open(self._file), path=self._model)
+                copy = replace(self._trial.open(self._file), path=self._model)
                 detector = verified(copy, self._load, self._precision)
             except Exception as second:  # likewise
                 logger.warning("nor is %s, the last good one: %s", self._file, second)
@@ -85,13 +86,17 @@ class LastGood:
     def keep(self, bundle: Bundle) -> None:
         """Make the copy one of this bundle; a full disk is said and stops nothing."""
         try:
-            if self._file.exists() and Bundle.open(self._file).digest == bundle.digest:
+            if self._file.exists() and self._trial.open(self._file).digest == bundle.digest:
                 return
         except EdgeAaeError:
             pass  # a damaged copy is replaced
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
+            if bundle.signed is not None:
+                write_signed(self._file, bundle.signed.archive, bundle.signed.signature)
+                return
             bundle.write(self._file)
+            signature_path(self._file).unlink(missing_ok=True)  # of a copy before
         except (OSError, EdgeAaeError) as error:
             logger.warning("the bundle in use cannot be kept as %s: %s", self._file, error)
 
@@ -104,7 +109,7 @@ class LastGood:
         if not self._file.exists():
             return self._tried()  # without a copy there is nothing that a mark could lead to
         if identity == _identity(self._file):
-            return verified(Bundle.open(self._model), self._load, self._precision)
+            return verified(self._trial.open(self._model), self._load, self._precision)
         self._refuse_what_ended_a_run(identity)
         self._write_mark(identity)
         try:
@@ -115,7 +120,7 @@ class LastGood:
 
     def _tried(self) -> Detector:
         self._trial.of(self._model)
-        return verified(Bundle.open(self._model), self._load, self._precision)
+        return verified(self._trial.open(self._model), self._load, self._precision)
 
     def _forget(self) -> None:
         self._mark.unlink(missing_ok=True)

@@ -14,8 +14,12 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_runtime.errors import BackendError, BundleError, EdgeAaeError, GateError, MissingExtraError
+
+if TYPE_CHECKING:
+    from edge_runtime.bundle.bundle import Bundle
 
 __all__ = ["Trial", "attempt"]
 
@@ -44,6 +48,14 @@ class Trial:
     """Of addresses (RLIMIT_AS); the libraries alone take one gigabyte"""
     most_s: float = 120.0
     """Wall clock. A bundle takes seconds, on a small board with a large network half a minute."""
+    require_signature: str | None = None
+    """File or folder of the public keys, one of which must have signed it; see Bundle.open"""
+
+    def open(self, path: Path) -> Bundle:
+        """Open a bundle in this process, as the child opens it."""
+        from edge_runtime.bundle.bundle import Bundle
+
+        return Bundle.open(path, require_signature=self.require_signature)
 
     def of(self, path: Path) -> None:
         """Raise the error with which the bundle at a path cannot be used, a crash, too much memory or time included."""
@@ -71,10 +83,9 @@ class Trial:
 
 def attempt(trial: Trial, path: Path) -> None:
     """Open and verify a bundle in this process; raises whatever that raises."""
-    from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.gate.verification import verify_bundle
 
-    bundle = Bundle.open(path)
+    bundle = trial.open(path)
     backend = trial.backend if trial.backend in CPU_BACKENDS else FALLBACK
     try:
         report = verify_bundle(bundle, precision=trial.precision, backend=backend, threads=1)

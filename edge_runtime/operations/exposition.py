@@ -27,9 +27,9 @@ def metrics_of(pipeline: Pipeline) -> Callable[[], bytes]:
             yield from _of_sources(core, pipeline.states())
             yield from _of_sinks(core, pipeline.sinks)
             yield from _of_destinations(core, pipeline.destinations)
-            yield core.InfoMetricFamily(
-                "edge_aae_model", "The bundle in use.", value={"digest": pipeline.detector.bundle.digest}
-            )
+            bundle = pipeline.detector.bundle
+            by = {} if bundle.signed_by is None else {"signed_by": bundle.signed_by}
+            yield core.InfoMetricFamily("edge_aae_model", "The bundle in use.", value={"digest": bundle.digest, **by})
 
     registry = exposition.CollectorRegistry(auto_describe=False)
     registry.register(Collector())

@@ -14,6 +14,7 @@ from edge_runtime.errors import EdgeAaeError
 from edge_runtime.gate.last_good import verified
 from edge_runtime.gate.trial import Trial
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.signing.signatures import signature_path
 from edge_runtime.sinks.records import status_record
 
 __all__ = ["ModelWatch"]
@@ -24,7 +25,7 @@ LOOK_S = 1.0
 """How often the file is looked at; a change must have stood still for as long before it is read."""
 
 Stamp = tuple[int, int, int] | None
-"""Inode, modification time and size of the bundle's file; None where there is none"""
+"""Inode, modification time and size of a file; None where there is none"""
 
 
 class ModelWatch:
@@ -43,14 +44,15 @@ class ModelWatch:
         look_s: float = LOOK_S,
     ) -> None:
         """digest: of the bundle in use; load: makes a detector of another; report: takes status records; trial:
-        how it is tried, in a process of its own; accepted: gets each bundle that is taken up, in the watch's thread."""
+        how it is opened, and tried in a process of its own first; accepted: gets each bundle that is taken up, in the
+        watch's thread."""
         self._path, self._digest = path, digest
         self._load, self._report, self._precision, self._look_s = load, report, precision, look_s
         self._accepted, self._trial = accepted, trial or Trial(precision=precision)
         self._lock = threading.Lock()
         self._fresh: Detector | None = None
         self._stop = threading.Event()
-        self._known = _stamp(path)
+        self._known = self._stamps()
         self._thread = threading.Thread(target=self._run, name="model watch", daemon=True)
 
     def __enter__(self) -> ModelWatch:
@@ -72,16 +74,25 @@ class ModelWatch:
     def _run(self) -> None:
         seen = self._known
         while not self._stop.wait(self._look_s):
-            stamp = _stamp(self._path)
-            if stamp is not None and stamp == seen != self._known:
-                self._known = stamp
+            stamps = self._stamps()
+            if stamps[0] is not None and stamps == seen != self._known:
+                self._known = stamps
                 self._try()
-            seen = stamp
+            seen = stamps
+
+    def _stamps(self) -> tuple[Stamp, ...]:
+        """Of the bundle; where a signature is required, of what decides about it too."""
+        file = self._path / "manifest.json" if self._path.is_dir() else self._path
+        if self._trial.require_signature is None:
+            return (_stamp(file),)
+        keys = Path(self._trial.require_signature)
+        # A folder's own stamp tells that a key came or went, a file's that it was written.
+        return tuple(_stamp(one) for one in (file, signature_path(self._path), keys, *sorted(keys.glob("*.pub"))))
 
     def _try(self) -> None:
         try:
             self._trial.of(self._path)
-            bundle = Bundle.open(self._path)
+            bundle = self._trial.open(self._path)
             if bundle.digest == self._digest:
                 return
             detector, reason = verified(bundle, self._load, self._precision), ""
@@ -98,14 +109,14 @@ class ModelWatch:
         with self._lock:
             self._fresh = detector
         self._accepted(bundle)
-        self._say("info", "MODEL_SWAPPED", before=f"sha256:{before}", model=f"sha256:{self._digest}")
+        by = {} if bundle.signed_by is None else {"signed_by": bundle.signed_by}
+        self._say("info", "MODEL_SWAPPED", before=f"sha256:{before}", model=f"sha256:{self._digest}", **by)
 
     def _say(self, severity: Any, event_type: str, **payload: Any) -> None:
         self._report(status_record(severity, event_type, str(self._path), payload))
 
 
-def _stamp(path: Path) -> Stamp:
-    file = path / "manifest.json" if path.is_dir() else path
+def _stamp(file: Path) -> Stamp:
     try:
         status = os.stat(file)
     except OSError:

@@ -32,12 +32,14 @@ def frame_record(
     state: str | None = None,
     event_id: str | None = None,
     boxes: list[dict[str, float]] | None = None,
+    signed_by: str | None = None,
 ) -> dict[str, Any]:
     """The record of one scored frame.
 
     t_emit: seconds since the epoch; age_ms: from capture to emission by the monotonic clock; model: the bundle's
     digest. score_smoothed: None where nothing is smoothed; state: the alarm's, None where there is no alarm; boxes:
-    None where nobody asked for them. The key `view` is there where the bundle aligns parts.
+    None where nobody asked for them. The key `view` is there where the bundle aligns parts, `signed_by` where the
+    bundle had to be signed.
     """
     placement = result.geometry.placement
     latency_ms = {"capture": frame.capture_ms, **result.latency_ms}
@@ -60,14 +62,17 @@ def frame_record(
         **({} if placement is None else {"view": placement.code}),
         "criteria": dict(result.criteria),
         "latency_ms": {name: round(latency_ms[name], 3) for name in ("capture", "preprocess", "infer", "post")},
-        "model": f"sha256:{model}",
+        **_bundle(model, signed_by),
     }
 
 
-def event_record(source_id: str, change: EventChange, *, number: int, threshold: float, model: str) -> dict[str, Any]:
+def event_record(
+    source_id: str, change: EventChange, *, number: int, threshold: float, model: str, signed_by: str | None = None
+) -> dict[str, Any]:
     """The record of an event's beginning, progress or end.
 
-    number: 0 for the event's first record, 1 for the second; threshold: the alarm's enter threshold.
+    number: 0 for the event's first record, 1 for the second; threshold: the alarm's enter threshold; signed_by: as for
+    frame_record.
     """
     return {
         "v": VERSION,
@@ -85,7 +90,7 @@ def event_record(source_id: str, change: EventChange, *, number: int, threshold:
         "reason": change.reason,
         "snapshot": None,
         "clip": None,
-        "model": f"sha256:{model}",
+        **_bundle(model, signed_by),
     }
 
 
@@ -103,7 +108,9 @@ def status_record(
     }
 
 
-def check_record(source_id: str, verdict: PartsVerdict, *, model: str, precision: str, backend: str) -> dict[str, Any]:
+def check_record(
+    source_id: str, verdict: PartsVerdict, *, model: str, precision: str, backend: str, signed_by: str | None = None
+) -> dict[str, Any]:
     """The record of one trial of master parts, with the moment of now. source_id: their folder, as it was given."""
     return {
         "v": VERSION,
@@ -124,7 +131,7 @@ def check_record(source_id: str, verdict: PartsVerdict, *, model: str, precision
         ],
         "precision": precision,
         "backend": backend,
-        "model": f"sha256:{model}",
+        **_bundle(model, signed_by),
     }
 
 
@@ -139,6 +146,11 @@ def timestamp(seconds: float) -> str:
         raise ValueError(f"time is {seconds}, expected seconds since the epoch")
     moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _bundle(model: str, signed_by: str | None) -> dict[str, str]:
+    """Which bundle, and whose."""
+    return {"model": f"sha256:{model}", **({} if signed_by is None else {"signed_by": signed_by})}
 
 
 def _text(text: str) -> str:

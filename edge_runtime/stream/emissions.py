@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.redact import redact
 from edge_runtime.scoring.regions import regions_of
@@ -27,9 +28,16 @@ def unscored_emission(source_id: str, error: DataError | FrameError) -> Emission
     return Emission(status_record("warning", "FRAME_NOT_SCORED", source_id, {"reason": str(error)}))
 
 
-def event_emission(source_id: str, news: EventNews, model: str) -> Emission:
-    """That an event began, goes on or ended. model: digest of the bundle in use."""
-    record = event_record(source_id, news.change, number=news.number, threshold=news.threshold, model=model)
+def event_emission(source_id: str, news: EventNews, bundle: Bundle) -> Emission:
+    """That an event began, goes on or ended. bundle: the one in use."""
+    record = event_record(
+        source_id,
+        news.change,
+        number=news.number,
+        threshold=news.threshold,
+        model=bundle.digest,
+        signed_by=bundle.signed_by,
+    )
     image, result = news.picture or (None, None)
     return Emission(record, image, result, last_time=timestamp(news.change.last_s))
 
@@ -51,6 +59,7 @@ def frame_emission(
         state=meaning.state,
         event_id=meaning.event_id,
         boxes=_boxes(scored) if boxes else None,
+        signed_by=scored.signed_by,
     )
     return Emission({**record, **beside}, frame.image, result, grabbed_s=frame.grabbed_s)
 

@@ -110,11 +110,14 @@ class Pipeline:
         return {"ok": moves and all(source["up"] for source in sources), "scorer_moves": moves, "sources": sources}
 
     def current(self) -> dict[str, Any]:
-        """{ok, model, threshold, sources}: the run's state without what changes with every frame. From any thread."""
+        """{ok, model, threshold, sources}: the run's state without what changes with every frame; signed_by too where a
+        signature is required. From any thread."""
         detector = self.detector
+        by = detector.bundle.signed_by
         return {
             "ok": self.health()["ok"],
             "model": f"sha256:{detector.bundle.digest}",
+            **({} if by is None else {"signed_by": by}),
             "threshold": detector.decision.threshold,
             "sources": [state.current() for state in self._streams],
         }
@@ -264,7 +267,7 @@ class Pipeline:
     def _tell(self, stream: SourceState, news: EventNews) -> None:
         self.summary.events += news.change.phase == "new"
         stream.events += news.change.phase == "new"
-        self._outlet.emit(event_emission(stream.source_id, news, self.detector.bundle.digest))
+        self._outlet.emit(event_emission(stream.source_id, news, self.detector.bundle))
 
     def _count(self, stream: SourceState, frame: ScoredFrame, meaning: Meaning) -> None:
         self.summary.frames += 1

@@ -27,6 +27,11 @@ class ScoredFrame:
         """Digest of the bundle that scored it."""
         return self.detector.bundle.digest
 
+    @property
+    def signed_by(self) -> str | None:
+        """The key that signed it; None where no signature was asked for."""
+        return self.detector.bundle.signed_by
+
 
 def scored(taken: CapturedFrame | DataError, detector: Detector) -> ScoredFrame:
     """Score what a feed gave; raises what it gave in place of a frame, FrameError where a frame does not fit, and

@@ -22,6 +22,8 @@ from edge_runtime.gate.trial import Trial
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.score import Limit, UnionRule
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.signing.signatures import read_signatures, signature_path
+from tests.signing import key_of, signed
 
 
 @pytest.fixture
@@ -179,3 +181,66 @@ def test_a_folder_is_tried_and_kept_too(place: Path, bundle: Bundle) -> None:
     (place / "folder/prior.npz").write_bytes(b"altered")
     assert kept.open().bundle.digest == bundle.digest
     assert kept.refused
+
+
+def signed_last_good(place: Path, trusted: Path) -> LastGood:
+    trial = Trial(require_signature=str(trusted))
+    return LastGood(place / "state/good.aae", place / "model.aae", Detector.load, "fp32", trial)
+
+
+def test_a_signed_bundle_is_kept_with_its_signature_and_stands_in_for_one_without(
+    place: Path, make_bundle: Callable[..., Bundle]
+) -> None:
+    trusted = signed(place / "model.aae", place / "release")
+    digest = signed_last_good(place, trusted).open().bundle.digest
+    copy = place / "state/good.aae"
+    assert copy.read_bytes() == (place / "model.aae").read_bytes()
+    assert signature_path(copy).read_bytes() == signature_path(place / "model.aae").read_bytes()
+    another(place, make_bundle)
+    for says in ("does not match its signature", "is not signed"):
+        again = signed_last_good(place, trusted)
+        detector = again.open()
+        assert says in again.refused
+        assert (detector.bundle.digest, detector.bundle.path) == (digest, place / "model.aae")
+        assert detector.bundle.signed_by == read_signatures(copy)[0].name
+        signature_path(place / "model.aae").unlink(missing_ok=True)
+    signed(place / "model.aae", place / "release")
+    assert signed_last_good(place, trusted).open().bundle.digest != digest
+    assert copy.read_bytes() == (place / "model.aae").read_bytes()
+
+
+def test_a_copy_that_no_trusted_key_signed_is_never_fallen_back_on(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it was kept before a signature was required, altered since, or signed by a key that was taken away."""
+    whole = (place / "model.aae").read_bytes()
+    last_good(place).open()
+    trusted = signed(place / "model.aae", place / "release")
+    key_of(place / "next")
+    copy = place / "state/good.aae"
+    assert copy.exists()
+
+    def refused(keys: Path, says: str) -> None:
+        (place / "model.aae").write_bytes(b"damaged")
+        caplog.clear()
+        with pytest.raises(BundleError, match=r"model\.aae"):
+            signed_last_good(place, keys).open()
+        assert f"nor is {copy}, the last good one: {copy} {says}" in caplog.text
+        (place / "model.aae").write_bytes(whole)
+
+    refused(trusted, "is not signed")
+    signed_last_good(place, trusted).open()
+    assert signature_path(copy).exists(), "the copy of before is replaced by one with a signature"
+    refused(place / "next.pub", "is signed by")
+    copy.write_bytes(whole[:-1])
+    refused(trusted, "does not match its signature")
+
+
+def test_where_signatures_are_no_longer_required_none_is_left_beside_the_copy(
+    place: Path, make_bundle: Callable[..., Bundle]
+) -> None:
+    signed_last_good(place, signed(place / "model.aae", place / "release")).open()
+    assert signature_path(place / "state/good.aae").exists()
+    another(place, make_bundle)
+    last_good(place).open()
+    assert not signature_path(place / "state/good.aae").exists()

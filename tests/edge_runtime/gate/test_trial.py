@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from edge_runtime.errors import BundleError, GateError
 from edge_runtime.gate import trial as trial_module
 from edge_runtime.gate.trial import Trial
 from edge_runtime.model.preprocess import Preprocess
+from tests.signing import key_of, signed
 
 
 def test_a_good_bundle_passes(bundle_file: Path) -> None:
@@ -32,6 +34,17 @@ def test_the_child_tells_what_is_wrong_as_this_process_would(
     wrong.write(tmp_path / "x.aae")
     with pytest.raises(GateError, match="it fails the parity gate on this machine"):
         Trial().of(tmp_path / "x.aae")
+
+
+def test_the_child_takes_signed_bundles_alone_where_a_signature_is_required(bundle_file: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(bundle_file, tmp_path / "model.aae"))
+    key_of(tmp_path / "release")
+    asked = Trial(require_signature=str(tmp_path / "release.pub"))
+    with pytest.raises(BundleError, match=r"model\.aae is not signed"):
+        asked.of(path)
+    signed(path, tmp_path / "release")
+    asked.of(path)
+    assert asked.open(path).signed_by
 
 
 def child_that(does: str) -> str:
