@@ -51,11 +51,12 @@ def train(data: str | Path, *, out: str | Path | None = None, **options: Any) ->
 def export(run: str | Path | None = None, out: str | Path = "model.aae", **options: Any) -> Bundle:
     """Write the bundle of a run, default runs/latest, as `edge-aae export`: only if it passes the parity gate.
 
-    options: those of the command, as precisions=("fp32",), batch=8.
+    options: those of the command, as precisions=("fp32",), batch=8, sign="release.key".
 
     Raises GateError with what differs, ConfigError, BundleError.
     """
     claim()
+    from edge_aae.commands.key_files import signing_key
     from edge_aae.commands.shipping.export import export as command
 
     given = _parsed(command, None if run is None else str(run), options)
@@ -65,6 +66,7 @@ def export(run: str | Path | None = None, out: str | Path = "model.aae", **optio
     from train.runs.run_folder import latest_run
 
     del given["run"], given["out"]
+    given["sign"] = None if given["sign"] is None else signing_key(given["sign"])
     return export_bundle(latest_run() if run is None else Path(run), Path(out), ExportRequest(**given)).bundle
 
 

@@ -19,6 +19,7 @@ from edge_aae.commands.device.score import score
 from edge_aae.commands.device.service import service
 from edge_aae.commands.shipping.engines import build, cache
 from edge_aae.commands.shipping.export import export, info
+from edge_aae.commands.shipping.signing import keys, sign
 from edge_aae.commands.shipping.verify import verify
 from edge_aae.commands.terminal import say
 from edge_aae.commands.training.demo import demo
@@ -68,6 +69,8 @@ for command in (
     review,
     evaluate,
     export,
+    sign,
+    keys,
     verify,
     info,
     build,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from edge_runtime.bundle.golden import Golden, hashes_of
 from edge_runtime.gate.report import GateReport
 from edge_runtime.gate.verification import verify_bundle
 from edge_runtime.model.preprocess import Frame, Preprocess
+from edge_runtime.signing.signatures import Signature, signature_path, write_signed
 from export.graphs import graph_facts, identified
 from export.parity import evidence, torch_outputs
 from export.precisions import ExportRequest, Precision, exported, judged
@@ -24,6 +26,8 @@ from train.memory import keep_freed_memory
 from train.runs.run_folder import RunFolder, TrainedRun, telling_name
 
 __all__ = ["Export", "ExportRequest", "export_bundle"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,12 @@ class Export:
     reports: list[GateReport]
     refused: dict[str, str] = field(default_factory=dict)
     """Precision to the reason why it is not in the bundle"""
+    signature: Signature | None = None
+    """What was written beside it, where it was asked for"""
 
 
 def export_bundle(run_path: Path, out: Path, request: ExportRequest | None = None) -> Export:
-    """Export a run to an .aae file.
+    """Export a run to an .aae file, and its signature beside it where the request has a key.
 
     The file appears only if the gate passes, whole; an older one stays until then. A precision that fails is left out,
     and the reason kept, unless the request names it (then nothing is written) or allows it. Raises GateError,
@@ -57,9 +63,25 @@ def export_bundle(run_path: Path, out: Path, request: ExportRequest | None = Non
         if not refused:
             break
         files = {name: content for name, content in files.items() if name not in map(detector_file, refused)}
-    bundle.write(out)
+    signature = _written(bundle, out, request)
     checked = [check.report for item in precisions for check in item.checks]
-    return Export(Bundle.open(out), [*checked, *own], {item.name: item.refused for item in precisions if item.refused})
+    refusals = {item.name: item.refused for item in precisions if item.refused}
+    return Export(Bundle.open(out), [*checked, *own], refusals, signature)
+
+
+def _written(bundle: Bundle, out: Path, request: ExportRequest) -> Signature | None:
+    if request.sign is not None:
+        archive = bundle.to_bytes()
+        signature = request.sign.sign(archive)
+        write_signed(out, archive, signature)
+        return signature
+    bundle.write(out)
+    if signature_path(out).exists():
+        logger.warning(
+            "%s is of the bundle that was there before; sign this one with `edge-aae sign`, or remove it",
+            signature_path(out),
+        )
+    return None
 
 
 def _of(precision: Precision, reports: Sequence[GateReport]) -> list[GateReport]:

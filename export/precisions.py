@@ -17,6 +17,7 @@ from edge_runtime.errors import BackendError, DataError, GateError
 from edge_runtime.gate.report import Check, GateReport
 from edge_runtime.gate.verification import DEFAULT_BACKEND, detector_outputs
 from edge_runtime.gate.worst_frame import save_worst_frame
+from edge_runtime.signing.keys import SigningKey
 from export.frames import (
     GateFrames,
     TrainingFrames,
@@ -50,6 +51,8 @@ class ExportRequest:
     """Ship what fails too, marked"""
     worst: Path | None = None
     """Folder for the worst frame of each check that ends the export"""
+    sign: SigningKey | None = None
+    """Signs the bundle; None leaves it without a signature"""
 
 
 @dataclass(frozen=True, slots=True)

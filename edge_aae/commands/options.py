@@ -34,6 +34,7 @@ __all__ = [
     "WIDTH_HEIGHT_CHANNELS",
     "max_pixels_option",
     "model_option",
+    "require_signature_option",
     "resolve_model",
 ]
 
@@ -44,7 +45,17 @@ DEFAULT_MODEL = Path("model.aae")
 DEMO_MODEL = Path("demo-out/model.aae")
 LATEST_CONFIG = Path("runs/latest/config.json")
 
+SIGNATURE: dict[str, Any] = {
+    "type": click.Path(path_type=Path),
+    "help": "Public keys (a .pub file, or a folder of such): take no bundle that none of them signed.",
+}
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def require_signature_option(command: Command) -> Command:
+    """--require-signature, of commands that open a bundle without EngineOptions."""
+    return click.option("--require-signature", **SIGNATURE)(command)
 
 
 def model_option(command: Command) -> Command:
@@ -75,7 +86,7 @@ def max_pixels_option(command: Command) -> Command:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineOptions(OptionGroup):
-    """Which of the bundle's detectors runs, and through what."""
+    """Which bundles are taken, which of a bundle's detectors runs, and through what."""
 
     precision: str = option(
         "--precision", default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them."
@@ -87,12 +98,19 @@ class EngineOptions(OptionGroup):
         help="Or auto, openvino, openvino-bf16; experimental, never run on a GPU so far: onnxruntime-cuda, "
         "tensorrt, tensorrt_rtx.",
     )
+    require_signature: Path | None = option("--require-signature", **SIGNATURE)
 
     def detector(self, bundle: Path, **asked: Any) -> Detector:
         """The bundle's, through this engine; asked: what else Detector.load takes."""
         from edge_runtime.scoring.detector import Detector
 
-        return Detector.load(bundle, precision=self.precision, backend=self.backend, **asked)
+        return Detector.load(
+            bundle,
+            precision=self.precision,
+            backend=self.backend,
+            require_signature=self.require_signature,
+            **asked,
+        )
 
 
 def resolve_model(named: Path | None) -> Path:

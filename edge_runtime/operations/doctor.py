@@ -28,6 +28,9 @@ __all__ = ["Check", "examine", "frame_rate"]
 
 State = Literal["ok", "note", "warning", "error"]
 
+SMALL_EXTRAS = {"mqtt": "paho-mqtt", "metrics": "prometheus-client", "sign": "cryptography"}
+"""Extra to its package, of what a run may be asked for"""
+
 BUILD_MEMORY_GIB = 2.0
 """Free memory that building a TensorRT engine of ours may take; less ends in a build that is killed."""
 
@@ -56,14 +59,17 @@ class Check:
         return asdict(self)
 
 
-def examine(bundle: Path | None = None, cameras: tuple[str, ...] = ()) -> Iterator[Check]:
-    """Every check in turn. bundle: whose graph the backends are tried with; cameras: whose frame rate is measured."""
+def examine(
+    bundle: Path | None = None, cameras: tuple[str, ...] = (), require_signature: Path | None = None
+) -> Iterator[Check]:
+    """Every check in turn. bundle: whose graph the backends are tried with; cameras: whose frame rate is measured;
+    require_signature: as for Bundle.open."""
     for check in (_python, _opencv, _gstreamer, _cameras):
         yield check()
     for camera in cameras:
         yield frame_rate(camera)
-    yield from _backends(bundle)
-    for check in (_gpu, _build_memory, _power, _temperature, _disk, _clock, _brokers):
+    yield from _backends(bundle, require_signature)
+    for check in (_gpu, _build_memory, _power, _temperature, _disk, _clock, _extras):
         yield check()
 
 
@@ -132,15 +138,17 @@ def _cameras() -> Check:
     return Check("cameras", "ok", ", ".join(device.name for device in devices) + names)
 
 
-def _backends(bundle: Path | None) -> Iterator[Check]:
+def _backends(bundle: Path | None, require_signature: Path | None) -> Iterator[Check]:
     graph: bytes | None = None
     if bundle is not None:
         try:
-            graph = Bundle.open(bundle).detector("fp32")
+            opened = Bundle.open(bundle, require_signature=require_signature)
+            graph = opened.detector("fp32")
         except EdgeAaeError as error:
             yield Check("bundle", "error", str(error), "name another with --model, or export again")
         else:
-            yield Check("bundle", "ok", str(bundle))
+            by = "" if opened.signed_by is None else f", signed by {opened.signed_by}"
+            yield Check("bundle", "ok", f"{bundle}{by}")
     n_run = 0
     for name in BACKENDS:
         check = _backend(name, graph)
@@ -241,11 +249,9 @@ def _clock() -> Check:
     )
 
 
-def _brokers() -> Check:
-    have = [
-        extra for extra, package in (("mqtt", "paho-mqtt"), ("metrics", "prometheus-client")) if _version_of(package)
-    ]
-    lack = [extra for extra in ("mqtt", "metrics") if extra not in have]
+def _extras() -> Check:
+    have = [extra for extra, package in SMALL_EXTRAS.items() if _version_of(package)]
+    lack = [extra for extra in SMALL_EXTRAS if extra not in have]
     remedy = f'for these: pip install "edge-aae[{",".join(lack)}]"' if lack else ""
     return Check("extras", "note" if lack else "ok", f"installed: {', '.join(have) or 'none'}", remedy)
 

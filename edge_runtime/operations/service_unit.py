@@ -12,10 +12,13 @@ from pathlib import PurePosixPath
 
 from edge_runtime.errors import ConfigError
 
-__all__ = ["CONFIG_FOLDER", "Sandbox", "check_name", "unit_name", "unit_text"]
+__all__ = ["CONFIG_FOLDER", "TRUSTED", "Sandbox", "check_name", "unit_name", "unit_text"]
 
 CONFIG_FOLDER = PurePosixPath("/etc/edge-aae")
-"""One folder a line below it: run.toml, model.aae, environment."""
+"""One folder a line below it: run.toml, model.aae, environment; model.aae.sig and trusted.pub where one is required."""
+
+TRUSTED = "trusted.pub"
+"""The public keys of who may sign a line's bundles, one after the other"""
 
 WATCHDOG_S = 30
 """A run that has not scored or looked for a frame for so long is started again."""
@@ -62,11 +65,19 @@ def unit_name(name: str) -> str:
     return f"edge-aae-{check_name(name)}.service"
 
 
-def unit_text(name: str, python: str, *, groups: Sequence[str] = ("video",), sandbox: Sandbox | None = None) -> str:
+def unit_text(
+    name: str,
+    python: str,
+    *,
+    groups: Sequence[str] = ("video",),
+    sandbox: Sandbox | None = None,
+    signed: bool = False,
+) -> str:
     """The unit file of a line.
 
     python: absolute path of the interpreter that has edge-aae. groups: that exist on this machine and own its cameras
-    and GPU; systemd refuses to start a unit that names one that does not exist.
+    and GPU; systemd refuses to start a unit that names one that does not exist. signed: whether the run takes those
+    bundles alone that a key in the line's TRUSTED file signed.
     """
     sandbox = sandbox or Sandbox()
     folder = CONFIG_FOLDER / check_name(name)
@@ -83,7 +94,7 @@ def unit_text(name: str, python: str, *, groups: Sequence[str] = ("video",), san
         "[Service]",
         "Type=notify",
         f"ExecStart={python} -m edge_aae run --config {folder}/run.toml --model {folder}/model.aae --watch-model"
-        " --last-good model.last-good.aae --systemd",
+        " --last-good model.last-good.aae --systemd" + (f" --require-signature {folder}/{TRUSTED}" if signed else ""),
         "ExecReload=/bin/kill -HUP $MAINPID",
         "# Passwords: EDGE_AAE_MQTT, EDGE_AAE_WEBHOOK_TOKEN. Read by systemd, so that it may be root's alone.",
         f"EnvironmentFile=-{folder}/environment",

@@ -54,6 +54,7 @@ def check(
             model=detector.bundle.digest,
             precision=engine.precision,
             backend=detector.backend.name,
+            signed_by=detector.bundle.signed_by,
         )
         append_record(out, record)
     if not verdict.passed:

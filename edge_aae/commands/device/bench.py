@@ -68,6 +68,8 @@ def bench(
     detector = engine.detector(path, threads=threads)
     cold = ["--model", str(path), "--precision", engine.precision, "--backend", detector.backend.name]
     cold += ["--threads", str(threads), "--reject", "none"]
+    if engine.require_signature is not None:
+        cold += ["--require-signature", str(engine.require_signature)]
     report = measure(
         detector,
         source_from(None, source, CaptureSettings()),

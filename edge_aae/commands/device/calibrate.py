@@ -81,7 +81,7 @@ def calibrate(
     if threshold is not None:
         if cameras or sources or known_bad:
             raise click.UsageError("--threshold is a value that you chose and takes no frames: name no source with it")
-        _keep_chosen(path, threshold, asked_view)
+        _keep_chosen(path, threshold, asked_view, EngineOptions.of(options))
         return
     from edge_runtime.bundle.frame_view import WHOLE_FRAME
     from edge_runtime.bundle.site_calibration import SiteCalibration
@@ -138,11 +138,11 @@ def _undo(path: Path) -> None:
     say(f"{path} has its own threshold again; the calibration lies as {aside}")
 
 
-def _keep_chosen(path: Path, threshold: float, view: View | None) -> None:
+def _keep_chosen(path: Path, threshold: float, view: View | None, engine: EngineOptions) -> None:
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.site_calibration import SiteCalibration
 
-    bundle = Bundle.open(path)
+    bundle = Bundle.open(path, require_signature=engine.require_signature)
     before = _before(bundle)
     found = SiteCalibration.chosen(threshold, model=bundle.digest, before=before, view=view)
     written = found.save(path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edge_aae.commands.options import model_option, resolve_model
+from edge_aae.commands.options import model_option, require_signature_option, resolve_model
 from edge_runtime.errors import BundleError
 
 __all__ = ["doctor"]
@@ -20,8 +20,9 @@ MARKS = {"ok": ("ok", "green"), "note": ("--", "cyan"), "warning": ("!!", "yello
 @click.command(short_help="What this machine has and lacks for a run, and what to do.")
 @click.option("--camera", "cameras", multiple=True, help="Measure its true frame rate: an index or a source.")
 @model_option
+@require_signature_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def doctor(cameras: tuple[str, ...], model: Path | None, as_json: bool) -> None:
+def doctor(cameras: tuple[str, ...], model: Path | None, require_signature: Path | None, as_json: bool) -> None:
     """Say what this machine has and lacks for a run: one check a line, with what to do about it.
 
     ok: as it should be; --: fine for most; !!: will hurt; XX: a run cannot work. Exit status 1 where there is an XX.
@@ -37,7 +38,7 @@ def doctor(cameras: tuple[str, ...], model: Path | None, as_json: bool) -> None:
     except BundleError:
         bundle = None
     checks: list[Any] = []
-    for check in examine(bundle, cameras):
+    for check in examine(bundle, cameras, require_signature):
         checks.append(check)
         if not as_json:
             mark, colour = MARKS[check.state]

@@ -87,12 +87,13 @@ def _carry_out(plan: RunPlan) -> None:
     detector = model.detector()
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info(
-        "%s on %s %s, model %s sha256:%s, threshold %g",
+        "%s on %s %s, model %s sha256:%s%s, threshold %g",
         names,
         detector.backend.name,
         plan.detector.precision,
         detector.bundle.path,
         detector.bundle.digest[:12],
+        f" signed by {detector.bundle.signed_by}" if detector.bundle.signed_by else "",
         detector.decision.threshold,
     )
     shadow = model.shadow()
@@ -132,12 +133,19 @@ class _Model:
     """The bundle of a run: where it lies, the detector of what lies there, and what becomes of the next one."""
 
     def __init__(self, plan: RunPlan) -> None:
-        """Reads the view's mask; opens no bundle. Raises BundleError where none is there to be used."""
+        """Reads the view's mask and the trusted keys; opens no bundle. Raises BundleError where none is there to be
+        used, ConfigError where a key cannot be read."""
         self.path = resolve_model(plan.model)
         self._load = plan.detector.loader(plan.view.view())
         self._precision, self._backend = plan.detector.precision, plan.detector.backend
         self._watched = plan.upkeep.watch_model
         self._shadow = plan.upkeep.shadow
+        self._trusted = plan.detector.require_signature
+        if self._trusted is not None:
+            from edge_runtime.signing.keys import read_public_keys
+
+            keys = read_public_keys(self._trusted)
+            logger.info("bundles have to be signed by %s", " or ".join(map(str, keys)))
         self._kept = None
         if plan.upkeep.last_good is not None:
             from edge_runtime.gate.last_good import LastGood
@@ -147,21 +155,18 @@ class _Model:
     def _trial(self) -> Trial:
         from edge_runtime.gate.trial import Trial
 
-        return Trial(precision=self._precision, backend=self._backend)
+        trusted = None if self._trusted is None else str(self._trusted)
+        return Trial(precision=self._precision, backend=self._backend, require_signature=trusted)
 
     def detector(self) -> Detector:
         """Of the bundle at the path; of the last good one where such is kept and the bundle cannot be used."""
-        from edge_runtime.bundle.bundle import Bundle
-
-        return self._kept.open() if self._kept else self._load(Bundle.open(self.path))
+        return self._kept.open() if self._kept else self._load(self._trial().open(self.path))
 
     def shadow(self) -> Detector | None:
         """Of the bundle that is to be scored beside, as it would be in the place of the other; None without one."""
         if self._shadow is None:
             return None
-        from edge_runtime.bundle.bundle import Bundle
-
-        detector = self._load(Bundle.open(self._shadow))
+        detector = self._load(self._trial().open(self._shadow))
         logger.info(
             "shadow %s sha256:%s, threshold %g: noted, never acted on",
             self._shadow,

@@ -22,7 +22,7 @@ from edge_aae.commands.device.source_options import (
     SourceOptions,
     sources_of,
 )
-from edge_aae.commands.options import EngineOptions, model_option, resolve_model
+from edge_aae.commands.options import EngineOptions, model_option, require_signature_option, resolve_model
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError, ConfigError, DataError, EdgeAaeError, GateError
 
@@ -70,26 +70,50 @@ def service() -> None:
 @model_option
 @root_option
 @click.option("--python", default=sys.executable, help="Interpreter that has edge-aae.  [default: this one]")
+@require_signature_option
 @click.option("--start/--no-start", default=True, show_default=True, help="Enable it at boot and start it now.")
-def install(name: str, config: Path, model: Path | None, root: Path, python: str, start: bool) -> None:
+def install(
+    name: str,
+    config: Path,
+    model: Path | None,
+    root: Path,
+    python: str,
+    require_signature: Path | None,
+    start: bool,
+) -> None:
     """Install the service NAME: configuration, bundle and unit.
 
     The configuration is read as `run` reads it and the bundle verified on this machine before anything is written to
     /etc/edge-aae/NAME: run.toml, model.aae with its calibration, and environment for passwords. Files of an earlier
     installation are kept with the suffix .1 if they differ. Relative paths of the configuration lie in
     /var/lib/edge-aae/NAME.
+
+    With --require-signature the keys are installed too, as trusted.pub, and the service takes signed bundles alone:
+    this one, those that --watch-model finds, and the copy of --last-good.
     """
+    from edge_runtime.archive import read_archive
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.site_calibration import overlay_path
     from edge_runtime.gate.verification import verify_bundle
-    from edge_runtime.operations.service_unit import CONFIG_FOLDER, Sandbox, unit_name, unit_text
+    from edge_runtime.operations.service_unit import CONFIG_FOLDER, TRUSTED, Sandbox, unit_name, unit_text
+    from edge_runtime.signing.keys import read_public_keys
+    from edge_runtime.signing.signatures import signature_bytes, signature_path
+    from edge_runtime.signing.trust import checked_signature
 
     unit = unit_name(name)
     named, engine = _asked(config)
     path = resolve_model(model)
     if path.is_dir():
         raise BundleError(f"{path} is a folder, a service takes an .aae file; export it again with --out NAME.aae")
-    report = verify_bundle(Bundle.open(path), precision=engine.precision)
+    folder = root / str(CONFIG_FOLDER / name).lstrip("/")
+    if require_signature is None and (folder / TRUSTED).exists():
+        raise ConfigError(
+            f"{name} takes signed bundles alone since it was installed with --require-signature; name that again, or "
+            f"remove {folder / TRUSTED}"
+        )
+    archive = read_archive(path)  # what is verified here is what is installed
+    signed = None if require_signature is None else checked_signature(path, archive, require_signature)
+    report = verify_bundle(Bundle.from_archive(archive, path), precision=engine.precision)
     if not report.passed:
         raise GateError(f"{path} fails the parity gate here: {report.failures()[0]}; see `edge-aae verify {path}`")
     is_ours = root == Path("/")
@@ -97,10 +121,12 @@ def install(name: str, config: Path, model: Path | None, root: Path, python: str
         _check_python(python)
         _check_systemd()
     sandbox = Sandbox.of(engine.backend, [*named.cameras, *named.others])
-    text = unit_text(name, python, groups=_groups(root), sandbox=sandbox)
-    folder = root / str(CONFIG_FOLDER / name).lstrip("/")
+    text = unit_text(name, python, groups=_groups(root), sandbox=sandbox, signed=signed is not None)
     _put(folder / "run.toml", config.read_bytes())
-    _put(folder / "model.aae", path.read_bytes())
+    if signed is not None and require_signature is not None:
+        _put(folder / TRUSTED, b"".join(key.pem for key in read_public_keys(require_signature)))
+        _put(signature_path(folder / "model.aae"), signature_bytes([signed.signature]))
+    _put(folder / "model.aae", archive)
     if overlay_path(path).exists():
         _put(overlay_path(folder / "model.aae"), overlay_path(path).read_bytes())
     _put(root / UNITS / unit, text.encode("utf-8"))
@@ -168,11 +194,12 @@ def _asked(config: Path) -> tuple[NamedSources, EngineOptions]:
     """Sources and engine that a configuration gives; what it asks of sources and alarm is checked as `run` would."""
     parsed = run.make_context("run", ["--config", str(config)]).params
     for key, instead in (
+        ("require_signature", "name it to `service install`, which puts the keys beside the bundle"),
         ("streams", "name its lines under source"),
         ("mask", "calibrate with it, the calibration is installed with the bundle"),
     ):
         if parsed[key] is not None:
-            raise ConfigError(f"{config} sets {key}, a file that the service may not see; {instead}")
+            raise ConfigError(f"{config} sets {key.replace('_', '-')}, a file that the service may not see; {instead}")
     # What it asks of delivery is not: passwords and certificates are where the service runs.
     named = SourceOptions.of(parsed).named()
     sources_of(named, CaptureOptions.of(parsed), must_exist=False)

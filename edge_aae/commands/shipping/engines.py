@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge_aae.commands.options import resolve_model
+from edge_aae.commands.options import require_signature_option, resolve_model
 from edge_aae.commands.terminal import say
 
 __all__ = ["build", "cache"]
@@ -30,7 +30,16 @@ MEBIBYTE = 1 << 20
 @click.option("--workspace", type=click.IntRange(min=1), default=512, show_default=True, help="MiB for tactics.")
 @click.option("--timing-cache/--no-timing-cache", default=True, show_default=True, help="Keep the times of tactics.")
 @click.option("--force", is_flag=True, help="Build although an engine is kept, or little memory is free.")
-def build(bundle: Path | None, backend: str, precision: str, workspace: int, timing_cache: bool, force: bool) -> None:
+@require_signature_option
+def build(
+    bundle: Path | None,
+    backend: str,
+    precision: str,
+    workspace: int,
+    timing_cache: bool,
+    force: bool,
+    require_signature: Path | None,
+) -> None:
     """Build the engine of BUNDLE (default: as for run) for this device, unless the cache holds it.
 
     Experimental: engines are built in the tests, but none has run on a GPU so far.
@@ -41,7 +50,7 @@ def build(bundle: Path | None, backend: str, precision: str, workspace: int, tim
     from edge_runtime.engines import BuildSettings, EngineCache, EngineKey, Flavour, build_engine, this_device
     from edge_runtime.engines.build import check_free_memory
 
-    opened = Bundle.open(resolve_model(bundle))
+    opened = Bundle.open(resolve_model(bundle), require_signature=require_signature)
     graph = opened.detector(precision)
     flavour, device, engines = Flavour.load(backend), this_device(), EngineCache()
     settings = BuildSettings(workspace_bytes=workspace * MEBIBYTE)

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.options import DEFAULT_MODEL, PRECISION_NAMES, resolve_model
+from edge_aae.commands.key_files import signing_key
+from edge_aae.commands.options import DEFAULT_MODEL, PRECISION_NAMES, require_signature_option, resolve_model
 from edge_aae.commands.shipping.verify import print_report
 from edge_aae.commands.terminal import say, say_line
-from edge_runtime.errors import MissingExtraError
+from edge_runtime.errors import BundleError, MissingExtraError
 from edge_runtime.extras import require
 from edge_runtime.model.score import Decision, FusedRule, UnionRule
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
 
-__all__ = ["export", "info"]
+__all__ = ["check_as_run", "export", "info"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ FILE = click.Path(path_type=Path)
     "--worst", type=FILE, default=Path("parity-failure"), show_default=True, help="Folder for a failing check's frame."
 )
 @click.option("--allow-failing", is_flag=True, help="Ship what fails the gate too, marked; runs then say so.")
+@click.option("--sign", "sign", type=FILE, help="Private key of `keys make`: write the bundle's signature beside it.")
 def export(
     run: Path | None,
     out: Path,
@@ -49,6 +51,7 @@ def export(
     batch: int | None,
     worst: Path,
     allow_failing: bool,
+    sign: Path | None,
 ) -> None:
     """Write the bundle of RUN (default: runs/latest): ONNX graphs, prior, golden samples, manifest.
 
@@ -57,6 +60,7 @@ def export(
     """
     require("torch", extra="train", purpose="exports")
     require("onnxscript", extra="export", purpose="exports")
+    from edge_runtime.signing.signatures import signature_path
     from edge_runtime.verdict import verdict_of
     from export.bundling import ExportRequest, export_bundle
     from train.runs.run_folder import latest_run
@@ -67,6 +71,7 @@ def export(
         batch=batch,
         allow_failing=allow_failing,
         worst=worst,
+        sign=None if sign is None else signing_key(sign),
     )
     result = export_bundle(run or latest_run(), out, request)
     for report in result.reports:
@@ -82,26 +87,31 @@ def export(
         f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB, {', '.join(result.bundle.precisions)}, "
         f"model sha256:{result.bundle.digest[:12]})"
     )
+    if result.signature is not None:
+        say(f"wrote {signature_path(out)}: signed by {result.signature.name}")
     say(verdict.next_line("edge-aae verify, edge-aae score IMAGES, edge-aae run --camera 0"))
 
 
 @click.command(short_help="Show what a bundle holds.")
 @click.argument("bundle", required=False, type=FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
-def info(bundle: Path | None, as_json: bool) -> None:
+@require_signature_option
+def info(bundle: Path | None, as_json: bool, require_signature: Path | None) -> None:
     """Show what BUNDLE (default: as for run) holds; first it is checked as a run checks it."""
     from edge_runtime.bundle.bundle import Bundle
 
-    opened = Bundle.open(resolve_model(bundle))
-    _check_as_run(opened)
+    opened = Bundle.open(resolve_model(bundle), require_signature=require_signature)
+    check_as_run(opened)
     if as_json:
-        click.echo(json.dumps({"digest": opened.digest, **opened.manifest}, indent=2, sort_keys=True))
+        # After the manifest, which may hold any key: what is ours to say it does not say for us.
+        ours = {"digest": opened.digest, "signed_by": opened.signed_by}
+        click.echo(json.dumps({**opened.manifest, **ours}, indent=2, sort_keys=True))
         return
     for line in _describe(opened):
         say_line(line)
 
 
-def _check_as_run(bundle: Bundle) -> None:
+def check_as_run(bundle: Bundle) -> None:
     """Read the golden samples and run the detector once, as far as this machine can; raises what a run would."""
     from edge_runtime.bundle.golden import Golden
     from edge_runtime.scoring.detector import Detector
@@ -127,6 +137,7 @@ def _describe(bundle: Bundle) -> list[str]:
     derived = "" if preprocess.self_reference == "none" else ", row and column medians removed"
     lines = [
         f"bundle      {bundle.path}  sha256:{bundle.digest}",
+        f"signature   {_describe_signature(bundle)}",
         f"model       {model.get('network')} {model.get('method')}, refine {model.get('refine')}, "
         f"{model.get('latent_dim')} latent dimensions, {model.get('parameters', 0):,} parameters",
         f"input       {height}x{width}x{channels} uint8, {fit}{derived}, "
@@ -159,6 +170,20 @@ def _describe(bundle: Bundle) -> list[str]:
             )
     verdict = verdict_of(manifest["calibration"], as_trained=site is None or site.model != bundle.digest)
     return [*lines, verdict.line, verdict.next_line("edge-aae score IMAGES, edge-aae run --camera 0")]
+
+
+def _describe_signature(bundle: Bundle) -> str:
+    from edge_runtime.signing.signatures import read_signatures, signature_path
+
+    if bundle.signed_by is not None:
+        return f"by {bundle.signed_by}, which is trusted"
+    if not signature_path(bundle.path).exists():
+        return "none"
+    try:
+        names = ", ".join(signature.name for signature in read_signatures(bundle.path))
+    except BundleError as error:
+        return f"none that can be read: {error}"
+    return f"said to be by {names}, not checked; --require-signature PUB checks it"
 
 
 def _describe_rule(decision: Decision, calibration: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_aae.commands.options import PERCENT, resolve_model
+from edge_aae.commands.options import PERCENT, require_signature_option, resolve_model
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BackendError, GateError
 from edge_runtime.extras import require
@@ -51,6 +51,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--rtol", type=float, help="Tighten every output's relative tolerance to this.")
 @click.option("--max-flips", type=PERCENT, help="Tighten the share of decisions that may flip.")
 @click.option("--threads", type=int, default=0, help="0 uses every core.")
+@require_signature_option
 @click.option("--details", is_flag=True, help="Print every output's errors, not those alone that differ.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
 @click.option("--junit", type=FILE, help="Write the reports as JUnit XML, for CI.")
@@ -71,6 +72,7 @@ def verify(
     rtol: float | None,
     max_flips: float | None,
     threads: int,
+    require_signature: Path | None,
     details: bool,
     as_json: bool,
     junit: Path | None,
@@ -83,7 +85,7 @@ def verify(
 
     if frames and against is None:
         raise click.UsageError("--frames needs --against RUN: without PyTorch only golden samples have a reference")
-    opened = Bundle.open(resolve_model(bundle), tolerate_altered_graphs=True)
+    opened = Bundle.open(resolve_model(bundle), tolerate_altered_graphs=True, require_signature=require_signature)
     engines = Engines(opened, precisions, backends, threads)
 
     def budget(precision: str, backend: str) -> Budget:
@@ -101,12 +103,15 @@ def verify(
     if as_json:
         content = {
             "bundle": str(opened.path),
+            **({} if opened.signed_by is None else {"signed_by": opened.signed_by}),
             "passed": not failures,
             "failures": failures,
             "reports": [report.to_json() for report in reports],
         }
         click.echo(json.dumps(content, indent=2))
     else:
+        if opened.signed_by is not None:
+            say(f"{opened.path}: signed by {opened.signed_by}")
         for report in reports:
             print_report(report, details=details)
     if failures:

@@ -7,14 +7,22 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from edge_aae.commands.device.service import _asked
+from edge_aae.commands.device.run import run
+from edge_aae.commands.device.run_plan import DetectorOptions
+from edge_aae.commands.device.service import _asked, service
+from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError
+from edge_runtime.gate import verification
 from edge_runtime.operations.service_unit import Sandbox, check_name, unit_name, unit_text
+from edge_runtime.signing.keys import read_public_keys
 from tests.edge_aae.conftest import Cli
 from tests.edge_aae.docs.test_readme import ROOT
+from tests.signing import key_of, signed
 
 PYTHON = "/usr/bin/env"
 """Stands for an interpreter outside of homes: systemd-analyze wants a program that exists."""
@@ -213,6 +221,73 @@ def test_a_bundle_that_is_damaged_is_not_installed(workplace: Path, config: Path
     done = cli("service", "install", "line3", "--config", config, "--root", image, "--model", damaged, cwd=workplace)
     assert done.returncode == 1
     assert not (image / "etc/edge-aae").exists()
+
+
+@pytest.fixture
+def model(workplace: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(workplace / "model.aae", tmp_path / "model.aae"))
+
+
+def test_a_service_that_requires_signatures_is_installed_with_its_keys_and_keeps_to_them(
+    model: Path, config: Path, image: Path, cli: Cli, tmp_path: Path
+) -> None:
+    plain = ("service", "install", "line3", "--config", config, "--root", image, "--python", PYTHON, "--no-start")
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    signed(model, keys / "release")
+    key_of(keys / "next")
+    done = cli(*plain, "--model", model, "--require-signature", keys, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder, unit = image / "etc/edge-aae/line3", image / "etc/systemd/system/edge-aae-line3.service"
+    (start,) = [line for line in unit.read_text().splitlines() if line.startswith("ExecStart=")]
+    assert start.endswith(" --systemd --require-signature /etc/edge-aae/line3/trusted.pub")
+    opened = Bundle.open(folder / "model.aae", require_signature=folder / "trusted.pub")
+    assert opened.signed_by == f"ed25519:{key_of(keys / 'release').public.key_id}"
+    assert len(read_public_keys(folder / "trusted.pub")) == 2
+    command = run.make_context("run", start.replace("/etc/edge-aae/line3/run.toml", str(config)).split()[4:])
+    assert DetectorOptions.of(command.params).require_signature == Path("/etc/edge-aae/line3/trusted.pub")
+    # Whoever installs again without naming the keys does not take the requirement away by it.
+    again = cli(*plain, "--model", model, cwd=tmp_path)
+    assert (again.returncode, "line3 takes signed bundles alone" in again.stderr) == (1, True)
+    assert "--require-signature" in unit.read_text()
+    rotated = cli(*plain, "--model", model, "--require-signature", keys / "release.pub", cwd=tmp_path)
+    assert rotated.returncode == 0, rotated.stderr
+    assert len(read_public_keys(folder / "trusted.pub")) == 1
+
+
+def test_an_unsigned_bundle_is_not_installed_where_a_signature_is_required(
+    model: Path, config: Path, image: Path, cli: Cli, tmp_path: Path
+) -> None:
+    key_of(tmp_path / "release")
+    asked = ("service", "install", "line3", "--config", config, "--root", image, "--model", model)
+    done = cli(*asked, "--require-signature", tmp_path / "release.pub", cwd=tmp_path)
+    assert (done.returncode, "is not signed" in done.stderr) == (1, True)
+    config.write_text(config.read_text().replace("# require-signature =", 'require-signature = "release.pub"'))
+    named = cli(*asked, cwd=tmp_path)
+    assert (named.returncode, "sets require-signature, a file that the service may not see" in named.stderr) == (
+        1,
+        True,
+    )
+    assert not (image / "etc/edge-aae").exists()
+
+
+def test_what_was_verified_is_what_is_installed(
+    model: Path, config: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is exchanged after it was verified, by someone who was quick."""
+    whole = model.read_bytes()
+    verify = verification.verify_bundle
+
+    def exchanged(*arguments: Any, **settings: Any) -> Any:
+        report = verify(*arguments, **settings)
+        model.write_bytes(b"something else")
+        return report
+
+    monkeypatch.setattr(verification, "verify_bundle", exchanged)
+    asked = ["install", "line3", "--config", config, "--root", image, "--model", model, "--no-start"]
+    ended = CliRunner().invoke(service, [str(word) for word in asked])
+    assert ended.exit_code == 0, ended.output
+    assert (image / "etc/edge-aae/line3/model.aae").read_bytes() == whole
 
 
 STAND_IN = """#!/bin/sh

@@ -24,7 +24,7 @@ from tests.edge_aae.docs.test_readme import PAGES, ROOT
 
 PROGRAMS = re.compile(
     r"(sudo |[A-Z_]+=\S+ )*(edge-aae|/opt/edge-aae/\S+|make|python3?|pip|torchrun|docker|polygraphy|unzip"
-    r"|mosquitto_\w+|cp|scp|ssh|git|sha256sum|cyclonedx-py|apt-get|\.venv/\S+)( |$)"
+    r"|mosquitto_\w+|cp|mkdir|openssl|scp|ssh|tail|git|sha256sum|cyclonedx-py|apt-get|\.venv/\S+)( |$)"
 )
 
 ELSEWHERE = {
