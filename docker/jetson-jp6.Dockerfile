@@ -22,7 +22,7 @@ COPY train ./train
 # compiled; onnxruntime 1.23.2 is the last for Python 3.10, and for the CPU; bindings of the system's CUDA.
 RUN /opt/edge-aae/bin/pip install --no-cache-dir \
         . 'numpy==1.26.4' 'onnxruntime==1.23.2' 'cuda-bindings==12.9.10' 'paho-mqtt==2.1.0' 'prometheus_client==0.26.0' \
-        'starlette==1.7.0' 'uvicorn==0.54.0' \
+        'starlette==1.7.0' 'uvicorn==0.54.0' 'cryptography==50.0.2' \
     && useradd --uid 10001 --user-group --groups video --create-home --home-dir /var/lib/edge-aae edge-aae \
     && mkdir /models \
     && install --directory --owner edge-aae --group edge-aae /var/cache/edge-aae

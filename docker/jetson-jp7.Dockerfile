@@ -29,7 +29,7 @@ COPY train ./train
 # OpenCV was compiled; bindings of the system's CUDA 13.
 RUN /opt/edge-aae/bin/pip install --no-cache-dir \
         . 'numpy==1.26.4' 'onnxruntime==1.32.0' 'cuda-bindings==13.5.0' 'paho-mqtt==2.1.0' 'prometheus_client==0.26.0' \
-        'starlette==1.10.0' 'uvicorn==0.54.0' \
+        'starlette==1.10.0' 'uvicorn==0.54.0' 'cryptography==50.0.2' \
     && useradd --uid 10001 --user-group --groups video --create-home --home-dir /var/lib/edge-aae edge-aae \
     && mkdir /models \
     && install --directory --owner edge-aae --group edge-aae /var/cache/edge-aae

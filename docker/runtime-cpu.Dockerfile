@@ -14,7 +14,7 @@ COPY edge_aae ./edge_aae
 COPY edge_runtime ./edge_runtime
 COPY export ./export
 COPY train ./train
-RUN /opt/edge-aae/bin/pip install --no-cache-dir --constraint constraints.txt '.[camera,cpu,mqtt,metrics,dashboard]' \
+RUN /opt/edge-aae/bin/pip install --no-cache-dir --constraint constraints.txt '.[camera,cpu,mqtt,metrics,dashboard,sign]' \
     && /opt/edge-aae/bin/pip uninstall --yes pip setuptools
 
 FROM ${BASE}

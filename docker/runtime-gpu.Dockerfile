@@ -21,7 +21,7 @@ COPY edge_runtime ./edge_runtime
 COPY export ./export
 COPY train ./train
 # No extra cpu: onnxruntime and onnxruntime-gpu are one Python package, and the later would overwrite the other.
-RUN /opt/edge-aae/bin/pip install --no-cache-dir --constraint constraints.txt '.[camera,mqtt,metrics,dashboard]' \
+RUN /opt/edge-aae/bin/pip install --no-cache-dir --constraint constraints.txt '.[camera,mqtt,metrics,dashboard,sign]' \
     && /opt/edge-aae/bin/pip uninstall --yes pip setuptools
 
 FROM ${BASE}

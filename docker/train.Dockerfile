@@ -20,7 +20,7 @@ COPY edge_aae ./edge_aae
 COPY edge_runtime ./edge_runtime
 COPY export ./export
 COPY train ./train
-RUN /opt/edge-aae/bin/pip install --no-cache-dir --constraint constraints.txt '.[demo]' \
+RUN /opt/edge-aae/bin/pip install --no-cache-dir --constraint constraints.txt '.[demo,sign]' \
     && useradd --uid 10001 --user-group --create-home --home-dir /work edge-aae
 ENV PATH=/opt/edge-aae/bin:/usr/local/bin:/usr/bin:/bin \
     NVIDIA_VISIBLE_DEVICES=all \

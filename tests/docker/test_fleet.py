@@ -88,6 +88,15 @@ def test_every_metric_that_dashboard_and_alerts_name_is_one_of_ours(served: tupl
     assert {re.sub(r"_(bucket|sum|count)$", "", name) for name in named} <= ours
 
 
+def test_a_device_of_the_fleet_takes_signed_bundles_alone_and_cannot_write_its_keys() -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    (device,) = yaml.safe_load((FLEET / "device/compose.yaml").read_text())["services"].values()
+    assert {"--watch-model", "--last-good=model.last-good.aae", "--require-signature=/trusted"} <= set(
+        device["command"]
+    )
+    assert {"./models:/models:ro", "./trusted:/trusted:ro"} <= set(device["volumes"])
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here (apt-get install prometheus)")
 @pytest.mark.parametrize(
     "words", [("config", "fleet/prometheus.yml"), ("rules", "fleet/alerts.yml"), ("config", "prometheus.yml")]

@@ -104,7 +104,9 @@ def test_a_compose_file_names_files_that_exist_commands_that_parse_and_restarts(
         assert ":" in service["image"]
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
-            assert source in content["volumes"] or (file.parent / source).exists() or source == "./models", volume
+            assert (
+                source in content["volumes"] or (file.parent / source).exists() or source in ("./models", "./trusted")
+            ), volume
         if "build" in service:
             context = file.parent / service["build"]["context"]
             dockerfile = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", service["build"]["dockerfile"])
