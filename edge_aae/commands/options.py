@@ -150,6 +150,8 @@ class _Parsed(click.ParamType[Any]):
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, (int, float)):  # of a configuration file, or from Python
+            value = f"{value:.17g}" if isinstance(value, float) else str(value)
         if not isinstance(value, str):
             return value
         try:

@@ -60,6 +60,15 @@ def test_no_source_and_one_source_twice_are_usage_errors(cli: Cli, workplace: Pa
     assert_one_line(twice, 2, "a source is named twice")
 
 
+@pytest.mark.parametrize(("line", "part"), [("roi = 7", "X,Y,WIDTH,HEIGHT"), ("alarm = 3", "N/M such as 3/5")])
+def test_a_number_in_a_configuration_that_stands_for_no_such_value_is_a_usage_error(
+    cli: Cli, tmp_path: Path, line: str, part: str
+) -> None:
+    (tmp_path / "line.toml").write_text(f"{line}\n")
+    done = cli("run", "--config", "line.toml", "--source", "test://pattern", cwd=tmp_path)
+    assert_one_line(done, 2, line.rpartition(" ")[2], part)
+
+
 def test_no_bundle_is_named_with_the_way_to_make_one(cli: Cli, photos: Path, tmp_path: Path) -> None:
     done = cli("score", photos / "test", cwd=tmp_path)
     assert_one_line(done, 1, "no ./model.aae", "EDGE_AAE_MODEL", "--model", "edge-aae export")
