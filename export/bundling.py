@@ -17,7 +17,9 @@ from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.golden import Golden, hashes_of
 from edge_runtime.gate.report import GateReport
 from edge_runtime.gate.verification import verify_bundle
+from edge_runtime.model.defect_size import DefectSize
 from edge_runtime.model.preprocess import Frame, Preprocess
+from edge_runtime.scoring.heatmap import check_size
 from edge_runtime.signing.signatures import Signature, signature_path, write_signed
 from export.graphs import graph_facts, identified
 from export.parity import evidence, torch_outputs
@@ -52,10 +54,11 @@ def export_bundle(run_path: Path, out: Path, request: ExportRequest | None = Non
     keep_freed_memory()
     request = request or ExportRequest()
     run = RunFolder(run_path).load()
+    check_size(request.size, run.calibration, run_path)
     files, precisions = exported(run, request)
     files = identified(files, model_id=run.model_id, criteria=run.autoencoder.criteria)
     while True:
-        bundle = _packed(run, files, precisions, out)
+        bundle = _packed(run, files, precisions, out, request.size)
         # What a device will do first: the packed bundle against its own golden samples.
         own = [verify_bundle(bundle, precision=name) for name in bundle.precisions]
         precisions = [judged(item, request, _of(item, own)) for item in precisions]
@@ -88,8 +91,12 @@ def _of(precision: Precision, reports: Sequence[GateReport]) -> list[GateReport]
     return [report for report in reports if report.precision == precision.name]
 
 
-def _packed(run: TrainedRun, files: dict[str, bytes], precisions: Sequence[Precision], out: Path) -> Bundle:
+def _packed(
+    run: TrainedRun, files: dict[str, bytes], precisions: Sequence[Precision], out: Path, size: DefectSize
+) -> Bundle:
     manifest = _manifest(run, files, precisions)
+    if size:
+        manifest["defect_size"] = size.to_json()
     files = {**files, "prior.npz": run.prior.to_npz()}
     preprocess = run.config.preprocess
     placements = [preprocess.place(frame) for frame in run.raw_frames]

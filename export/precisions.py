@@ -17,6 +17,7 @@ from edge_runtime.errors import BackendError, DataError, GateError
 from edge_runtime.gate.report import Check, GateReport
 from edge_runtime.gate.verification import DEFAULT_BACKEND, detector_outputs
 from edge_runtime.gate.worst_frame import save_worst_frame
+from edge_runtime.model.defect_size import Area, DefectSize
 from edge_runtime.signing.keys import SigningKey
 from export.frames import (
     GateFrames,
@@ -53,6 +54,14 @@ class ExportRequest:
     """Folder for the worst frame of each check that ends the export"""
     sign: SigningKey | None = None
     """Signs the bundle; None leaves it without a signature"""
+    mm_per_pixel: float | None = None
+    min_area: Area | None = None
+    """Kept in the bundle, see edge_runtime.model.defect_size; None leaves them open"""
+
+    @property
+    def size(self) -> DefectSize:
+        """What the bundle is to say of sizes."""
+        return DefectSize(mm_per_pixel=self.mm_per_pixel, min_area=self.min_area)
 
 
 @dataclass(frozen=True, slots=True)

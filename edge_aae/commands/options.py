@@ -16,7 +16,9 @@ from edge_aae.commands.option_groups import OptionGroup, option
 from edge_runtime.errors import BundleError
 
 if TYPE_CHECKING:
+    from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.frame_view import View
+    from edge_runtime.model.defect_size import Area, DefectSize
     from edge_runtime.scoring.detector import Detector
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "ROI",
     "SECONDS_RANGE",
     "SIZE",
+    "SizeOptions",
     "ViewOptions",
     "WIDTH_HEIGHT_CHANNELS",
     "max_pixels_option",
@@ -100,7 +103,7 @@ class EngineOptions(OptionGroup):
     )
     require_signature: Path | None = option("--require-signature", **SIGNATURE)
 
-    def detector(self, bundle: Path, **asked: Any) -> Detector:
+    def detector(self, bundle: Path | Bundle, **asked: Any) -> Detector:
         """The bundle's, through this engine; asked: what else Detector.load takes."""
         from edge_runtime.scoring.detector import Detector
 
@@ -187,6 +190,18 @@ def _percent(text: str) -> float:
     return float(text.rstrip("%")) / 100.0 if text.endswith("%") else float(text)
 
 
+def _area(text: str) -> Area:
+    from edge_runtime.model.defect_size import Area
+
+    return Area.parse(text)
+
+
+def _mm_per_pixel(text: str) -> float:
+    from edge_runtime.model.defect_size import mm_per_pixel_from
+
+    return mm_per_pixel_from(text)
+
+
 def _roi(text: str) -> tuple[int, int, int, int]:
     x, y, width, height = (int(number) for number in text.split(","))
     return x, y, width, height
@@ -228,6 +243,8 @@ WIDTH_HEIGHT_CHANNELS = _Parsed(
     "wxhxc", "WIDTHxHEIGHTxCHANNELS such as 640x480x3", _width_height_channels, _joined("x")
 )
 PERCENT = _Parsed("percent", "a share such as 1% or 0.01", _percent)
+AREA = _Parsed("area", "a number with its unit, px or mm2, such as 12px or 0.5mm2", _area)
+MM_PER_PIXEL = _Parsed("mm", "millimetres above 0, such as 0.05", _mm_per_pixel)
 ROI = _Parsed("x,y,w,h", "X,Y,WIDTH,HEIGHT in frame pixels", _roi, _joined(","))
 
 
@@ -249,3 +266,30 @@ class ViewOptions(OptionGroup):
         if self.roi is None and self.mask is None:
             return None
         return View(roi=self.roi, mask=None if self.mask is None else read_seen_mask(self.mask))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SizeOptions(OptionGroup):
+    """How large what is found must be."""
+
+    mm_per_pixel: float | None = option(
+        "--mm-per-pixel",
+        type=MM_PER_PIXEL,
+        help="Of the camera's full picture, for sizes in mm.  [default: as calibrated, or exported]",
+    )
+    min_area: Area | None = option(
+        "--min-area",
+        type=AREA,
+        help="12px or 0.5mm2: a frame with smaller regions alone is normal; 0px: none.  [default: as calibrated, or "
+        "exported]",
+    )
+
+    def size(self) -> DefectSize:
+        """What was given."""
+        from edge_runtime.model.defect_size import DefectSize
+
+        return DefectSize(mm_per_pixel=self.mm_per_pixel, min_area=self.min_area)
+
+    def asked(self) -> dict[str, Any]:
+        """What was given, as Detector.load takes it."""
+        return {"mm_per_pixel": self.mm_per_pixel, "min_area": self.min_area}

@@ -20,6 +20,7 @@ from edge_runtime.bundle.manifest_shape import check_manifest, parse_json
 from edge_runtime.bundle.spread import criterion_spreads
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.files import write_atomically
+from edge_runtime.model.defect_size import DefectSize
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.prior import Prior, prior_from_npz
 from edge_runtime.model.score import CRITERIA, Decision, decision_from_json
@@ -178,6 +179,14 @@ class Bundle:
         return decision_from_json(self.manifest["decision"], self.criteria)
 
     @cached_property
+    def defect_size(self) -> DefectSize:
+        """How large a pixel is and from which area on a region counts; open in bundles that do not say."""
+        try:
+            return DefectSize.from_json(self.manifest.get("defect_size"))
+        except ConfigError as error:
+            raise BundleError(f"{self.path}: the manifest's defect_size cannot be used: {error}") from error
+
+    @cached_property
     def prior(self) -> Prior:
         """The latent prior."""
         return prior_from_npz(self.files["prior.npz"])
@@ -239,7 +248,7 @@ class Bundle:
             if name.endswith(".onnx") and name not in self.altered_graphs:
                 check_onnx(content, f"{self.path}: {name}")
         # Read now, so that a bad part is refused at start, before a camera opens.
-        _ = self.preprocess, self.decision, self.prior
+        _ = self.preprocess, self.decision, self.defect_size, self.prior
         _ = KeptScores.of_manifest(self.manifest["calibration"]), criterion_spreads(self.manifest["calibration"])
 
 

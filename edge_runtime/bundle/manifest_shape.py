@@ -213,7 +213,7 @@ REPORT = Fields(
 )
 
 MANIFEST = Fields(
-    {},
+    {"defect_size": OrNull(Fields({"mm_per_pixel": OrNull(NUMBER), "min_area": OrNull(TEXT)}))},
     {
         "schema_version": Number(1, 1, whole=True),
         "created_by": Fields({"edge_aae": OrNull(TEXT), "torch": OrNull(TEXT)}),

@@ -25,6 +25,7 @@ from edge_runtime.bundle.separation import Separation
 from edge_runtime.errors import BundleError, ConfigError, DataError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.conformal import conformal_rank, rate_interval
+from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
@@ -77,6 +78,8 @@ class SiteCalibration:
     """Where the rate on new normal frames lies, 90 %: which frames calibrated is chance"""
     separation: Separation | None = None
     """How it parts the frames from known defects, where there were any"""
+    size: DefectSize = MEASURED_IN_PIXELS
+    """How large a pixel is there, and from which area on a region counts"""
 
     @classmethod
     def of(
@@ -89,6 +92,7 @@ class SiteCalibration:
         precision: str,
         backend: str,
         view: View = WHOLE_FRAME,
+        size: DefectSize = MEASURED_IN_PIXELS,
         strict: bool = False,
     ) -> SiteCalibration:
         """From scores of frames believed normal, for the asked rate, or the lowest that they can show if it is higher.
@@ -118,6 +122,7 @@ class SiteCalibration:
             score_quantiles=tuple(float(value) for value in np.quantile(kept, SCORE_QUANTILES)),
             created=_now(),
             view=view,
+            size=size,
             stated_fpr=max(target_fpr, 1.0 / (n + 1)),
             realised_fpr=rate_interval(n, rank),
         )
@@ -140,7 +145,13 @@ class SiteCalibration:
 
     @classmethod
     def chosen(
-        cls, threshold: float, *, model: str, before: SiteCalibration | None, view: View | None = None
+        cls,
+        threshold: float,
+        *,
+        model: str,
+        before: SiteCalibration | None,
+        view: View | None = None,
+        size: DefectSize = MEASURED_IN_PIXELS,
     ) -> SiteCalibration:
         """A threshold that a person chose; raises ConfigError where it is not finite.
 
@@ -162,6 +173,7 @@ class SiteCalibration:
             score_quantiles=of_frames.score_quantiles if of_frames else (),
             created=_now(),
             view=asked,
+            size=size,
             basis="person",
         )
 
@@ -181,6 +193,7 @@ class SiteCalibration:
                 raise ValueError("it is of another release")
             values["score_quantiles"] = tuple(map(float, values["score_quantiles"]))
             values["view"] = View.from_json(values["view"])
+            values["size"] = DefectSize.from_json(values.get("size"))
             if values.get("realised_fpr") is not None:
                 low, high = map(float, values["realised_fpr"])
                 values["realised_fpr"] = (low, high)
@@ -218,7 +231,9 @@ class SiteCalibration:
     def save(self, bundle: Path) -> Path:
         """Write it beside the bundle; returns where. Raises DataError."""
         path = overlay_path(bundle)
-        values = {**asdict(self), "view": self.view.to_json()}
+        values = {**asdict(self), "view": self.view.to_json(), "size": self.size.to_json()}
+        if not self.size:
+            del values["size"]  # releases before there were sizes read it too
         content = json.dumps({"schema": SCHEMA, **values}, indent=2, allow_nan=False)
         write_atomically(path, f"{content}\n".encode("ascii"))
         return path
@@ -237,7 +252,7 @@ class SiteCalibration:
         return f"set for {_percent(self.stated_fpr)} false alarms by {n} frames, {interval}"
 
     def __str__(self) -> str:
-        made = f"{self.created}" + (f"; {self.view}" if self.view else "")
+        made = f"{self.created}" + (f"; {self.view}" if self.view else "") + (f"; {self.size}" if self.size else "")
         frames = f"{self.frames} frames of {self.source}, {self.trimmed} left out"
         if self.basis == "person":
             return f"threshold {self.threshold:.4g}, chosen by a person, {made}"

@@ -41,18 +41,30 @@ class Scores:
 
     def __init__(self) -> None:
         self._rows: deque[tuple[float, float, float, bool]] = deque(maxlen=MOST_SCORES)
+        self._too_small: deque[bool] = deque(maxlen=MOST_SCORES)
         self._came_s: deque[float] = deque(maxlen=MOST_SCORES)
         self.added = 0
         """How many ever came; for who wants the new ones alone."""
 
-    def add(self, t: float, score: float, threshold: float, in_event: bool = False, *, now_s: float) -> None:
-        """One frame's, which came now by a clock that never falls."""
+    def add(
+        self,
+        t: float,
+        score: float,
+        threshold: float,
+        in_event: bool = False,
+        *,
+        now_s: float,
+        too_small: bool = False,
+    ) -> None:
+        """One frame's, which came now by a clock that never falls. too_small: no threshold would flag it."""
         self._rows.append((t, score, threshold, in_event))
+        self._too_small.append(too_small)
         self._came_s.append(now_s)
         self.added += 1
         while self._came_s[0] < now_s - HOUR_S:
             self._came_s.popleft()
             self._rows.popleft()
+            self._too_small.popleft()
 
     def since(self, added: int) -> list[tuple[float, float, float, bool]]:
         """Rows that came after so many; at most a chart's worth, the newest."""
@@ -60,8 +72,9 @@ class Scores:
         return [self._rows[index] for index in range(len(self._rows) - n_new, len(self._rows))] if n_new > 0 else []
 
     def scores(self) -> NDArray[np.float64]:
-        """(N,) the hour's."""
-        return np.fromiter((row[1] for row in self._rows), np.float64, len(self._rows))
+        """(N,) the hour's, minus infinity for frames that no threshold would flag."""
+        rows = zip(self._rows, self._too_small, strict=True)
+        return np.fromiter((-np.inf if small else row[1] for row, small in rows), np.float64, len(self._rows))
 
 
 @dataclass(slots=True)
@@ -139,7 +152,8 @@ class Board:
             self.latest[source] = record
             score = record["score_smoothed"] if record["score_smoothed"] is not None else record["score"]
             row = _seconds(record["t_capture"]), score, record["threshold"], record["event_id"] is not None
-            self.scores.setdefault(source, Scores()).add(*row, now_s=self.clock())
+            too_small = record.get("too_small", False)
+            self.scores.setdefault(source, Scores()).add(*row, now_s=self.clock(), too_small=too_small)
         elif record["type"] == "event":
             event = self.events.setdefault(record["event_id"], Event(record))
             event.record = record

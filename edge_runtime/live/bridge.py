@@ -145,7 +145,7 @@ class LivePage(SinkBase):
             return
         if not is_event:
             self._sent_s[source] = now_s
-        heat = emission.result.heatmap(emission.image.shape)
+        heat = emission.result.shown_heatmap(emission.image.shape)
         picture, small = _shrunk(emission.image), _small_map(heat, emission.result.map_peak)
         header = {
             "kind": "picture",
@@ -217,6 +217,7 @@ class LivePage(SinkBase):
             **state,
             "usual": None if usual is None else asdict(usual),
             "view": str(detector.view),
+            "sizes": str(detector.size) if detector.size else None,
         }
 
     @staticmethod

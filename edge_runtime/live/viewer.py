@@ -12,6 +12,7 @@ from typing import Any
 from edge_runtime.live.board import Board
 from edge_runtime.live.feedback import Feedback
 from edge_runtime.live.framing import pack
+from edge_runtime.scoring.regions import Region
 
 __all__ = ["TimelyAnswer", "Viewer"]
 
@@ -53,6 +54,8 @@ class Viewer:
                     "age_ms": latest["age_ms"],
                     "latency_ms": latest["latency_ms"],
                     "criteria": latest["criteria"],
+                    "too_small": latest.get("too_small", False),
+                    "regions": _regions(latest.get("boxes")),
                     "scored": scores.added,
                 }
         if rows:
@@ -72,6 +75,14 @@ class Viewer:
             self._quiet_since = now_s
             messages = messages or [pack({"kind": "still here"})]
         return messages
+
+
+def _regions(boxes: list[dict[str, Any]] | None) -> str:
+    """What the boxes of a frame come to, in words; empty where there are none."""
+    if not boxes:
+        return ""
+    largest = max((Region(**box) for box in boxes), key=lambda region: region.area_px).size
+    return f"1 region of {largest}" if len(boxes) == 1 else f"{len(boxes)} regions, the largest of {largest}"
 
 
 def _board(board: Board, feedback: Feedback) -> dict[str, Any]:

@@ -148,8 +148,9 @@ class FrameComparison:
 
     def _drawn(self, frame: CapturedFrame, old: Result, new: Result) -> Frame:
         caption = frame.name or f"frame {frame.frame_id}"
+        shape = frame.image.shape
         seen = [
-            SeenFrame(_caption(side, result), result.is_anomaly, result.heatmap(frame.image.shape), detector.map_peak)
+            SeenFrame(_caption(side, result), result.is_anomaly, result.shown_heatmap(shape), detector.map_peak)
             for side, result, detector in (("old", old, self.old), ("new", new, self.new))
         ]
         return side_by_side(frame.image, caption, seen)
@@ -219,7 +220,7 @@ class _Album:
 
 
 def _caption(side: str, result: Result) -> str:
-    verdict = "anomalous" if result.is_anomaly else "normal"
+    verdict = "anomalous" if result.is_anomaly else "too small" if result.too_small else "normal"
     return f"{side} {result.score:.2f} / {result.threshold:.2f} {verdict}"
 
 

@@ -17,11 +17,13 @@ from edge_runtime.bundle.frame_view import View
 from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.bundle.site_calibration import SiteCalibration
 from edge_runtime.errors import BackendError
+from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, Area, DefectSize
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.score import Decision
 from edge_runtime.model.tiling import Tiling
 from edge_runtime.scoring.geometry import Geometry
 from edge_runtime.scoring.heatmap import peak_of
+from edge_runtime.scoring.regions import all_too_small
 from edge_runtime.scoring.result import Result
 from edge_runtime.scoring.terms import Asked, Terms
 
@@ -45,14 +47,18 @@ class Detector:
         threshold: float | None = None,
         target_fpr: float | None = None,
         view: View | None = None,
+        mm_per_pixel: float | None = None,
+        min_area: Area | str | None = None,
         site: SiteCalibration | None = None,
     ) -> None:
-        """threshold, target_fpr and view: as for load; site: a calibration of this bundle where the camera stands.
+        """site: a calibration of this bundle where the camera stands; all else as for load.
 
         Raises ConfigError.
         """
         self._bundle, self._backend = bundle, backend
-        self._asked = Asked(threshold=threshold, target_fpr=target_fpr, view=view)
+        least = Area.parse(min_area) if isinstance(min_area, str) else min_area
+        size = DefectSize(mm_per_pixel=mm_per_pixel, min_area=least)
+        self._asked = Asked(threshold=threshold, target_fpr=target_fpr, view=view, size=size)
         self._terms = Terms.of(bundle, self._asked, site)
 
     @classmethod
@@ -66,6 +72,8 @@ class Detector:
         threshold: float | None = None,
         target_fpr: float | None = None,
         view: View | None = None,
+        mm_per_pixel: float | None = None,
+        min_area: Area | str | None = None,
         on_site: bool = True,
         require_signature: str | os.PathLike[str] | None = None,
     ) -> Detector:
@@ -78,6 +86,8 @@ class Detector:
         threshold: on the fused score; target_fpr: the share of normal frames above it, at most, by what is kept;
         without either it is that of the calibration on site beside the bundle, where there is one
         (edge_runtime.bundle.site_calibration), else the bundle's. view: region and mask, else the calibration's.
+        mm_per_pixel: of the frame as the camera gives it; min_area: "12px" or "0.5mm2", frames of which all that the
+        map shows is smaller are normal; each else the calibration's, else the bundle's.
         on_site: whether a calibration beside the bundle is looked for. require_signature: a file or folder of public
         keys, one of which must have signed the bundle (Bundle.open). Raises BundleError, BackendError, ConfigError.
         """
@@ -107,7 +117,16 @@ class Detector:
         for failure in bundle.failed_gate(precision, engine.name):
             logger.warning("%s: %s failed the parity gate when it was exported: %s", path, precision, failure)
         site = SiteCalibration.of_bundle(bundle) if on_site else None
-        detector = cls(bundle, engine, threshold=threshold, target_fpr=target_fpr, view=view, site=site)
+        detector = cls(
+            bundle,
+            engine,
+            threshold=threshold,
+            target_fpr=target_fpr,
+            view=view,
+            mm_per_pixel=mm_per_pixel,
+            min_area=min_area,
+            site=site,
+        )
         detector.score_input(np.zeros(bundle.preprocess.input_shape, dtype=np.uint8))
         return detector
 
@@ -154,6 +173,11 @@ class Detector:
         return self._terms.view
 
     @property
+    def size(self) -> DefectSize:
+        """How large a pixel is, and from which area on a region counts: asked for, of the site, or the bundle's."""
+        return self._terms.size
+
+    @property
     def usual(self) -> KeptScores | None:
         """Normal scores: of the site, else of training; None where the bundle keeps none. Raises BundleError."""
         if self._terms.site is not None and self._terms.site.kept is not None:
@@ -169,14 +193,15 @@ class Detector:
         """Score one frame: (H, W, 3) uint8 BGR as OpenCV gives it, or (H, W) grey.
 
         A frame of several tiles is as anomalous as its worst: each criterion's largest value over the tiles goes
-        into the decision. Of a masked frame, tiles of which nothing is seen are not scored. Raises FrameError where
-        shape or dtype differ.
+        into the decision. Of a masked frame, tiles of which nothing is seen are not scored. With a smallest area, a
+        frame above the threshold whose regions are all smaller is normal. Raises FrameError where shape or dtype
+        differ.
         """
         start = time.perf_counter()
         geometry = self._terms.geometry.placed(frame)
         tiles, tiling, scored = geometry.inputs(frame)
         elapsed_ms = 1000.0 * (time.perf_counter() - start)
-        return self._score_tiles(tiles, tiling, geometry, scored, preprocess=elapsed_ms)
+        return self._score_tiles(tiles, tiling, geometry, scored, frame.shape, preprocess=elapsed_ms)
 
     def inputs(self, frame: Frame) -> tuple[Frame, Tiling, NDArray[np.intp] | None]:
         """The network inputs (S, height, width, channels) that a frame is scored by, the T tiles' places, and which of
@@ -184,7 +209,8 @@ class Detector:
         return self._terms.geometry.inputs(frame)
 
     def score_input(self, network_input: Frame) -> Result:
-        """Score one preprocessed input, (height, width, channels) uint8, as a frame of which it is all."""
+        """Score one preprocessed input, (height, width, channels) uint8, as a frame of which it is all; by the score
+        alone, for how large its pixels are nobody knows."""
         height, width = network_input.shape[:2]
         tiling = Tiling.covering((height, width), (height, width), 0)
         return self._score_tiles(network_input[None], tiling, Geometry.of_input(height, width))
@@ -195,10 +221,11 @@ class Detector:
         tiling: Tiling,
         geometry: Geometry,
         scored: NDArray[np.intp] | None = None,
+        frame_shape: tuple[int, ...] | None = None,
         **before_ms: float,
     ) -> Result:
-        """scored: the indices of these tiles among the tiling's, where they are not all of them. before_ms: what stages
-        took that came before."""
+        """scored: the indices of these tiles among the tiling's, where they are not all of them. frame_shape: None
+        tells no sizes. before_ms: what stages took that came before."""
         decision = self._terms.decision
         start = time.perf_counter()
         # One by one: the graph's batch is 1, and a frame of many tiles needs no more memory than one of few.
@@ -206,17 +233,23 @@ class Detector:
         inferred = time.perf_counter()
         criteria = self._worst([outputs.criteria for outputs in raw])
         score = decision.score(criteria)
-        anomalous = decision.is_anomalous(score)
+        above = bool(decision.is_anomalous(score)[0])
+        maps = _spread(np.concatenate([outputs.anomaly_map for outputs in raw]), scored, len(tiling))
+        too_small = False
+        if above and frame_shape is not None and self.size.least_px is not None:
+            too_small = all_too_small(geometry.heatmap(maps, frame_shape), self.map_peak, self.size)
         return Result(
             score=float(score[0]),
             threshold=decision.threshold,
-            is_anomaly=bool(anomalous[0]),
+            is_anomaly=above and not too_small,
             criteria=dict(zip(self._bundle.criteria, map(float, criteria[0]), strict=True)),
             latents=_spread(np.concatenate([outputs.latent for outputs in raw]), scored, len(tiling)),
-            anomaly_maps=_spread(np.concatenate([outputs.anomaly_map for outputs in raw]), scored, len(tiling)),
+            anomaly_maps=maps,
             tiling=tiling,
             geometry=geometry,
             map_peak=self.map_peak,
+            size=MEASURED_IN_PIXELS if frame_shape is None else self.size,
+            too_small=too_small,
             latency_ms={
                 **before_ms,
                 "infer": 1000.0 * (inferred - start),

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.files import csv_bytes, json_bytes, write_file
 from edge_runtime.metrics import Metrics, bootstrap
+from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.heatmap import enlarged_overlay
 from edge_runtime.scoring.image_items import Item
+from edge_runtime.scoring.regions import Region, regions_of, without_small
 from edge_runtime.scoring.result import Result
 from edge_runtime.verdict import ModelVerdict, verdict_on_labelled
 
@@ -66,6 +68,8 @@ class ScoredImage:
     """Raw criteria by name"""
     heatmap: Callable[[], NDArray[np.float32]]
     """Gives the anomaly map in frame coordinates, (H, W); worked out when it is called"""
+    too_small: bool = False
+    """Whether the score lies above the threshold and all that the map shows is too small"""
 
 
 class ImageScorer(Protocol):
@@ -81,7 +85,11 @@ class ImageScorer(Protocol):
 
     @property
     def map_peak(self) -> float:
-        """Value of the anomaly map that gets the full colour in heatmaps."""
+        """Value of the anomaly map that gets the full colour in heatmaps, and above which regions lie."""
+
+    @property
+    def size(self) -> DefectSize:
+        """How large a pixel is, and from which area on a region counts."""
 
     def score(self, frame: Frame) -> ScoredImage:
         """Score one frame, (H, W) or (H, W, 3) BGR uint8; raises FrameError for other shapes and dtypes."""
@@ -108,11 +116,16 @@ class BundleScorer:
         """p99 of the training images' brightest pixels, so that the normal stay dim."""
         return self.detector.map_peak
 
+    @property
+    def size(self) -> DefectSize:
+        """How large a pixel is, and from which area on a region counts."""
+        return self.detector.size
+
     def score(self, frame: Frame) -> ScoredImage:
         """Score one frame."""
         result = self.detector.score(frame)
         heatmap = partial(result.heatmap, frame.shape)
-        return ScoredImage(result.score, result.is_anomaly, result.criteria, heatmap)
+        return ScoredImage(result.score, result.is_anomaly, result.criteria, heatmap, result.too_small)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +136,9 @@ class Row:
     score: float
     is_anomaly: bool
     criteria: dict[str, float]
+    too_small: bool = False
+    regions: tuple[Region, ...] | None = None
+    """Where it is anomalous; None where nobody asked"""
 
 
 @dataclass(slots=True)
@@ -135,6 +151,8 @@ class Evaluation:
     rows: list[Row] = field(default_factory=list)
     unscored: list[tuple[str, str]] = field(default_factory=list)
     """(name, reason)"""
+    size: DefectSize = MEASURED_IN_PIXELS
+    """How large a pixel is, and from which area on a region counts"""
 
     def subsets(self) -> dict[str, Metrics]:
         """Metrics by subset: all; each anomalous group against all normal images; observed and unobserved anomalies.
@@ -152,6 +170,8 @@ class Evaluation:
             f"{len(self.rows)} images scored, {flagged} anomalous{share} above threshold {self.threshold:g}"
             + (f", {len(self.unscored)} not scored" if self.unscored else "")
         ]
+        if self.size.least_px is not None:
+            lines.append(f"{self.n_too_small} above it are normal: all they show is below {self.size.min_area}")
         subsets = self.subsets()
         if not subsets:
             ranked = sorted(self.rows, key=lambda row: -row.score)[:top]
@@ -177,6 +197,11 @@ class Evaluation:
             auroc=Metrics.of(scores, flagged, anomalous).auroc,
             interval=intervals.get("auroc"),
         )
+
+    @property
+    def n_too_small(self) -> int:
+        """Images above the threshold that count as normal, for all that their maps show is too small."""
+        return sum(row.too_small for row in self.rows)
 
     def normal_rows(self) -> list[Row]:
         """The images that are labelled normal."""
@@ -223,13 +248,15 @@ def score_items(
     items: Iterable[Item],
     heatmaps: Path | None = None,
     on_scored: Callable[[Row, ScoredImage], None] | None = None,
+    *,
+    regions: bool = False,
 ) -> Evaluation:
     """Score every item; images that cannot be read or do not fit are listed and left out.
 
     heatmaps: folder that gets one overlay PNG an image, all on one colour scale. on_scored: is called for each row
-    while its anomaly map can still be had; what it raises ends the evaluation.
+    while its anomaly map can still be had; what it raises ends the evaluation. regions: whether rows say where.
     """
-    evaluation = Evaluation(scorer.decision.threshold, scorer.digest)
+    evaluation = Evaluation(scorer.decision.threshold, scorer.digest, size=scorer.size)
     for item in items:
         try:
             frame = item.load()
@@ -238,10 +265,14 @@ def score_items(
             logger.warning("not scored: %s", error)
             evaluation.unscored.append((item.name, str(error)))
             continue
-        row = Row(item, scored.score, scored.is_anomaly, scored.criteria)
+        found = _regions(scored, scorer) if regions else None
+        row = Row(item, scored.score, scored.is_anomaly, scored.criteria, scored.too_small, found)
         evaluation.rows.append(row)
         if heatmaps is not None:
-            write_image(_heatmap_path(heatmaps, item.name), enlarged_overlay(frame, scored.heatmap(), scorer.map_peak))
+            heat = scored.heatmap()
+            if scored.is_anomaly or scored.too_small:
+                heat = without_small(heat, scorer.map_peak, scorer.size)
+            write_image(_heatmap_path(heatmaps, item.name), enlarged_overlay(frame, heat, scorer.map_peak))
         if on_scored is not None:
             on_scored(row, scored)
     return evaluation
@@ -249,26 +280,36 @@ def score_items(
 
 def heatmap_of(detector: Detector, frame: Frame, result: Result) -> Frame:
     """The frame under its anomaly map, (H, W, 3) BGR uint8, enlarged where it is tiny."""
-    return enlarged_overlay(frame, result.heatmap(frame.shape), detector.map_peak)
+    return enlarged_overlay(frame, result.shown_heatmap(frame.shape), detector.map_peak)
+
+
+def _regions(scored: ScoredImage, scorer: ImageScorer) -> tuple[Region, ...]:
+    return tuple(regions_of(scored.heatmap(), scorer.map_peak, scorer.size)) if scored.is_anomaly else ()
 
 
 def write_csv(path: Path, evaluation: Evaluation) -> None:
-    """Write one line an image: name, group, label, score, is_anomaly and the criteria. Raises DataError."""
+    """Write one line an image: name, group, label, score, is_anomaly, the criteria, and with a smallest area whether
+    all it shows is too small. Raises DataError."""
     criteria = list(evaluation.rows[0].criteria) if evaluation.rows else []
-    rows = []
+    has_least = evaluation.size.least_px is not None
+    rows: list[list[object]] = []
     for row in evaluation.rows:
         label = "" if row.item.anomalous is None else int(row.item.anomalous)
-        values = [repr(row.criteria[name]) for name in criteria]
+        values: list[object] = [repr(row.criteria[name]) for name in criteria]
+        if has_least:
+            values.append(int(row.too_small))
         rows.append([row.item.name, row.item.group or "", label, repr(row.score), int(row.is_anomaly), *values])
-    header = ["name", "group", "anomalous", "score", "is_anomaly", *criteria]
+    header = ["name", "group", "anomalous", "score", "is_anomaly", *criteria, *(["too_small"] if has_least else [])]
     write_file(path, csv_bytes(header, rows))
 
 
 def write_json(path: Path, evaluation: Evaluation) -> None:
-    """Write model, threshold, metrics, images and what was not scored, as one JSON object. Raises DataError."""
+    """Write model, threshold, metrics, images and what was not scored, as one JSON object: with sizes where such are
+    asked, with regions where the rows have them. Raises DataError."""
     content = {
         "model": f"sha256:{evaluation.model}",
         "threshold": evaluation.threshold,
+        **(evaluation.size.to_json() if evaluation.size else {}),
         "metrics": {name: metrics.to_json() for name, metrics in evaluation.subsets().items()},
         "images": [
             {
@@ -277,7 +318,9 @@ def write_json(path: Path, evaluation: Evaluation) -> None:
                 "anomalous": row.item.anomalous,
                 "score": row.score,
                 "is_anomaly": row.is_anomaly,
+                **({} if evaluation.size.least_px is None else {"too_small": row.too_small}),
                 "criteria": row.criteria,
+                **({} if row.regions is None else {"regions": [region.to_json() for region in row.regions]}),
             }
             for row in evaluation.rows
         ],

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
+from edge_runtime.model.defect_size import DefectSize
 from edge_runtime.model.preprocess import Frame
 
-__all__ = ["enlarged_overlay", "overlay", "peak_of"]
+__all__ = ["check_size", "enlarged_overlay", "overlay", "peak_of"]
 
 OVERLAY_ALPHA = 0.6
 """Weight of the colour where the map is at its brightest: the image stays readable below."""
@@ -47,6 +49,19 @@ def enlarged_overlay(frame: Frame, heat: NDArray[np.float32], brightest: float) 
     return overlay(frame, heat, brightest)
 
 
+PEAK_QUANTILE = "0.99"
+
+
 def peak_of(calibration: Mapping[str, Any]) -> float:
     """p99 of the training images' brightest map pixels, from a run's or bundle's calibration; 1 where it has none."""
-    return float(calibration.get("anomaly_map_peak", {}).get("0.99", 1.0))
+    return float(calibration.get("anomaly_map_peak", {}).get(PEAK_QUANTILE, 1.0))
+
+
+def check_size(size: DefectSize, calibration: Mapping[str, Any], model: object) -> None:
+    """Raise ConfigError where a smallest area is asked that cannot be told: without a scale for mm2, or without the
+    usual peak of the map, above which regions lie. calibration: of the run or bundle; model: its name."""
+    if size.least_px is not None and PEAK_QUANTILE not in calibration.get("anomaly_map_peak", {}):
+        raise ConfigError(
+            f"a smallest area of {size.min_area} was asked, and {model} keeps no usual peak of its anomaly map, by "
+            "which regions are found; leave --min-area out, or train and export it again"
+        )

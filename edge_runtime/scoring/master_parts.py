@@ -88,10 +88,11 @@ class PartsVerdict:
         return f"{how}: {good} good, {bad} bad, threshold {self.threshold:.4g}"
 
     def _line(self, row: Row) -> str:
-        side = ">" if row.is_anomaly else "<="
+        side = ">" if row.is_anomaly or row.too_small else "<="
+        small = "but all its regions are too small, " if row.too_small else ""
         return (
             f"{unicode_name(row.item.name)}: score {row.score:.4g} {side} threshold {self.threshold:.4g}, "
-            f"{_verdict(row.is_anomaly)}; it should be {_verdict(not row.is_anomaly)}"
+            f"{small}{_verdict(row.is_anomaly)}; it should be {_verdict(not row.is_anomaly)}"
         )
 
     @staticmethod

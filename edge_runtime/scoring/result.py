@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import FrameError
+from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
 from edge_runtime.model.tiling import Tiling
 from edge_runtime.scoring.geometry import Geometry
+from edge_runtime.scoring.regions import Region, regions_of, without_small
 
 __all__ = ["Result"]
 
@@ -23,6 +25,7 @@ class Result:
     threshold: float
     """The score above which a frame is anomalous."""
     is_anomaly: bool
+    """Whether the score lies above it, and the frame is not `too_small`"""
     criteria: dict[str, float]
     """Raw criteria by name, as the bundle's manifest lists them: of each, the largest over the frame's tiles."""
     latents: NDArray[np.float32]
@@ -37,6 +40,10 @@ class Result:
     """The brightest map pixel that a normal image may have, to the bundle that scored: the scale of its colours."""
     latency_ms: dict[str, float]
     """Milliseconds for preprocess, infer and post, all tiles together."""
+    size: DefectSize = MEASURED_IN_PIXELS
+    """How large a pixel is, and from which area on a region counts"""
+    too_small: bool = False
+    """Whether the score lies above the threshold and all that the map shows is smaller than size.min_area"""
 
     @property
     def latent(self) -> NDArray[np.float32]:
@@ -57,6 +64,20 @@ class Result:
         frame_shape: of the frame that was scored; raises FrameError where one of this shape has other tiles.
         """
         return self.geometry.heatmap(self.anomaly_maps, frame_shape)
+
+    def shown_heatmap(self, frame_shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """heatmap for people to look at: of a frame above the threshold without regions that are too small."""
+        heat = self.heatmap(frame_shape)
+        return without_small(heat, self.map_peak, self.size) if self.is_anomaly or self.too_small else heat
+
+    def regions(self, frame_shape: tuple[int, ...]) -> list[Region]:
+        """Where an anomalous frame is anomalous, in its pixels, the brightest first, 16 at most; of a normal one none.
+
+        frame_shape: as for heatmap.
+        """
+        if not self.is_anomaly:
+            return []
+        return regions_of(self.heatmap(frame_shape), self.map_peak, self.size)
 
     def _only_tile(self, all_of_them: str) -> int:
         if len(self.tiling) != 1:

@@ -10,8 +10,10 @@ from edge_runtime.bundle.frame_view import WHOLE_FRAME, View
 from edge_runtime.bundle.kept_scores import KeptScores, threshold_from
 from edge_runtime.bundle.site_calibration import SiteCalibration
 from edge_runtime.errors import ConfigError
+from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
 from edge_runtime.model.score import Decision
 from edge_runtime.scoring.geometry import Geometry
+from edge_runtime.scoring.heatmap import check_size
 
 __all__ = ["Asked", "Terms"]
 
@@ -27,6 +29,8 @@ class Asked:
     target_fpr: float | None = None
     """Share of normal frames above the threshold; not together with a threshold"""
     view: View | None = None
+    size: DefectSize = MEASURED_IN_PIXELS
+    """Each of its parts wins by itself"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,10 +44,15 @@ class Terms:
     geometry: Geometry
     site: SiteCalibration | None
     """The calibration that counts; None where there is none, or it was made with another view"""
+    size: DefectSize
+    """How large a pixel is, and from which area on a region counts"""
 
     @classmethod
     def of(cls, bundle: Bundle, asked: Asked, site: SiteCalibration | None) -> Terms:
         """The terms that follow. A calibration is said; one made with another view is not used. Raises ConfigError."""
+        # In pixels of the whole frame: it holds for any view of it.
+        size = asked.size.or_else(site.size if site else MEASURED_IN_PIXELS).or_else(bundle.defect_size)
+        check_size(size, bundle.manifest["calibration"], bundle.path)
         view = asked.view if asked.view is not None else site.view if site else WHOLE_FRAME
         if site is not None and site.view != view:
             logger.warning(
@@ -53,9 +62,11 @@ class Terms:
             )
             site = None
         decision = _decision(bundle, asked, site)
-        terms = cls(view=view, decision=decision, geometry=Geometry.of(bundle, view), site=site)
+        terms = cls(view=view, decision=decision, geometry=Geometry.of(bundle, view), site=site, size=size)
         if site is not None:
             logger.info("calibrated on site: %s", site)
+        if size:
+            logger.info("sizes: %s", size)
         return terms
 
     def with_threshold(self, threshold: float) -> Terms:

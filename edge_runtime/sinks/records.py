@@ -31,14 +31,15 @@ def frame_record(
     score_smoothed: float | None = None,
     state: str | None = None,
     event_id: str | None = None,
-    boxes: list[dict[str, float]] | None = None,
+    boxes: list[dict[str, float | None]] | None = None,
     signed_by: str | None = None,
 ) -> dict[str, Any]:
     """The record of one scored frame.
 
     t_emit: seconds since the epoch; age_ms: from capture to emission by the monotonic clock; model: the bundle's
     digest. score_smoothed: None where nothing is smoothed; state: the alarm's, None where there is no alarm; boxes:
-    None where nobody asked for them. The key `view` is there where the bundle aligns parts, `signed_by` where the
+    None where nobody asked for them. The key `view` is there where the bundle aligns parts, `too_small` where a
+    smallest area is in force, `signed_by` where the
     bundle had to be signed.
     """
     placement = result.geometry.placement
@@ -56,6 +57,7 @@ def frame_record(
         "score_smoothed": result.score if score_smoothed is None else score_smoothed,
         "threshold": result.threshold,
         "is_anomaly": result.is_anomaly,
+        **({} if result.size.least_px is None else {"too_small": result.too_small}),
         "state": state or ("anomaly" if result.is_anomaly else "normal"),
         "event_id": event_id,
         "boxes": boxes,

@@ -174,21 +174,25 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
 class CsvFile(TextFile):
     """Frame records as a table: what a spreadsheet takes. Criteria and latencies are columns of their own."""
 
-    def __init__(self, path: Path, criteria: Sequence[str], rotation: Rotation | None = None) -> None:
-        """criteria: the bundle's, which name columns."""
+    def __init__(
+        self, path: Path, criteria: Sequence[str], rotation: Rotation | None = None, *, too_small: bool = False
+    ) -> None:
+        """criteria: the bundle's, which name columns. too_small: whether there is a column for that, the last."""
         super().__init__(path, rotation, ("frame",))
+        self._last = ("too_small",) if too_small else ()
         self._criteria = tuple(criteria)
         self._stages = ("capture", "preprocess", "infer", "post")
 
     def header(self) -> str:
         """The columns' names."""
-        return self._row([*CSV_COLUMNS, *self._criteria, *(f"{stage}_ms" for stage in self._stages)])
+        return self._row([*CSV_COLUMNS, *self._criteria, *(f"{stage}_ms" for stage in self._stages), *self._last])
 
     def line(self, record: dict[str, Any]) -> str:
         """A frame as a row; what is not known is empty, true and false are 1 and 0."""
         values = [record[column] for column in CSV_COLUMNS]
         values += [record["criteria"].get(name) for name in self._criteria]
         values += [record["latency_ms"][stage] for stage in self._stages]
+        values += [record.get(name) for name in self._last]
         return self._row([int(value) if isinstance(value, bool) else value for value in values])
 
     @staticmethod

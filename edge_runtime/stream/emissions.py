@@ -11,7 +11,6 @@ from typing import Any
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import DataError, FrameError
 from edge_runtime.redact import redact
-from edge_runtime.scoring.regions import regions_of
 from edge_runtime.sinks.contract import Emission
 from edge_runtime.sinks.records import event_record, frame_record, status_record, timestamp
 from edge_runtime.stream.scored_frame import ScoredFrame
@@ -58,7 +57,7 @@ def frame_emission(
         score_smoothed=meaning.smoothed,
         state=meaning.state,
         event_id=meaning.event_id,
-        boxes=_boxes(scored) if boxes else None,
+        boxes=[region.to_json() for region in result.regions(frame.image.shape)] if boxes else None,
         signed_by=scored.signed_by,
     )
     return Emission({**record, **beside}, frame.image, result, grabbed_s=frame.grabbed_s)
@@ -72,11 +71,3 @@ def drift_emission(source_id: str, window: Window) -> Emission:
         return Emission(status_record("info", "SCORES_USUAL", source_id, payload))
     logger.warning("%s: %s", redact(source_id), window)
     return Emission(status_record("warning", "SCORES_DRIFT", source_id, payload))
-
-
-def _boxes(scored: ScoredFrame) -> list[dict[str, float]]:
-    """Boxes around what is anomalous in a frame; none of a normal one."""
-    if not scored.result.is_anomaly:
-        return []
-    heat = scored.result.heatmap(scored.frame.image.shape)
-    return [region.to_json() for region in regions_of(heat, scored.result.map_peak)]

@@ -272,6 +272,7 @@ class Pipeline:
     def _count(self, stream: SourceState, frame: ScoredFrame, meaning: Meaning) -> None:
         self.summary.frames += 1
         self.summary.anomalies += frame.result.is_anomaly
+        self.summary.too_small += frame.result.too_small
         self.summary.add_latency(sum(frame.result.latency_ms.values()))
         stream.count(frame, meaning)
 

@@ -82,7 +82,7 @@ class SourceWatch:
     def take(self, scored: ScoredFrame) -> Meaning:
         """What the source's next score means."""
         score = scored.result.score
-        smoothed = self._smooth(score)
+        smoothed = self._smooth(self._heard(scored.result))
         event = self._step(self.alarm, scored, smoothed) if self.alarm else None
         return Meaning(
             smoothed=smoothed,
@@ -95,6 +95,13 @@ class SourceWatch:
     def stop(self, reason: str) -> EventNews | None:
         """No more scores will come: the end of the event that goes on, if any."""
         return self._news(self.alarm, self.alarm.stop(reason)) if self.alarm else None
+
+    def _heard(self, result: Result) -> float:
+        """The score as smoothing and alarm hear it: of a frame whose regions are all too small no more than what clears
+        an alarm."""
+        if not result.too_small:
+            return result.score
+        return min(result.score, self.alarm.settings.clear if self.alarm else result.threshold)
 
     def _step(self, alarm: Alarm, scored: ScoredFrame, smoothed: float) -> EventNews | None:
         change = alarm.step(scored.frame.grabbed_s, smoothed, scored.frame.t_capture)
@@ -109,7 +116,7 @@ class SourceWatch:
         """
         if since_s is None:
             self._best, self._best_is_new = None, False
-        elif self._best is None or self._best_at_s < since_s or scored.result.score > self._best[1].score:
+        elif self._best is None or self._best_at_s < since_s or self._heard(scored.result) > self._heard(self._best[1]):
             self._best, self._best_is_new = (scored.frame.image, scored.result), True
             self._best_at_s = scored.frame.grabbed_s
 

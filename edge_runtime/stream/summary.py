@@ -68,6 +68,8 @@ class RunSummary:
     frames: int = 0
     """Frames scored."""
     anomalies: int = 0
+    too_small: int = 0
+    """Frames above the threshold that are normal, for all they show is smaller than what counts"""
     unscored: int = 0
     """Frames that could not be decoded or do not fit the bundle; each has a status record."""
     events: int = 0
@@ -98,6 +100,7 @@ class RunSummary:
     def __str__(self) -> str:
         line = f"{self.frames} frames, {self.anomalies} anomalies"
         counted = {
+            "too small": self.too_small,
             "not scored": self.unscored,
             "events": self.events,
             "refused": sum(sum(counts.rejected.values()) for counts in self.sources),

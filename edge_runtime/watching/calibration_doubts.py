@@ -40,6 +40,8 @@ class CalibratingFrame:
     """What a person finds it by"""
     score: float
     criteria: tuple[float, ...]
+    too_small: bool = False
+    """Whether all that its map shows is too small, wherever the threshold lies"""
 
 
 def doubts(frames: Sequence[CalibratingFrame], target_fpr: float, detector: Detector) -> list[str]:

@@ -15,8 +15,9 @@ import torch
 from edge_runtime.bundle.budgets import DETECTOR_FILES
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.golden import Golden
-from edge_runtime.errors import DataError, GateError
+from edge_runtime.errors import ConfigError, DataError, GateError
 from edge_runtime.gate.verification import verify_bundle
+from edge_runtime.model.defect_size import Area
 from edge_runtime.model.prior import FullNormal
 from edge_runtime.scoring.detector import Detector
 from export import precisions
@@ -88,6 +89,17 @@ def small(run_paths: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 def test_the_same_run_gives_the_same_bytes(run_paths: dict[str, Path], small: Path, tmp_path: Path) -> None:
     export_bundle(run_paths["mlp"], tmp_path / "model.aae", FP32)
     assert (tmp_path / "model.aae").read_bytes() == small.read_bytes()
+
+
+def test_sizes_that_were_given_are_kept_in_the_bundle(run_paths: dict[str, Path], small: Path, tmp_path: Path) -> None:
+    request = replace(FP32, mm_per_pixel=0.05, min_area=Area(0.5, "mm2"))
+    bundle = export_bundle(run_paths["mlp"], tmp_path / "model.aae", request).bundle
+    assert bundle.manifest["defect_size"] == {"mm_per_pixel": 0.05, "min_area": "0.5mm2"}
+    assert Detector.load(bundle).size.least_px == pytest.approx(200.0)
+    assert "defect_size" not in Bundle.open(small).manifest
+    with pytest.raises(ConfigError, match="give --mm-per-pixel too"):
+        export_bundle(run_paths["mlp"], tmp_path / "none.aae", replace(FP32, min_area=Area(0.5, "mm2")))
+    assert not (tmp_path / "none.aae").exists()
 
 
 def test_the_manifest_holds_provenance_and_parity_but_no_path(

@@ -24,7 +24,16 @@ from edge_runtime.model.images import list_images, read_image
 from edge_runtime.scoring.evaluation import Row, ScoredImage
 from edge_runtime.scoring.image_items import Item
 
-__all__ = ["AUPRO_FPR_LIMIT", "Masks", "PixelCounts", "PixelMetrics", "PixelTally", "find_masks", "read_defect_mask"]
+__all__ = [
+    "AUPRO_FPR_LIMIT",
+    "Masks",
+    "PixelCounts",
+    "PixelMetrics",
+    "PixelTally",
+    "SmallDefects",
+    "find_masks",
+    "read_defect_mask",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -156,11 +165,35 @@ class Masks:
     """Names of anomalous images below a folder with masks that have none"""
 
 
+@dataclass(slots=True)
+class SmallDefects:
+    """What masks mark that is smaller than what was asked to count."""
+
+    least_px: float
+    regions: int = 0
+    """Connected marked regions, 8 neighbours, that are smaller"""
+    images: int = 0
+    """Images of which every marked region is smaller"""
+    flagged: int = 0
+    """Of these, how many come out anomalous all the same: maps are coarser than masks"""
+
+    def add(self, mask: Mask, *, is_anomaly: bool) -> None:
+        """Count one anomalous image's mask, (H, W) bool."""
+        n_labels, _, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        small = boxes[1:, cv2.CC_STAT_AREA] < self.least_px
+        self.regions += int(small.sum())
+        if n_labels > 1 and small.all():
+            self.images += 1
+            self.flagged += is_anomaly
+
+
 class PixelTally:
     """Pixel counts by group while images are scored; `add` is what score_items calls for each."""
 
-    def __init__(self, masks: Masks) -> None:
+    def __init__(self, masks: Masks, least_px: float | None = None) -> None:
+        """least_px: pixels of the smallest region that counts; None counts none as small."""
         self.masks = masks
+        self.small_defects = None if least_px is None else SmallDefects(least_px)
         self._normal = PixelCounts()
         self._of_group: dict[str | None, PixelCounts] = {}
 
@@ -175,7 +208,10 @@ class PixelTally:
         elif row.item.anomalous and row.item.name in self.masks.of_image:
             heat = scored.heatmap()
             counts = self._of_group.setdefault(row.item.group, PixelCounts())
-            counts.add(heat, read_defect_mask(self.masks.of_image[row.item.name], heat.shape))
+            mask = read_defect_mask(self.masks.of_image[row.item.name], heat.shape)
+            counts.add(heat, mask)
+            if self.small_defects is not None:
+                self.small_defects.add(mask, is_anomaly=row.is_anomaly)
 
     def metrics_of(self, rows: Sequence[Row]) -> PixelMetrics | None:
         """Of all normal images with the groups of the anomalous rows; None where none of these groups has a mask."""

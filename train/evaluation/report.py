@@ -14,10 +14,11 @@ import numpy as np
 
 from edge_runtime.errors import DataError
 from edge_runtime.metrics import Metrics, best_f1, bootstrap, fpr_at_tpr, wilson_interval
+from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
 from edge_runtime.model.score import Decision
 from edge_runtime.scoring.evaluation import ALL, Evaluation, Row, labelled_arrays
 from edge_runtime.verdict import ModelVerdict
-from train.evaluation.pixel_metrics import Masks, PixelMetrics, PixelTally
+from train.evaluation.pixel_metrics import Masks, PixelMetrics, PixelTally, SmallDefects
 
 __all__ = ["Circumstances", "Report", "Subset", "report_of"]
 
@@ -38,6 +39,8 @@ class Circumstances:
     data: Sequence[str]
     """Paths as they were named"""
     decision: Decision
+    size: DefectSize = MEASURED_IN_PIXELS
+    """How large a pixel is, and from which area on a region counts"""
     n_excluded: int = 0
     """Images left out by name"""
     n_resamples: int = 1000
@@ -76,6 +79,8 @@ class Report:
     normal_groups: dict[str, tuple[int, int]]
     """Images and how many were flagged, of each group of normal images where there are several"""
     masks: Masks | None
+    small_defects: SmallDefects | None = None
+    """Of the masks, where a smallest area was asked"""
 
     @property
     def verdict(self) -> ModelVerdict:
@@ -105,6 +110,7 @@ def report_of(evaluation: Evaluation, circumstances: Circumstances, tally: Pixel
             if (own := [row for row in normal if row.item.group == name]) and len(groups) > 1
         },
         masks=tally.masks if tally else None,
+        small_defects=tally.small_defects if tally else None,
     )
 
 

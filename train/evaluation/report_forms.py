@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def json_of(report: Report) -> dict[str, Any]:
         "edge_aae": __version__,
         "model": {"path": here.model, "kind": here.kind, "sha256": report.evaluation.model},
         "decision": here.decision.to_json(),
+        "size": _size_json(report),
         "data": list(here.data),
         "n_images": len(report.evaluation.rows),
         "n_excluded": here.n_excluded,
@@ -161,6 +163,39 @@ def _notes(report: Report) -> list[str]:
             f"AUPRO up to a false positive rate of {AUPRO_FPR_LIMIT:g}; masks from "
             f"{', '.join(map(str, report.masks.folders))}"
             + (f", which lacks those of {len(report.masks.missing)} anomalous images." if report.masks.missing else ".")
+        )
+    return [*notes, *_size_notes(report)]
+
+
+def _size_json(report: Report) -> dict[str, Any]:
+    """What was asked of sizes, and what it came to; null where nothing was asked."""
+    small = report.small_defects
+    return {
+        **report.circumstances.size.to_json(),
+        "normal_too_small": _too_small(report, False),
+        "anomalous_too_small": _too_small(report, True),
+        "small_defects": None if small is None else asdict(small),
+    }
+
+
+def _too_small(report: Report, anomalous: bool) -> int:
+    """Images of a label above the threshold that count as normal for their size."""
+    return sum(row.too_small for row in report.evaluation.rows if row.item.anomalous is anomalous)
+
+
+def _size_notes(report: Report) -> list[str]:
+    size, small = report.circumstances.size, report.small_defects
+    if size.least_px is None:
+        return []
+    notes = [
+        f"Regions below {size.min_area} ({size.least_px:.4g} pixels) do not count: {_too_small(report, False)} normal "
+        f"and {_too_small(report, True)} anomalous images above the threshold count as normal for it. Figures without "
+        "a threshold, and those of pixels, are as without."
+    ]
+    if small is not None:
+        notes.append(
+            f"Of the marked regions {small.regions} are smaller; {small.images} anomalous images have no larger one, "
+            f"of which {small.flagged} are flagged."
         )
     return notes
 

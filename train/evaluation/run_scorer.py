@@ -9,10 +9,12 @@ from pathlib import Path
 
 import torch
 
+from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
 from edge_runtime.scoring.evaluation import ScoredImage
-from edge_runtime.scoring.heatmap import peak_of
+from edge_runtime.scoring.heatmap import check_size, peak_of
+from edge_runtime.scoring.regions import all_too_small
 from train.learning.scoring import frame_outputs
 from train.runs.run_folder import RunFolder
 
@@ -22,10 +24,20 @@ __all__ = ["RunScorer"]
 class RunScorer:
     """An ImageScorer around a trained run; gives what the run's bundle gives, up to the parity gate's tolerance."""
 
-    def __init__(self, path: Path, *, threshold: float | None = None, device: torch.device | None = None) -> None:
-        """threshold: replaces the run's threshold on the fused score. Raises DataError where the run is not usable."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threshold: float | None = None,
+        size: DefectSize = MEASURED_IN_PIXELS,
+        device: torch.device | None = None,
+    ) -> None:
+        """threshold: replaces the run's threshold on the fused score; size: from which area on a region counts. Raises
+        DataError where the run is not usable, ConfigError where areas cannot be told."""
         folder = RunFolder(path)
         self.run = folder.load()
+        check_size(size, self.run.calibration, path)
+        self._size = size
         self._device = device or torch.device("cpu")
         self._names = tuple(self.run.calibration["criteria"])
         self._decision = self.run.decision if threshold is None else replace(self.run.decision, threshold=threshold)
@@ -52,6 +64,11 @@ class RunScorer:
         """p99 of the training images' brightest pixels."""
         return peak_of(self.run.calibration)
 
+    @property
+    def size(self) -> DefectSize:
+        """How large a pixel is, and from which area on a region counts."""
+        return self._size
+
     def score(self, frame: Frame) -> ScoredImage:
         """Score one frame."""
         preprocess = self.run.config.preprocess
@@ -59,9 +76,14 @@ class RunScorer:
         tiles, _ = preprocess.tiles(frame, placement)
         criteria, pixels = frame_outputs(self.run.autoencoder, self.run.prior, tiles, self._device)
         score = self._decision.score(criteria)
+        above = bool(self._decision.is_anomalous(score)[0])
+        heatmap = partial(preprocess.map_to_frame, pixels, frame.shape, placement)
+        asked = above and self._size.least_px is not None
+        too_small = asked and all_too_small(heatmap(), self.map_peak, self._size)
         return ScoredImage(
             score=float(score[0]),
-            is_anomaly=bool(self._decision.is_anomalous(score)[0]),
+            is_anomaly=above and not too_small,
             criteria=dict(zip(self._names, map(float, criteria[0]), strict=True)),
-            heatmap=partial(preprocess.map_to_frame, pixels, frame.shape, placement),
+            heatmap=heatmap,
+            too_small=too_small,
         )

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edge_aae.commands.device.score import score_with_progress
-from edge_aae.commands.options import EngineOptions, ViewOptions, model_option, resolve_model
+from edge_aae.commands.options import EngineOptions, SizeOptions, ViewOptions, model_option, resolve_model
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import GateError
 
@@ -21,6 +21,7 @@ __all__ = ["check"]
 @EngineOptions.options
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
 @ViewOptions.options
+@SizeOptions.options
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON Lines file that gets one line a check, at its end.")
 def check(
@@ -43,7 +44,8 @@ def check(
     items = master_parts(parts)
     engine = EngineOptions.of(options)
     view = ViewOptions.of(options).view()
-    detector = engine.detector(resolve_model(model), threads=threads, threshold=threshold, view=view)
+    size = SizeOptions.of(options).asked()
+    detector = engine.detector(resolve_model(model), threads=threads, threshold=threshold, view=view, **size)
     verdict = PartsVerdict.of(score_with_progress(BundleScorer(detector), items, None))
     for line in verdict.lines():
         say(line)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edge_aae.commands.options import EngineOptions, ViewOptions
+from edge_aae.commands.options import EngineOptions, SizeOptions, ViewOptions
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
@@ -24,6 +24,7 @@ PATH = click.Path(path_type=Path)
 @click.option("--every", type=click.IntRange(min=1), default=1, show_default=True, help="Each n-th frame alone.")
 @EngineOptions.options
 @ViewOptions.options
+@SizeOptions.options
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--top", type=click.IntRange(min=0), default=20, show_default=True, help="Changed frames shown.")
 @click.option("--out", type=PATH, help="Folder for pictures of changed frames: the frame, and both heatmaps.")
@@ -60,7 +61,8 @@ def compare(
     if source.live:
         raise click.UsageError("--frames gives frames for ever; name a folder of images, an image or a video")
     engine, view = EngineOptions.of(options), ViewOptions.of(options).view()
-    old_detector, new_detector = (engine.detector(path, threads=threads, view=view) for path in (old, new))
+    size = SizeOptions.of(options).asked()
+    old_detector, new_detector = (engine.detector(path, threads=threads, view=view, **size) for path in (old, new))
     comparison = FrameComparison(old_detector, new_detector, out, max_pictures)
     hidden = not sys.stderr.isatty()
     with source, click.progressbar(frames_of(source, every), label="scoring", file=sys.stderr, hidden=hidden) as bar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.device.source_options import CaptureOptions, NamedSources, sources_of
-from edge_aae.commands.options import PERCENT, EngineOptions, ViewOptions, resolve_model
+from edge_aae.commands.options import PERCENT, EngineOptions, SizeOptions, ViewOptions, resolve_model
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError, DataError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.frame_view import View
     from edge_runtime.bundle.site_calibration import SiteCalibration
+    from edge_runtime.model.defect_size import DefectSize
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.sources import FrameSource
     from edge_runtime.watching.calibration_doubts import CalibratingFrame
@@ -42,6 +44,7 @@ logger = logging.getLogger(__name__)
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @EngineOptions.options
 @ViewOptions.options
+@SizeOptions.options
 @CaptureOptions.options
 def calibrate(
     bundle: Path | None,
@@ -67,22 +70,28 @@ def calibrate(
     Where the frames are too few to show the asked rate (n show 1 / (n + 1) at best), the threshold is set for what they
     show, and said so. With --known-bad it lies between the frames and those defects, which are never trained on.
 
+    --mm-per-pixel and --min-area are kept beside the threshold, for runs; without frames they change nothing else. The
+    threshold is of the scores alone, so that a smallest area makes false alarms fewer than asked for.
+
     \b
     edge-aae calibrate --camera 0 --frames 2000 --every 10 --target-fpr 0.5%
     edge-aae calibrate --camera 0 --frames 200 --known-bad defects/
     edge-aae calibrate --threshold 1.3
+    edge-aae calibrate --mm-per-pixel 0.05 --min-area 0.5mm2
     edge-aae calibrate --undo
     """
     path = resolve_model(bundle)
     if undo:
         _undo(path)
         return
-    asked_view = ViewOptions.of(options).view()
-    if threshold is not None:
-        if cameras or sources or known_bad:
-            raise click.UsageError("--threshold is a value that you chose and takes no frames: name no source with it")
-        _keep_chosen(path, threshold, asked_view, EngineOptions.of(options))
+    asked_view, asked_size = ViewOptions.of(options).view(), SizeOptions.of(options).size()
+    takes_frames = bool(cameras or sources or known_bad)
+    if threshold is not None and takes_frames:
+        raise click.UsageError("--threshold is a value that you chose and takes no frames: name no source with it")
+    if threshold is not None or (asked_size and not takes_frames):
+        _keep_chosen(path, threshold, asked_view, asked_size, EngineOptions.of(options))
         return
+    from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.frame_view import WHOLE_FRAME
     from edge_runtime.bundle.site_calibration import SiteCalibration
     from edge_runtime.redact import redact
@@ -96,8 +105,12 @@ def calibrate(
         named = NamedSources(cameras=(), others=(str(known_bad),))
         of_defects = sources_of(named, replace(capture, loop=1), must_exist=True)
     engine, view = EngineOptions.of(options), asked_view or WHOLE_FRAME
-    detector = engine.detector(path, threads=threads, view=view, on_site=False)
-    before = _before(detector.bundle)
+    bundle_there = Bundle.open(path, require_signature=engine.require_signature)
+    before = _before(bundle_there)
+    # A scale measured once holds for the next threshold too.
+    size = asked_size.or_else(before.size) if before else asked_size
+    asked = {"mm_per_pixel": size.mm_per_pixel, "min_area": size.min_area}
+    detector = engine.detector(bundle_there, threads=threads, view=view, on_site=False, **asked)
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info("scoring %d frames of %s", frames, names)
     normal = _scored(detector, opened, every=every, most=frames)
@@ -110,6 +123,7 @@ def calibrate(
         precision=engine.precision,
         backend=detector.backend.name,
         view=view,
+        size=size,
         strict=strict,
     )
     if of_defects:
@@ -123,6 +137,8 @@ def calibrate(
     for line in (found.rate_line(), *(found.separation.lines() if found.separation else ())):
         if line is not None:
             say(line)
+    for line in _too_small_lines(detector.size, found.threshold, normal, defects):
+        say(line)
     say(f"before: threshold {limit:.4g}, {share:.1%} of these frames above it")
     say(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
 
@@ -138,17 +154,46 @@ def _undo(path: Path) -> None:
     say(f"{path} has its own threshold again; the calibration lies as {aside}")
 
 
-def _keep_chosen(path: Path, threshold: float, view: View | None, engine: EngineOptions) -> None:
+def _keep_chosen(
+    path: Path, threshold: float | None, view: View | None, asked_size: DefectSize, engine: EngineOptions
+) -> None:
+    """threshold: None keeps the one so far, which is of the view so far; a view then needs one."""
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.site_calibration import SiteCalibration
+    from edge_runtime.scoring.heatmap import check_size
 
+    if threshold is None and view is not None:
+        raise click.UsageError("--roi and --mask need frames or a --threshold: the one so far is of another view")
     bundle = Bundle.open(path, require_signature=engine.require_signature)
     before = _before(bundle)
-    found = SiteCalibration.chosen(threshold, model=bundle.digest, before=before, view=view)
+    size = asked_size.or_else(before.size) if before else asked_size
+    check_size(size.or_else(bundle.defect_size), bundle.manifest["calibration"], path)
+    if threshold is None and before is not None:
+        found = replace(before, size=size)
+    else:
+        chosen = bundle.decision.threshold if threshold is None else threshold
+        found = SiteCalibration.chosen(chosen, model=bundle.digest, before=before, view=view, size=size)
     written = found.save(path)
     say(f"{found}")
     say(f"before: threshold {(before or bundle.decision).threshold:.4g}")
     say(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
+
+
+def _too_small_lines(
+    size: DefectSize, threshold: float, normal: Sequence[CalibratingFrame], defects: Sequence[CalibratingFrame]
+) -> list[str]:
+    """What a smallest area changes of what lies above the threshold; nothing where none is asked."""
+    if size.least_px is None:
+        return []
+    lines = []
+    for called, frames in (("frames", normal), ("known defects", defects)):
+        above = [frame for frame in frames if frame.score > threshold]
+        if frames:
+            small = sum(frame.too_small for frame in above)
+            lines.append(
+                f"of {len(above)} {called} above it {small} count as normal: all they show is below {size.min_area}"
+            )
+    return lines
 
 
 def _before(bundle: Bundle) -> SiteCalibration | None:
@@ -172,12 +217,15 @@ def _scored(
     from edge_runtime.watching.calibration_doubts import CalibratingFrame
 
     scored: list[CalibratingFrame] = []
+    # Sizes are told of what lies above the threshold, and where that will lie is not known yet.
+    detector = detector.with_threshold(-sys.float_info.max)
 
     def keep(record: dict[str, Any]) -> None:
         if record["type"] == "frame":
             name = record["name"] or f"frame {record['frame_id']} of {record['source_id']} at {record['t_capture']}"
             criteria = tuple(record["criteria"].values())
-            scored.append(CalibratingFrame(name=name, score=record["score"], criteria=criteria))
+            small = record.get("too_small", False)
+            scored.append(CalibratingFrame(name=name, score=record["score"], criteria=criteria, too_small=small))
         elif record["type"] == "status":
             logger.warning("%s: %s", record["event_type"], record["payload"].get("reason", ""))
 

@@ -17,7 +17,7 @@ from edge_aae.commands.device.delivery_options import DeliveryOptions, delivered
 from edge_aae.commands.device.run_plan import AlarmOptions, DetectorOptions, RunPlan, UpkeepOptions
 from edge_aae.commands.device.sink_options import PageOptions, SinkOptions, page_of, sinks_of
 from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, SourceOptions, sources_of
-from edge_aae.commands.options import ViewOptions, max_pixels_option, model_option, resolve_model
+from edge_aae.commands.options import SizeOptions, ViewOptions, max_pixels_option, model_option, resolve_model
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 @DetectorOptions.options
 @UpkeepOptions.options
 @ViewOptions.options
+@SizeOptions.options
 @CaptureOptions.options
 @max_pixels_option
 @FeedOptions.options
@@ -54,6 +55,9 @@ def run(print_config: bool, **options: Any) -> None:
     long as it takes, unless --reconnect says how often. Files give every frame, in order.
 
     --roi and --mask leave out what is none of the part; calibrate takes them too, and a run then need not name them.
+
+    --min-area leaves out regions of the map that are smaller: a frame that shows no larger one is normal, whatever its
+    score, and its record says too_small. In mm2 it needs --mm-per-pixel.
 
     --shadow NEW scores the same frames by a second bundle too: records say what it found, nothing is done about it.
 
@@ -136,7 +140,7 @@ class _Model:
         """Reads the view's mask and the trusted keys; opens no bundle. Raises BundleError where none is there to be
         used, ConfigError where a key cannot be read."""
         self.path = resolve_model(plan.model)
-        self._load = plan.detector.loader(plan.view.view())
+        self._load = plan.detector.loader(plan.view.view(), plan.size)
         self._precision, self._backend = plan.detector.precision, plan.detector.backend
         self._watched = plan.upkeep.watch_model
         self._shadow = plan.upkeep.shadow

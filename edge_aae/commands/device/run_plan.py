@@ -14,7 +14,7 @@ from edge_aae.commands.device.delivery_options import DeliveryOptions
 from edge_aae.commands.device.sink_options import PageOptions, SinkOptions
 from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, NamedSources, SourceOptions
 from edge_aae.commands.option_groups import OptionGroup, option
-from edge_aae.commands.options import N_OF_M, PERCENT, EngineOptions, ViewOptions
+from edge_aae.commands.options import N_OF_M, PERCENT, EngineOptions, SizeOptions, ViewOptions
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
@@ -38,7 +38,7 @@ class DetectorOptions(EngineOptions):
     )
     threads: int = option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 
-    def loader(self, view: View | None) -> Callable[[Bundle], Detector]:
+    def loader(self, view: View | None, size: SizeOptions) -> Callable[[Bundle], Detector]:
         """Makes a detector of a bundle, that of the run's beginning or one that replaces it."""
         from edge_runtime.scoring.detector import Detector
 
@@ -50,6 +50,7 @@ class DetectorOptions(EngineOptions):
             threshold=self.threshold,
             target_fpr=self.target_fpr,
             view=view,
+            **size.asked(),
         )
 
 
@@ -150,6 +151,7 @@ class RunPlan:
     model: Path | None
     detector: DetectorOptions
     view: ViewOptions
+    size: SizeOptions
     alarm: AlarmOptions
     feed: FeedOptions
     delivery: DeliveryOptions
@@ -177,6 +179,7 @@ class RunPlan:
             model=parsed["model"],
             detector=DetectorOptions.of(parsed),
             view=ViewOptions.of(parsed),
+            size=SizeOptions.of(parsed),
             alarm=AlarmOptions.of(parsed),
             feed=FeedOptions.of(parsed),
             delivery=DeliveryOptions.of(parsed),

@@ -13,6 +13,7 @@ import click
 from edge_aae.commands.options import (
     CLASSES,
     EngineOptions,
+    SizeOptions,
     ViewOptions,
     max_pixels_option,
     model_option,
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
 @ViewOptions.options
+@SizeOptions.options
 @max_pixels_option
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Highest scores shown.")
@@ -72,9 +74,10 @@ def score(
 
     engine = EngineOptions.of(options)
     view = ViewOptions.of(options).view()
-    detector = engine.detector(resolve_model(model), threads=threads, threshold=threshold, view=view)
+    size = SizeOptions.of(options).asked()
+    detector = engine.detector(resolve_model(model), threads=threads, threshold=threshold, view=view, **size)
     items = load_items(paths, detector.bundle, labels, classes)
-    evaluation = score_with_progress(BundleScorer(detector), items, heatmaps)
+    evaluation = score_with_progress(BundleScorer(detector), items, heatmaps, regions=json_file is not None)
     for line in evaluation.lines(top):
         say(line)
     bundle = detector.bundle
@@ -93,12 +96,14 @@ def score_with_progress(
     items: Sequence[Item],
     heatmaps: Path | None,
     on_scored: Callable[[Row, ScoredImage], None] | None = None,
+    *,
+    regions: bool = False,
 ) -> Evaluation:
     """score_items behind a progress bar on a terminal. Raises DataError where none of the images can be scored."""
     from edge_runtime.scoring.evaluation import score_items
 
     with click.progressbar(items, label="scoring", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        evaluation = score_items(scorer, bar, heatmaps, on_scored)
+        evaluation = score_items(scorer, bar, heatmaps, on_scored, regions=regions)
     if not evaluation.rows:
         raise DataError(f"none of {len(items)} images could be scored; see above")
     return evaluation

@@ -126,7 +126,8 @@ def sinks_of(places: SinkOptions, detector: Detector, outbox: Outbox | None) -> 
         if out == "-":
             found.append(kinds.StandardOutput(records))
         elif out.endswith(".csv"):
-            found.append(kinds.CsvFile(Path(out), detector.bundle.criteria, rotation))
+            has_least = detector.size.least_px is not None
+            found.append(kinds.CsvFile(Path(out), detector.bundle.criteria, rotation, too_small=has_least))
         else:
             found.append(kinds.JsonLinesFile(Path(out), rotation, records))
     if places.snapshots:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.key_files import signing_key
-from edge_aae.commands.options import DEFAULT_MODEL, PRECISION_NAMES, require_signature_option, resolve_model
+from edge_aae.commands.options import (
+    DEFAULT_MODEL,
+    PRECISION_NAMES,
+    SizeOptions,
+    require_signature_option,
+    resolve_model,
+)
 from edge_aae.commands.shipping.verify import print_report
 from edge_aae.commands.terminal import say, say_line
 from edge_runtime.errors import BundleError, MissingExtraError
@@ -43,6 +49,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--allow-failing", is_flag=True, help="Ship what fails the gate too, marked; runs then say so.")
 @click.option("--sign", "sign", type=FILE, help="Private key of `keys make`: write the bundle's signature beside it.")
+@SizeOptions.options
 def export(
     run: Path | None,
     out: Path,
@@ -52,11 +59,13 @@ def export(
     worst: Path,
     allow_failing: bool,
     sign: Path | None,
+    **options: Any,
 ) -> None:
     """Write the bundle of RUN (default: runs/latest): ONNX graphs, prior, golden samples, manifest.
 
     The parity gate compares the graphs with PyTorch first; the bundle appears only if they agree (exit 3 otherwise).
     Each precision ships if it passes: FP32 must, FP16 and INT8 are left out where they do not, with the reason.
+    --mm-per-pixel and --min-area are kept in the bundle, for cameras that are all mounted alike.
     """
     require("torch", extra="train", purpose="exports")
     require("onnxscript", extra="export", purpose="exports")
@@ -72,6 +81,7 @@ def export(
         allow_failing=allow_failing,
         worst=worst,
         sign=None if sign is None else signing_key(sign),
+        **SizeOptions.of(options).asked(),
     )
     result = export_bundle(run or latest_run(), out, request)
     for report in result.reports:
@@ -146,6 +156,7 @@ def _describe(bundle: Bundle) -> list[str]:
         f"prior       {manifest['prior'].get('kind')}, {manifest['prior'].get('dim')} dimensions",
         f"decision    {manifest['decision']['rule']}, anomalous above score {bundle.decision.threshold:g}",
     ]
+    lines += [f"sizes       {bundle.defect_size}"] if bundle.defect_size else []
     lines += _describe_rule(bundle.decision, manifest["calibration"])
     site = SiteCalibration.beside(bundle.path)
     if site is not None:

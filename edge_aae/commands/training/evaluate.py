@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.device.score import score_with_progress
-from edge_aae.commands.options import CLASSES, max_pixels_option
+from edge_aae.commands.options import CLASSES, SizeOptions, max_pixels_option
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError, MissingExtraError
 from edge_runtime.extras import require
 
 if TYPE_CHECKING:
+    from edge_runtime.model.defect_size import DefectSize
     from edge_runtime.scoring.evaluation import ImageScorer
     from edge_runtime.scoring.image_items import TrainedOn
     from train.evaluation.report import Report
@@ -55,6 +56,7 @@ logger = logging.getLogger(__name__)
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
+@SizeOptions.options
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
 @click.option("--device", help="For a run: auto, cpu, cuda or cuda:N.  [default: auto]")
 @click.option(
@@ -78,12 +80,13 @@ def evaluate(
     device: str | None,
     threads: int | None,
     max_pixels: int | None,
+    **options: Any,
 ) -> None:
     """Judge a run folder (scored in PyTorch) or a bundle (needs none) on DATA: folders, an IDX set or an .npz file.
 
     Where a folder has a `good` subfolder beside others, the others are anomalous; --labels says it for any files.
     AUROC, AP and FPR@95TPR need no threshold; BAcc, TPR and FPR are at the deployed one. Where there are masks it adds
-    pixel AUROC, AP and AUPRO. docs/evaluation.md says what each figure means.
+    pixel AUROC, AP and AUPRO, which --min-area leaves as they are. docs/evaluation.md says what each figure means.
 
     \b
     edge-aae evaluate runs/latest tile/test --out evaluation/
@@ -92,7 +95,7 @@ def evaluate(
     plots_missing = _plots_missing() if out else None
     report = judged(
         model, data, labels=labels, classes=classes, exclude=exclude, masks=masks, bootstrap=bootstrap, seed=seed,
-        threshold=threshold, heatmaps=heatmaps, device=device, threads=threads,
+        threshold=threshold, size=SizeOptions.of(options).size(), heatmaps=heatmaps, device=device, threads=threads,
     )  # fmt: skip
     from train.evaluation.report_forms import lines_of
 
@@ -119,16 +122,18 @@ def judged(
     bootstrap: int = N_RESAMPLES,
     seed: int = 0,
     threshold: float | None = None,
+    size: DefectSize | None = None,
     heatmaps: Path | None = None,
     device: str | None = None,
     threads: int | None = None,
 ) -> Report:
     """The report on a run folder or a bundle, from labelled images; the parameters are the options of evaluate."""
+    from edge_runtime.model.defect_size import MEASURED_IN_PIXELS
     from edge_runtime.scoring.image_items import load_items, without
     from train.evaluation.pixel_metrics import PixelTally, find_masks
     from train.evaluation.report import Circumstances, report_of
 
-    scorer, trained_on, kind = _scorer(model, threshold, device, threads)
+    scorer, trained_on, kind = _scorer(model, threshold, size or MEASURED_IN_PIXELS, device, threads)
     loaded = load_items(data, trained_on, labels, classes)
     items = without(loaded, exclude) if exclude else loaded
     if all(item.anomalous is None for item in items):
@@ -137,12 +142,13 @@ def judged(
             "--labels FILE; `edge-aae score` scores images without"
         )
     found = find_masks(items, data, masks)
-    tally = PixelTally(found) if found else None
+    tally = PixelTally(found, scorer.size.least_px) if found else None
     circumstances = Circumstances(
         model=str(model),
         kind=kind,
         data=[str(path) for path in data],
         decision=scorer.decision,
+        size=scorer.size,
         n_excluded=len(loaded) - len(items),
         n_resamples=bootstrap,
         seed=seed,
@@ -152,7 +158,7 @@ def judged(
 
 
 def _scorer(
-    model: Path, threshold: float | None, device: str | None, threads: int | None
+    model: Path, threshold: float | None, size: DefectSize, device: str | None, threads: int | None
 ) -> tuple[ImageScorer, TrainedOn, str]:
     """The model as a scorer, what it was trained on, and what it is: run or bundle."""
     from edge_runtime.scoring.image_items import TrainedOn
@@ -169,14 +175,15 @@ def _scorer(
         # One image at a time gains little from more threads, and loses a lot where others use the cores.
         if threads != 0:
             torch.set_num_threads(threads or 1)
-        of_run = RunScorer(model, threshold=threshold, device=pick_device(device or "auto"))
+        of_run = RunScorer(model, threshold=threshold, size=size, device=pick_device(device or "auto"))
         return of_run, TrainedOn.of(of_run.run.config.data.to_json(), called="run"), "run"
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.scoring.evaluation import BundleScorer
 
     if device is not None:
         raise click.UsageError(f"--device is for run folders; {model} is none, and bundles run on the CPU")
-    detector = Detector.load(model, threads=threads or 0, threshold=threshold)
+    asked = {"mm_per_pixel": size.mm_per_pixel, "min_area": size.min_area}
+    detector = Detector.load(model, threads=threads or 0, threshold=threshold, **asked)  # type: ignore[arg-type]
     training: dict[str, Any] = detector.bundle.manifest["training"]
     return BundleScorer(detector), TrainedOn.of(training.get("data", {}), called="bundle"), "bundle"
 

@@ -171,7 +171,7 @@ class Card {
     this.told = told;
     this.number.textContent = told.scores[told.scores.length - 1][1].toFixed(2);
     const spent = Object.entries(told.latency_ms).filter(([name]) => name !== "capture").reduce((sum, [, ms]) => sum + ms, 0);
-    this.facts.textContent = `threshold ${told.threshold.toFixed(3)} · ${spent.toFixed(1)} ms a frame · ${told.age_ms.toFixed(0)} ms old · frame ${told.frame_id}`;
+    this.facts.textContent = `threshold ${told.threshold.toFixed(3)} · ${spent.toFixed(1)} ms a frame · ${told.age_ms.toFixed(0)} ms old · frame ${told.frame_id}${told.regions ? ` · ${told.regions}` : ""}${told.too_small ? " · all it shows is too small" : ""}`;
     this.root.dataset.points = this.t.length;
     this.root.dataset.scored = told.scored;
     this.draw();
@@ -309,7 +309,7 @@ function showMessages() {
 }
 
 function showHealth() {
-  const facts = [["state", board.state.ok ? "ok" : "not ok"], ["bundle", board.state.model], ["threshold", board.state.threshold], ["view", board.state.view]];
+  const facts = [["state", board.state.ok ? "ok" : "not ok"], ["bundle", board.state.model], ["threshold", board.state.threshold], ["view", board.state.view], ...(board.state.sizes ? [["sizes", board.state.sizes]] : [])];
   for (const source of board.state.sources) {
     facts.push([source.source_id, source.up ? `up, ${source.state || "no alarm asked for"}` : `down: ${source.last_error || "no good frames"}`]);
   }
@@ -347,6 +347,7 @@ function preview() {
     if (query.target_fpr) element("threshold-input").value = told.threshold.toPrecision(6);
     element("preview").textContent = told.sources.map((source) =>
       `${source.source_id}: ${source.flagged} of ${source.frames} frames of the last hour above ${told.threshold.toPrecision(4)}, in ${source.runs} stretches.`).join(" ")
+      + (told.sources.length && board.state.sizes ? " By score: how large they are is known of frames above today's threshold alone." : "")
       || "No frame has been scored yet.";
   }, 200);
 }

@@ -71,6 +71,7 @@ WRONG: dict[str, Any] = {
     "preprocess.align": [7, {"mode": "turn"}, {"mode": "turn", "height": 1e300, "width": 1, "frame": [1, 1]}],
     "preprocess.roi": [7, [0, 0, 0, 0], [0, 0, 10**12, 10**12]],
     "model.parameters": ["many"],
+    "defect_size": [7, {"mm_per_pixel": "wide"}, {"mm_per_pixel": -1.0}, {"min_area": 12}, {"min_area": "12"}],
     "training": [[]],
     "training.data": [[], {"classes": 7}, {"contaminate": [[0]]}],
     "parity": [[], {"fp32": []}, {"fp32": {"reports": 7}}, {"fp32": {"reports": [{}]}}],

@@ -124,3 +124,11 @@ def test_a_week_on_the_board_takes_no_more_room_than_an_hour() -> None:
         if half_minute > 120:
             assert len(board.scores[SOURCE].scores()) == 121
     assert (len(board.events), len(board.statuses), len(board.latest)) == (168, 100, 1)
+
+
+def test_a_preview_counts_no_frame_that_is_known_to_be_too_small() -> None:
+    board = Board()
+    for score, small in ((0.5, False), (1.0, True), (2.0, False)):
+        board.take({"kind": "record", "record": frame_record(score, too_small=small)}, b"")
+    assert board.preview(0.2) == [{"source_id": SOURCE, "flagged": 2, "frames": 3, "runs": 2}]
+    assert [row[1] for row in board.scores[SOURCE].since(0)] == [0.5, 1.0, 2.0]

@@ -13,6 +13,7 @@ from edge_runtime.live.board import Board
 from edge_runtime.live.feedback import Feedback
 from edge_runtime.live.framing import receive
 from edge_runtime.live.viewer import QUIET_S, Viewer
+from edge_runtime.scoring.regions import Region
 
 SOURCE = "camera:0"
 
@@ -94,3 +95,19 @@ def test_an_answer_to_an_event_shows_where_the_board_counted_on(board: Board, fe
     board.number += 1
     (after,) = told(viewer.news(board, feedback, 0.1))
     assert [one["answer"] for one in after["events"]] == ["wrong"]
+
+
+def test_a_viewer_is_told_how_large_regions_are(board: Board, feedback: Feedback) -> None:
+    viewer = Viewer()
+
+    def seen(**more: Any) -> tuple[str, bool]:
+        board.take({"kind": "record", "record": {**record(2.0, 1), **more}}, b"")
+        (source,) = told(viewer.news(board, feedback, 0.1))[-1]["sources"].values()
+        return source["regions"], source["too_small"]
+
+    small = Region(1, 2, 3, 3, 0.5, 9, 0.36).to_json()
+    large = Region(9, 2, 9, 9, 0.4, 60, 2.4).to_json()
+    assert seen() == seen(boxes=None) == seen(boxes=[]) == ("", False)
+    assert seen(boxes=[small, large]) == ("2 regions, the largest of 2.4 mm2", False)
+    assert seen(boxes=[{**small, "area_mm2": None}]) == ("1 region of 9 px", False)
+    assert seen(boxes=[], too_small=True) == ("", True)

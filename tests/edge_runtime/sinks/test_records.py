@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edge_runtime.model.defect_size import Area, DefectSize
 from edge_runtime.model.tiling import Tiling
 from edge_runtime.scoring.geometry import Geometry
 from edge_runtime.scoring.result import Result
@@ -75,6 +77,14 @@ def test_the_line_of_a_status_is_pinned() -> None:
 def test_a_normal_frame_says_so() -> None:
     normal = record(result=result(score=0.5))
     assert (normal["is_anomaly"], normal["state"], normal["score"]) == (False, "normal", 0.5)
+
+
+def test_with_a_smallest_area_a_frame_says_whether_it_is_too_small() -> None:
+    size = DefectSize(min_area=Area(12.0, "px"))
+    small = record(result=replace(result(), size=size, is_anomaly=False, too_small=True))
+    assert (small["is_anomaly"], small["too_small"], small["state"], small["score"]) == (False, True, "normal", 1.25)
+    assert record(result=replace(result(), size=size))["too_small"] is False
+    assert "too_small" not in record(result=replace(result(), size=DefectSize(mm_per_pixel=0.1)))
 
 
 def test_a_frame_of_a_file_carries_its_name_on_one_line() -> None:

@@ -77,6 +77,32 @@ def test_an_event_that_goes_on_ends_with_the_run_at_the_threshold_in_force(score
     assert watching.stop("stopped") is None
 
 
+def too_small(frame: ScoredFrame) -> ScoredFrame:
+    return replace(frame, result=replace(frame.result, is_anomaly=False, too_small=True))
+
+
+@pytest.mark.parametrize("smoothing", ["none", "ema:0.5", "median:3"])
+def test_frames_whose_regions_are_all_too_small_begin_no_event(scores: Frames, smoothing: str) -> None:
+    watching = watch(AlarmSettings(enter=1.0, clear=1.0, n=1, m=1), smoothing=smoothing)
+    meanings = [watching.take(too_small(scores(9.0))) for _ in range(5)]
+    assert {(meaning.state, meaning.event, meaning.smoothed) for meaning in meanings} == {("normal", None, 1.0)}
+
+
+def test_they_clear_an_event_and_are_not_its_picture(scores: Frames) -> None:
+    watching = watch(AlarmSettings(enter=1.0, clear=0.5, n=1, m=1, clear_frames=2, update_s=1.0))
+    frames = [scores(2.0), too_small(scores(9.0)), scores(3.0), too_small(scores(9.0)), too_small(scores(0.2))]
+    meanings = [watching.take(frame) for frame in frames]
+    assert [meaning.smoothed for meaning in meanings] == [2.0, 0.5, 3.0, 0.5, 0.2]
+    events = [meaning.event for meaning in meanings if meaning.event]
+    assert [event.change.phase for event in events] == ["new", "update", "update", "update", "end"]
+    assert [event.picture[1].score for event in events if event.picture] == [2.0, 3.0]
+    assert events[-1].change.peak_score == 3.0
+
+
+def test_without_an_alarm_they_are_no_more_than_the_threshold(scores: Frames) -> None:
+    assert watch().take(too_small(scores(9.0))).smoothed == 1.0
+
+
 def test_drift_is_told_when_it_begins_and_when_it_ends(scores: Frames) -> None:
     frame = scores(0.0)
 

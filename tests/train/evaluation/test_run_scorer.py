@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from edge_runtime.errors import BackendError, ConfigError, DataError
+from edge_runtime.model.defect_size import Area, DefectSize
 from edge_runtime.scoring.evaluation import score_items
 from edge_runtime.scoring.image_items import TrainedOn, load_items
 from tests.train.conftest import FinishedRun
@@ -52,6 +53,18 @@ def test_the_threshold_in_force_decides(finished_run: FinishedRun, scorer: RunSc
     assert moved.score(frame).score == score
     with pytest.raises(ConfigError, match="threshold is nan"):
         RunScorer(finished_run.path, threshold=float("nan"))
+
+
+def test_a_smallest_area_decides_as_in_a_bundle(finished_run: FinishedRun, scorer: RunScorer) -> None:
+    # One training image in a hundred reaches the usual peak.
+    frame = max(finished_run.images, key=lambda image: float(scorer.score(image).heatmap().max()))
+    asked = {"threshold": scorer.score(frame).score - 1e-3}
+    everything = RunScorer(finished_run.path, size=DefectSize(min_area=Area(256.0, "px")), **asked).score(frame)
+    least = RunScorer(finished_run.path, size=DefectSize(min_area=Area(1.0, "px")), **asked).score(frame)
+    assert (least.is_anomaly, least.too_small) == (True, False)
+    assert (everything.is_anomaly, everything.too_small, everything.score) == (False, True, least.score)
+    with pytest.raises(ConfigError, match="give --mm-per-pixel too"):
+        RunScorer(finished_run.path, size=DefectSize(min_area=Area(1.0, "mm2")))
 
 
 def test_the_digest_names_the_weights(finished_run: FinishedRun, scorer: RunScorer, tmp_path: Path) -> None:
