@@ -7,12 +7,14 @@ import socket
 import ssl
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edge_runtime.delivery.courier import DeliveryError
+from edge_runtime.delivery.deadline import Deadline
 from edge_runtime.delivery.outbox import Message
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
@@ -21,10 +23,22 @@ from edge_runtime.redact import redact
 
 __all__ = ["Mqtt", "MqttSettings"]
 
+GOES_WITHIN_S = 1.0
+"""How long a connection may take to end in order."""
+
 ANSWER_S = 10.0
 """How long the broker may take to accept a connection or to acknowledge a message."""
 
 KEEPALIVE_S = 30
+
+LARGEST_PACKET = 4096
+"""Bytes of a packet of the broker's: we subscribe to nothing, and what answers us has a dozen."""
+
+PUBLISH = 0x30
+"""MQTT 3.1.1, 2.2.1: a packet's type, in the upper half of its first byte"""
+
+FREE_PACKETS = 100
+"""A broker may send so many that nobody waits for, one a second more, and two for each message of ours"""
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
@@ -66,6 +80,17 @@ class MqttSettings:
                 raise ConfigError(f"{path} is not a file; expected a certificate or key in PEM")
 
 
+class _Shaken(ssl.SSLSocket):
+    """Closed where the handshake fails; Paho leaves it open."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 class Mqtt:
     """A broker. Topics below TOPIC/DEVICE: availability (online, offline), state (JSON), both retained; events."""
 
@@ -80,13 +105,17 @@ class Mqtt:
         self._client: Any = None
         self._answered = threading.Event()
         self._lost = threading.Event()
-        self._refusal = ""
+        self._refusal = self._fault = ""
+        self._packets = self._published = 0
         self._told: dict[str, Any] = {}
 
     def connect(self) -> None:
         """A connection of its own each time: nothing of an earlier one is sent again by anyone but the courier."""
         paho, settings = self._paho, self._settings
-        client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=self._client_id, clean_session=True)
+        deadline = Deadline(ANSWER_S)
+        client = self._bounded(deadline)(
+            paho.CallbackAPIVersion.VERSION2, client_id=self._client_id, clean_session=True, reconnect_on_failure=False
+        )
         client.will_set(f"{self.base}/availability", "offline", qos=1, retain=True)
         if self._parts.username is not None:
             client.username_pw_set(unquote(self._parts.username), unquote(self._parts.password or ""))
@@ -97,9 +126,11 @@ class Mqtt:
                     context.load_cert_chain(str(settings.certificate), str(settings.key))
             except (ssl.SSLError, OSError) as error:
                 raise DeliveryError(f"certificates cannot be used: {error}") from error
+            context.sslsocket_class = _Shaken
             client.tls_set_context(context)
         client.connect_timeout = ANSWER_S
         self._answered, self._lost, self._refusal, self._told = threading.Event(), threading.Event(), "", {}
+        self._fault, self._packets, self._published = "", 0, 0
         answered, lost = self._answered, self._lost
 
         def on_connect(_: Any, __: Any, ___: Any, reason: Any, ____: Any) -> None:
@@ -111,13 +142,15 @@ class Mqtt:
 
         client.on_connect, client.on_disconnect = on_connect, on_disconnect
         try:
-            client.connect(self._parts.hostname, self._port, keepalive=KEEPALIVE_S)
+            with deadline:
+                client.connect(self._parts.hostname, self._port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as error:
-            raise DeliveryError(f"{self.name} cannot be reached: {error}") from error
+            reason = f"no connection within {ANSWER_S:g} s" if deadline.passed else error
+            raise DeliveryError(f"{self.name} cannot be reached: {reason}") from error
         self._client = client
         client.loop_start()
         if not answered.wait(ANSWER_S) or self._refusal:
-            raise DeliveryError(f"{self.name} does not let us in: {self._refusal or 'no answer'}")
+            raise DeliveryError(f"{self.name} does not let us in: {self._refusal or self._fault or 'no answer'}")
         self._publish("availability", b"online", retain=True)
 
     def publish(self, message: Message) -> None:
@@ -127,7 +160,7 @@ class Mqtt:
     def tell(self, health: dict[str, Any]) -> None:
         """Publish the state where it changed, retained: who subscribes late knows it at once."""
         if self._lost.is_set():
-            raise DeliveryError(f"{self.name} ended the connection")
+            raise DeliveryError(f"{self.name} {self._end()}")
         if health != self._told:
             self._publish("state", json.dumps(health, allow_nan=False).encode("utf-8"), retain=True)
             self._told = health
@@ -140,10 +173,58 @@ class Mqtt:
         if not self._lost.is_set() and self._answered.is_set() and not self._refusal:
             farewell = client.publish(f"{self.base}/availability", b"offline", qos=1, retain=True)
             deadline = time.monotonic() + 0.5
-            while not farewell.is_published() and time.monotonic() < deadline and not self._lost.is_set():
-                time.sleep(0.01)
-        client.disconnect()
-        client.loop_stop()
+            with suppress(RuntimeError, ValueError):  # Paho's, where the connection went meanwhile
+                while not farewell.is_published() and time.monotonic() < deadline and not self._lost.is_set():
+                    time.sleep(0.01)
+        with Deadline(GOES_WITHIN_S) as going:
+            connection = client.socket()
+            if connection is not None:
+                with suppress(OSError, ValueError):  # it may be closed by now
+                    going.hold(connection)
+            client.disconnect()
+            client.loop_stop()  # a broker that takes nothing would keep it waiting
+
+    def _end(self) -> str:
+        return self._fault or "ended the connection"
+
+    def _check_packet(self, is_publish: bool, begun_s: float) -> str:
+        """What is wrong with getting another packet; empty: nothing."""
+        self._packets += 1
+        if is_publish:
+            return "publishes to us, who subscribe to nothing; the connection was ended"
+        if self._packets > FREE_PACKETS + time.monotonic() - begun_s + 2 * self._published:
+            return f"sent {self._packets} packets, {self._published} of ours to answer; the connection was ended"
+        return ""
+
+    def _bounded(self, deadline: Deadline) -> Any:
+        """Paho's client for a broker that is not trusted: it takes small packets that answer us, and no others.
+
+        Paho reads whatever length is announced, keeps what is published to it, and ends its thread with a traceback
+        where a packet is none (2.1.0).
+        """
+        paho, mqtt, begun_s = self._paho, self, time.monotonic()
+
+        class Client(paho.Client):  # type: ignore[name-defined, misc]
+            def _create_socket_connection(self) -> Any:
+                return deadline.hold(super()._create_socket_connection())
+
+            def _sock_recv(self, size: int) -> Any:
+                if size > LARGEST_PACKET:
+                    mqtt._fault = f"sent a packet of {size} bytes, expected {LARGEST_PACKET} at most; it was not read"
+                    raise ConnectionAbortedError(mqtt._fault)
+                return super()._sock_recv(size)
+
+            def _packet_handle(self) -> Any:
+                fault = mqtt._check_packet(self._in_packet["command"] & 0xF0 == PUBLISH, begun_s)
+                if not fault:
+                    try:
+                        return super()._packet_handle()
+                    except Exception as error:  # noqa: BLE001 - of a broker's bytes anything may come
+                        fault = f"sent a packet that is none: {error!r}"
+                mqtt._fault = fault
+                return paho.MQTT_ERR_PROTOCOL
+
+        return Client
 
     @property
     def _port(self) -> int:
@@ -151,15 +232,17 @@ class Mqtt:
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         if self._client is None or self._lost.is_set():
-            raise DeliveryError(f"{self.name} ended the connection")
+            raise DeliveryError(f"{self.name} {self._end()}")
+        self._published += 1
         sent = self._client.publish(f"{self.base}/{topic}", payload, qos=1, retain=retain)
         deadline = time.monotonic() + ANSWER_S
         while True:
             if sent.rc != self._paho.MQTT_ERR_SUCCESS:
                 raise DeliveryError(f"{self.name} does not take messages: {self._paho.error_string(sent.rc)}")
-            sent.wait_for_publish(0.1)
-            if sent.is_published():
-                return
+            with suppress(RuntimeError, ValueError):  # Paho's, where the connection went meanwhile
+                sent.wait_for_publish(0.1)
+                if sent.is_published():
+                    return
             if self._lost.is_set() or time.monotonic() > deadline:
-                reason = "ended the connection" if self._lost.is_set() else f"gave no answer for {ANSWER_S:.0f} s"
+                reason = self._end() if self._lost.is_set() else f"gave no answer for {ANSWER_S:.0f} s"
                 raise DeliveryError(f"{self.name} {reason}")

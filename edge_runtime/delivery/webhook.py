@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.message import Message as Headers
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from edge_runtime.delivery.courier import DeliveryError
+from edge_runtime.delivery.deadline import Deadline
 from edge_runtime.delivery.outbox import Message
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact
@@ -19,6 +21,11 @@ from edge_runtime.redact import redact
 __all__ = ["Webhook"]
 
 TIMEOUT_S = 10.0
+"""From the connection to the whole of the answer's header, however its bytes come."""
+
+MOST_INFORMATIONAL = 8
+"""Answers of the 1xx class before the one that counts; the standard library reads on for ever."""
+
 MOST_RETRY_AFTER_S = 300.0
 TRY_AGAIN = frozenset({401, 403, 404, 408, 409, 421, 423, 425, 429})
 """Answers of the 4xx class that a person or time can mend: the message is kept. Others refuse it for good."""
@@ -29,6 +36,50 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
+
+
+class _Request(urllib.request.Request):
+    """A request with a deadline for all of it."""
+
+    deadline: Deadline
+
+
+class _Answer(HTTPResponse):
+    """One that comes to the point."""
+
+    _informational = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        status: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
+        self._informational += 1
+        if self._informational > MOST_INFORMATIONAL:
+            raise HTTPException(f"more than {MOST_INFORMATIONAL} answers of the 1xx class came")
+        return status
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, request: Any) -> Any:
+        return self.do_open(_timely(HTTPConnection, request.deadline), request)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, request: Any) -> Any:
+        return self.do_open(_timely(HTTPSConnection, request.deadline), request, context=self._context)  # type: ignore[attr-defined]
+
+
+def _timely(kind: Callable[..., HTTPConnection], deadline: Deadline) -> Any:
+    """What makes connections of a kind that are cut at a deadline."""
+
+    def connect(address: Any, timeout: Any = None, source_address: Any = None) -> socket.socket:
+        return deadline.hold(socket.create_connection(address, deadline.left_s, source_address))
+
+    def made(host: str, **arguments: Any) -> HTTPConnection:
+        connection = kind(host, **arguments)
+        connection._create_connection = connect  # type: ignore[attr-defined]
+        connection.response_class = _Answer
+        return connection
+
+    return made
 
 
 class Webhook:
@@ -49,28 +100,36 @@ class Webhook:
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair).decode("ascii")
         host = parts.netloc.rpartition("@")[2]
         self._url = urlunsplit((parts.scheme, host, parts.path or "/", parts.query, ""))
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = urllib.request.build_opener(_NoRedirect, _Http, _Https)
 
     def connect(self) -> None:
         """Every message has its own connection."""
 
     def publish(self, message: Message) -> None:
         """POST the record; any 2xx is the acknowledgement."""
-        request = urllib.request.Request(
+        request = _Request(
             self._url,
             data=json.dumps(message.record, allow_nan=False).encode("utf-8"),
             headers={**self._headers, "Idempotency-Key": message.message_id},
             method="POST",
         )
-        try:
-            with self._opener.open(request, timeout=self._timeout_s) as answer:
-                answer.read(1)
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._refusal(error.code, error.headers, error) from error
-        except (TimeoutError, OSError, HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise DeliveryError(f"{self.name} cannot be reached: {redact(str(reason))}") from error
+        late = DeliveryError(f"{self.name} gave no whole answer within {self._timeout_s:g} s")
+        with Deadline(self._timeout_s) as request.deadline:
+            try:
+                with self._opener.open(request, timeout=self._timeout_s) as answer:
+                    answer.read(1)
+            except urllib.error.HTTPError as error:
+                with error:
+                    raise (
+                        late if request.deadline.passed else self._refusal(error.code, error.headers, error)
+                    ) from error
+            except (TimeoutError, OSError, HTTPException, ValueError) as error:
+                if request.deadline.passed:
+                    raise late from error
+                reason = getattr(error, "reason", None) or error
+                raise DeliveryError(f"{self.name} cannot be reached: {redact(str(reason))}") from error
+            if request.deadline.passed:  # a header that was cut reads like one that ends there
+                raise late
 
     def tell(self, health: dict[str, Any]) -> None:
         """A webhook keeps no state."""
@@ -83,8 +142,11 @@ class Webhook:
         if 300 <= code < 400:
             return DeliveryError(f"{reason}, a redirect, which is not followed; name the URL it leads to")
         if 400 <= code < 500 and code not in TRY_AGAIN:
-            said = body.read(200).decode("utf-8", errors="replace").strip()
+            try:
+                said = body.read(200).decode("utf-8", errors="replace").strip()
+            except (OSError, HTTPException, ValueError):
+                said = ""
             return DeliveryError(f"{reason}: {said}" if said else reason, for_good=True)
         asked = headers.get("Retry-After", "")
-        pause_s = min(MOST_RETRY_AFTER_S, float(asked)) if asked.isdigit() else None
+        pause_s = min(MOST_RETRY_AFTER_S, float(asked[:9])) if asked.isascii() and asked.isdigit() else None
         return DeliveryError(reason, retry_after_s=pause_s)

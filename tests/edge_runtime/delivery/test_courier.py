@@ -224,7 +224,7 @@ def test_a_webhook_that_gives_no_answer_is_given_up(outbox: Outbox) -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         hook = Webhook(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout_s=0.2)
-        with pytest.raises(DeliveryError, match=r"cannot be reached: .*timed out"):
+        with pytest.raises(DeliveryError, match=r"gave no whole answer within 0\.2 s"):
             hook.publish(a_message())
 
 
