@@ -19,6 +19,7 @@ from edge_runtime.errors import DataError
 from edge_runtime.redact import redact
 
 __all__ = [
+    "OWN_ALONE",
     "csv_bytes",
     "file_stem",
     "finite_or_none",
@@ -32,14 +33,19 @@ __all__ = [
 
 LONGEST_STEM = 40
 
+OWN_ALONE = 0o600
+"""Mode of files that hold secrets, or what a camera saw: their owner's alone."""
 
-def write_atomically(path: Path, content: bytes) -> None:
+
+def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Write a file whole or not at all: a temporary file beside it, flushed to disk, renamed over it.
+
+    mode: as of chmod; the file never has another, so that OWN_ALONE keeps a secret from its first byte on.
 
     Raises DataError where that fails; an older file then stays as it was.
     """
     try:
-        _write_and_rename(path, content)
+        _write_and_rename(path, content, mode)
     except OSError as error:
         raise _cannot_write(path, error) from error
 
@@ -99,7 +105,7 @@ def unicode_name(name: str) -> str:
     return name.encode("utf-8", errors="replace").decode("utf-8")
 
 
-def _write_and_rename(path: Path, content: bytes) -> None:
+def _write_and_rename(path: Path, content: bytes, mode: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
@@ -109,7 +115,7 @@ def _write_and_rename(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp makes files private; a bundle is read by services under other users.
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from edge_aae.commands.secret_values import TOKENS, is_shown
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact
 
@@ -21,7 +22,6 @@ __all__ = ["config_of", "config_options", "read_config"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-SECRETS = ("webhook_token", "serve_token")
 OWN = ("config", "print_config", "help")
 
 
@@ -76,7 +76,7 @@ def config_of(context: click.Context) -> str:
     options, lines = _options(context), []
     for name, option in options.items():
         value = context.params.get(name)
-        if value is None or value == () or name in SECRETS:
+        if value is None or value == () or (name in TOKENS and is_shown(name, value)):
             lines.append(f"# {_key(option)} =")
         else:
             lines.append(f"{_key(option)} = {_toml(value, getattr(option.type, 'show', str))}")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.files import OWN_ALONE
 
 __all__ = ["Message", "Outbox"]
 
@@ -189,6 +190,10 @@ class Outbox:
             return self._connected()
 
     def _connected(self) -> sqlite3.Connection:
+        # SQLite gives -wal and -shm the mode of the file itself.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, OWN_ALONE))
+        if os.stat(self.path).st_uid == os.geteuid():
+            os.chmod(self.path, OWN_ALONE)
         database = sqlite3.connect(self.path, check_same_thread=False, timeout=5.0)
         try:
             found = database.execute("PRAGMA quick_check(1)").fetchone()[0]

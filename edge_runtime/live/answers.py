@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from edge_runtime.bundle.kept_scores import KeptScores, threshold_from
 from edge_runtime.errors import ConfigError, DataError, EdgeAaeError
-from edge_runtime.live.access import Access, Refusal
 from edge_runtime.live.board import Board
 from edge_runtime.live.feedback import Feedback
-from edge_runtime.live.framing import send
 from edge_runtime.live.guarded import ASSETS, SHARED_FILES, GuardedPage
 from edge_runtime.live.viewer import TimelyAnswer, Viewer
+from edge_runtime.serving.access import Access, Refusal, Visitor
+from edge_runtime.serving.doorkeeper import group_of
+from edge_runtime.serving.framing import send
 
 __all__ = ["MOST_VIEWERS", "LiveAnswers"]
 
@@ -31,43 +34,55 @@ FILES = {
 }
 """The only files that are served; a path is a key of this, never a path on disk."""
 
-MOST_VIEWERS = 32
+MOST_VIEWERS, MOST_OF_AN_ADDRESS = 32, 16
+STREAM = "/api/stream"
 LOOK_S = 0.05
 
 
 class LiveAnswers(GuardedPage):
     """Answers the page's requests; what a viewer is sent is its Viewer's to say."""
 
+    streams = frozenset({STREAM})
+
     def __init__(self, board: Board, access: Access, feedback: Feedback, out: IO[bytes], bundle: Path | None) -> None:
         """out: where the run listens."""
         super().__init__(access, FILES)
         self.board, self.feedback = board, feedback
         self._out, self._bundle = out, bundle
-        self._viewers = 0
+        self._viewers: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self._examining = asyncio.Lock()
         self._checks: list[dict[str, str]] | None = None
 
-    async def answer(self, request: Any) -> Any:
+    async def answer(self, request: Any, asked: dict[str, Any], visitor: Visitor) -> Any:
         """See GuardedPage."""
         from starlette.responses import JSONResponse, StreamingResponse
 
-        path, method = request.url.path, request.method
+        path, method = request.scope["path"], request.method
         if method in ("GET", "HEAD"):
-            if path == "/api/stream":
-                if self._viewers >= MOST_VIEWERS:
-                    raise Refusal(503, f"{MOST_VIEWERS} viewers look already")
-                return TimelyAnswer(StreamingResponse(self._stream(), media_type="application/octet-stream"))
+            if path == STREAM:
+                self._check_room(visitor)
+                stream = self._stream(visitor) if method == "GET" else ()
+                return TimelyAnswer(StreamingResponse(stream, media_type="application/octet-stream"))
             if path.startswith("/api/events/") and path.endswith(".jpg"):
                 return self._event_picture(path.removeprefix("/api/events/").removesuffix(".jpg"))
             if path == "/api/preview":
                 return JSONResponse(self._preview(request.query_params))
             if path == "/api/doctor":
-                return JSONResponse(await asyncio.to_thread(self._doctor))
+                async with self._examining:
+                    return JSONResponse(await asyncio.to_thread(self._doctor))
             raise Refusal(404, "there is no such page")
-        if method == "POST" and path in ("/api/threshold", "/api/feedback"):
-            asked = await self.asked(request)
-            return JSONResponse(self._set_threshold(asked) if path == "/api/threshold" else self._feed_back(asked))
+        if method == "POST" and path == "/api/threshold":
+            return JSONResponse(self._set_threshold(asked, visitor))
+        if method == "POST" and path == "/api/feedback":
+            return JSONResponse(self._feed_back(asked))
         raise Refusal(404, "expected GET, or POST to /api/threshold or /api/feedback")
+
+    def _check_room(self, visitor: Visitor) -> None:
+        if self._viewers.total() >= MOST_VIEWERS:
+            raise Refusal(503, f"{MOST_VIEWERS} viewers look already")
+        if self._viewers[group_of(visitor.address)] >= MOST_OF_AN_ADDRESS:
+            raise Refusal(503, f"{MOST_OF_AN_ADDRESS} viewers look already from {visitor.address}")
 
     def _event_picture(self, event_id: str) -> Any:
         from starlette.responses import Response
@@ -96,9 +111,9 @@ class LiveAnswers(GuardedPage):
         threshold = self._threshold_asked(asked)
         return {"threshold": threshold, "sources": self.board.preview(threshold)}
 
-    def _set_threshold(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _set_threshold(self, asked: dict[str, Any], visitor: Visitor) -> dict[str, Any]:
         threshold = self._threshold_asked(asked)
-        self._tell({"kind": "threshold", "threshold": threshold})
+        self._tell({"kind": "threshold", "threshold": threshold, "by": asdict(visitor)})
         return {"threshold": threshold}
 
     def _feed_back(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -126,14 +141,15 @@ class LiveAnswers(GuardedPage):
             except (OSError, ValueError) as error:
                 raise ConfigError(f"the run no longer listens: {error}") from error
 
-    def _count(self, change: int) -> None:
-        self._viewers += change
-        self._tell({"kind": "viewers", "number": self._viewers})
+    def _count(self, visitor: Visitor, change: int) -> None:
+        self._viewers[group_of(visitor.address)] += change
+        self._viewers += Counter()  # without those that are none any more
+        self._tell({"kind": "viewers", "number": self._viewers.total()})
 
-    async def _stream(self) -> AsyncIterator[bytes]:
+    async def _stream(self, visitor: Visitor) -> AsyncIterator[bytes]:
         """Messages as in framing.py, for one viewer: what is new since the last one."""
-        self._count(1)
-        viewer = Viewer()
+        self._count(visitor, 1)
+        viewer = Viewer(may_change=visitor.may_change)
         try:
             while True:
                 with self.board.lock:
@@ -142,4 +158,4 @@ class LiveAnswers(GuardedPage):
                     yield message
                 await asyncio.sleep(LOOK_S)
         finally:
-            self._count(-1)
+            self._count(visitor, -1)

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_runtime.backoff import Backoff
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
-from edge_runtime.live.framing import LARGEST, receive, send_within
 from edge_runtime.model.preprocess import Frame
+from edge_runtime.serving.access import Visitor
+from edge_runtime.serving.child import AGAIN, Process, begin, end, tell
+from edge_runtime.serving.framing import LARGEST, receive
 from edge_runtime.sinks.contract import Emission, SinkBase
 
 if TYPE_CHECKING:
     from edge_runtime.stream.pipeline import Pipeline
 
-__all__ = ["LivePage", "LiveSettings"]
+__all__ = ["Asked", "LivePage", "LiveSettings"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +38,8 @@ ROOM = 65_536
 WIDEST_MAP = 160
 """Pixels of its longer side: the map is smooth."""
 
-STARTS_WITHIN_S = 20.0
 WRITE_WITHIN_S = 5.0
 """A message is taken by then, or the page's process hangs and is ended: a run over files waits for its sinks."""
-
-AGAIN = Backoff(first_s=10.0, most_s=600.0, jitter=0.0)
-"""Between two tries to begin the page's process again; one that hangs whenever it runs must not cost a run its time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +51,8 @@ class LiveSettings:
     """0 takes a free one."""
     token: str = ""
     """Who looks must know it; empty for the loopback alone."""
+    view_token: str = ""
+    """Who has this one may look and change nothing; empty: there is none."""
     fps: float = 5.0
     """Pictures a second, of each source, while somebody looks."""
     feedback: Path = Path("feedback")
@@ -68,6 +63,18 @@ class LiveSettings:
     def __post_init__(self) -> None:
         if not 0.1 <= self.fps <= 60:
             raise ConfigError(f"--serve-fps is {self.fps}, expected 0.1 to 60 pictures a second")
+        if self.view_token and self.view_token == self.token:
+            raise ConfigError("the token to look with is the one that changes things; expected two")
+        if self.view_token and not self.token:
+            raise ConfigError("there is a token to look with and none to change things with; expected both")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A threshold that somebody set on the page, and who."""
+
+    threshold: float
+    by: Visitor
 
 
 class LivePage(SinkBase):
@@ -81,9 +88,9 @@ class LivePage(SinkBase):
         require("uvicorn", extra="dashboard", purpose="live pages")
         require("starlette", extra="dashboard", purpose="live pages")
         self._settings, self._pipeline = settings, pipeline
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._listener: threading.Thread | None = None
-        self._asked: list[float] = []
+        self._asked: list[Asked] = []
         self._viewers = 0
         self._sent_s: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -96,38 +103,20 @@ class LivePage(SinkBase):
     def open(self) -> None:
         """Start the process and wait until it serves; raises ConfigError where it cannot."""
         settings = self._settings
-        command = [sys.executable, "-m", "edge_runtime.live.server"]
-        # A session of its own: Ctrl-C is the run's to answer; the page's process ends with the pipe.
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        # Written to past its buffer, by send_within.
-        os.set_blocking(self._process.stdin.fileno(), False)
         hello = {
             "kind": "hello",
             "host": settings.host,
             "port": settings.port,
             "token": settings.token,
+            "view_token": settings.view_token,
             "feedback": str(settings.feedback.resolve()),
             "bundle": None if settings.bundle is None else str(settings.bundle),
             "state": self._told(),
         }
+        self._process, answer = begin("edge_runtime.live.server", hello, "the live page")
         said = self._process.stdout
-        timer = threading.Timer(STARTS_WITHIN_S, self._process.kill)
-        timer.start()
-        try:
-            send_within(self._process.stdin.fileno(), hello, timeout_s=STARTS_WITHIN_S)
-            answer = receive(said)
-        except (OSError, ValueError):
-            answer = None
-        finally:
-            timer.cancel()
-        if answer is None or answer[0].get("kind") != "serving":
-            self._end(self._process)
-            said.close()
-            reason = answer[0].get("reason") if answer else "its process ended"
-            raise ConfigError(f"the live page cannot be served at {settings.host}:{settings.port}: {reason}")
-        self.address = answer[0]["address"]
+        assert said is not None
+        self.address = answer["address"]
         self.on_open()
         self._listener = threading.Thread(target=self._listen, args=(said,), name="live page", daemon=True)
         self._listener.start()
@@ -168,7 +157,7 @@ class LivePage(SinkBase):
         if self._process is not None and self._process.poll() is not None and time.monotonic() >= self._again_s:
             self._begun_again += 1
             self._again_s = time.monotonic() + AGAIN.wait_s(self._begun_again, random.Random())
-            self._end(self._process)
+            end(self._process)
             self._viewers = 0
             try:
                 self.open()
@@ -181,11 +170,11 @@ class LivePage(SinkBase):
         process, self._process = self._process, None
         if process is None:
             return
-        self._end(process, patience_s=0.8)
+        end(process, patience_s=0.8)
         if self._listener is not None:
             self._listener.join(1.0)
 
-    def take_threshold(self) -> float | None:
+    def take_threshold(self) -> Asked | None:
         """A threshold that somebody set on the page, once. From the thread that scores."""
         if not self._asked:
             return None
@@ -195,17 +184,7 @@ class LivePage(SinkBase):
         return asked
 
     def _send(self, header: dict[str, Any], body: bytes = b"") -> None:
-        process = self._process
-        if process is None or process.stdin is None:
-            raise OSError("the live page's process has ended")
-        try:
-            send_within(process.stdin.fileno(), header, body, timeout_s=WRITE_WITHIN_S)
-        except TimeoutError as error:
-            self._end(process)
-            raise OSError(f"the live page's process hangs and was ended: {error}") from error
-        except (OSError, ValueError) as error:
-            # Not as BrokenPipeError, by which a reader of our output ends a run.
-            raise OSError(f"the live page's process has ended: {error}") from error
+        tell(self._process, header, body, "the live page", timeout_s=WRITE_WITHIN_S)
 
     def _told(self) -> dict[str, Any]:
         pipeline = self._pipeline()
@@ -220,18 +199,6 @@ class LivePage(SinkBase):
             "sizes": str(detector.size) if detector.size else None,
         }
 
-    @staticmethod
-    def _end(process: subprocess.Popen[bytes], patience_s: float = 0.0) -> None:
-        """The process ends with its pipe, or is killed."""
-        assert process.stdin is not None
-        with suppress(OSError):
-            process.stdin.close()
-        try:
-            process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
     def _listen(self, said: IO[bytes]) -> None:
         """Until the page's process has ended."""
         try:
@@ -241,7 +208,7 @@ class LivePage(SinkBase):
                     self._viewers = int(header["number"])
                 elif header["kind"] == "threshold":
                     with self._lock:
-                        self._asked.append(float(header["threshold"]))
+                        self._asked[:] = [Asked(float(header["threshold"]), Visitor(**header["by"]))]
         except (OSError, ValueError) as error:
             logger.debug("the live page's process says nothing more: %s", error)
         finally:

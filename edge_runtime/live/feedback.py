@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from edge_runtime.errors import DataError
-from edge_runtime.files import csv_bytes, write_atomically
+from edge_runtime.files import OWN_ALONE, csv_bytes, write_atomically
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
 
@@ -64,8 +64,8 @@ class Feedback:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self._rows[event_id] = [name, label, answer, event_id, source_id, f"{score:.6g}", now]
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.table, csv_bytes(HEADER, self._rows.values()))
-        write_atomically(self.labels, csv_bytes(HEADER[:2], [row[:2] for row in self._rows.values() if row[1]]))
+        write_atomically(self.table, csv_bytes(HEADER, self._rows.values()), mode=OWN_ALONE)
+        write_atomically(self.labels, _labels(self._rows), mode=OWN_ALONE)
         return name
 
     def _read(self) -> None:
@@ -78,3 +78,7 @@ class Feedback:
             return
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"cannot read {self.table}: {error}; move it away to begin anew") from error
+
+
+def _labels(rows: dict[str, list[str]]) -> bytes:
+    return csv_bytes(HEADER[:2], [row[:2] for row in rows.values() if row[1]])

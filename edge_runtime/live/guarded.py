@@ -1,17 +1,22 @@
-"""What every page of ours has in common: who may ask, headers, errors as JSON, bounded bodies, socket and address."""
+"""What every page of ours has in common: who may ask, deadlines, headers, errors as JSON, bounded bodies."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import socket
+import logging
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import EdgeAaeError
-from edge_runtime.live.access import COOKIE, HEADERS, LARGEST_BODY, Access, Refusal, is_loopback
+from edge_runtime.extras import require
+from edge_runtime.serving.access import COOKIE, HEADERS, LARGEST_BODY, Access, Refusal, Visitor
+from edge_runtime.serving.doorkeeper import BACKLOG, Doorkeeper
 
-__all__ = ["ASSETS", "SHARED_FILES", "GuardedPage", "address_of", "bound"]
+__all__ = ["ASSETS", "SHARED_FILES", "GuardedPage", "server_of"]
+
+logger = logging.getLogger(__name__)
 
 ASSETS = Path(__file__).parent / "assets"
 SHARED_FILES = {
@@ -26,46 +31,95 @@ A_MONTH_S = 30 * 86400
 class GuardedPage(ABC):
     """An ASGI application; what is asked for is answered by `answer`, of which each page has its own."""
 
+    streams: frozenset[str] = frozenset()
+    """Paths whose answers have no end, and deadlines of their own."""
+
     def __init__(self, access: Access, files: dict[str, tuple[Path, str]]) -> None:
         """files: path -> file and content type: the only files that are served."""
         self.access, self.files = access, files
+        self.door = Doorkeeper()
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """One request."""
         if scope["type"] != "http":
             return
+        key = tuple(scope.get("client") or ())
+        self.door.has_header(key)
+        answer = await self._answered(scope, receive, key)
+        for name, value in HEADERS.items():
+            answer.headers[name] = value
+
+        whole = False
+
+        async def told(message: Any) -> None:
+            nonlocal whole
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                whole = True
+                self.door.answered(key)
+
+        try:
+            await answer(scope, receive, told)
+        finally:
+            if not whole:  # what is left of it is not waited for any longer than for a request
+                self.door.answered(key)
+
+    async def _answered(self, scope: dict[str, Any], receive: Any, key: Any) -> Any:
+        """The answer, whatever is asked; nothing that is asked raises."""
         from starlette.requests import Request
-        from starlette.responses import JSONResponse, Response
+        from starlette.responses import JSONResponse
 
         request = Request(scope, receive)
         try:
-            token = request.query_params.get("token", "")
-            self.access.check(request.method, dict(request.headers.items()), token, request.cookies.get(COOKIE, ""))
-            path, reads = request.url.path, request.method in ("GET", "HEAD")
-            answer: Any
-            if token and path == "/":
-                # Out of the address bar, and of every log on the way, into a cookie that scripts cannot read.
-                answer = Response(status_code=303, headers={"Location": "/"})
-                answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", max_age=A_MONTH_S)
-            elif reads and path in self.files:
-                file, kind = self.files[path]
-                answer = Response(file.read_bytes(), media_type=kind)
-            else:
-                answer = await self.answer(request)
+            return await self._allowed(request, key)
         except Refusal as refusal:
             answer = JSONResponse({"error": str(refusal)}, status_code=refusal.status)
+            if refusal.retry_after_s is not None:
+                answer.headers["Retry-After"] = str(refusal.retry_after_s)
+            return answer
         except EdgeAaeError as error:
-            answer = JSONResponse({"error": str(error)}, status_code=400)
-        for name, value in HEADERS.items():
-            answer.headers[name] = value
-        await answer(scope, receive, send)
+            return JSONResponse({"error": str(error)}, status_code=400)
+        except Exception as error:  # whatever a request does, it is answered, and the page goes on
+            logger.error("%s %s failed: %r", request.method, scope["path"][:80], error)
+            logger.debug("raised here", exc_info=error)
+            return JSONResponse({"error": "the page failed at this request"}, status_code=500)
+
+    async def _allowed(self, request: Any, key: Any) -> Any:
+        from starlette.responses import Response
+
+        names = [name for name, _ in request.headers.raw]
+        if names.count(b"host") > 1 or names.count(b"origin") > 1:
+            raise Refusal(400, "expected one Host and one Origin at most")
+        token = request.query_params.get("token", "")
+        address = key[0] if key else ""
+        visitor = self.access.check(
+            request.method, dict(request.headers.items()), token, request.cookies.get(COOKIE, ""), address
+        )
+        # Not of request.url, which is made of the Host header too.
+        path, reads = request.scope["path"], request.method in ("GET", "HEAD")
+        asked = {} if reads else await self._asked(request)
+        if not self.door.let_in(key, streams=reads and path in self.streams):
+            raise Refusal(503, f"{self.door.limits.answering} requests are being answered already")
+        if token and path == "/":
+            # Out of the address bar, and of every log on the way, into a cookie that scripts cannot read.
+            answer = Response(status_code=303, headers={"Location": "/"})
+            if visitor.role != "local":  # else nobody has looked at it, and it may be anything
+                answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", max_age=A_MONTH_S)
+            return answer
+        if reads and path in self.files:
+            file, kind = self.files[path]
+            return Response(file.read_bytes(), media_type=kind)
+        return await self.answer(request, asked, visitor)
 
     @abstractmethod
-    async def answer(self, request: Any) -> Any:
-        """The answer to a request that may be asked; raises Refusal and EdgeAaeError."""
+    async def answer(self, request: Any, asked: dict[str, Any], visitor: Visitor) -> Any:
+        """The answer to a request that may be asked; raises Refusal and EdgeAaeError.
+
+        asked: the JSON object that it brings, empty for GET and HEAD.
+        """
 
     @staticmethod
-    async def asked(request: Any) -> dict[str, Any]:
+    async def _asked(request: Any) -> dict[str, Any]:
         """The JSON object that a request brings; raises Refusal."""
         content = b""
         async for chunk in request.stream():
@@ -81,20 +135,27 @@ class GuardedPage(ABC):
         return asked
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens; raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(128)  # who is told the address may connect at once
-    return listener
+def server_of(page: GuardedPage) -> Any:
+    """A uvicorn server of a page, whose connections are the page's doorkeeper's. Raises MissingExtraError."""
+    uvicorn = require("uvicorn", extra="dashboard", purpose="pages")
+    http = require("uvicorn.protocols.http.h11_impl", extra="dashboard", purpose="pages")
+    door = page.door
 
+    class Guarded(http.H11Protocol):  # type: ignore[name-defined, misc]
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            peer = transport.get_extra_info("peername") or ("", 0)
+            self._key = (str(peer[0]), int(peer[1]))
+            door.arrived(self._key, self._key[0], transport.abort)
 
-def address_of(host: str, listener: socket.socket, token: str) -> str:
-    """Where a browser finds it, token included."""
-    port = listener.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    if not is_loopback(host) and host in ("0.0.0.0", "::"):  # every interface: some name has to stand for it
-        shown = socket.gethostname()
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+        def connection_lost(self, exc: Exception | None) -> None:
+            door.left(self._key)
+            super().connection_lost(exc)
+
+    config = uvicorn.Config(
+        page, http=Guarded, ws="none", loop="asyncio", log_config=None, log_level="critical", access_log=False,
+        server_header=False, proxy_headers=False, lifespan="off", backlog=BACKLOG,
+        h11_max_incomplete_event_size=LARGEST_BODY, timeout_keep_alive=int(door.limits.head_s),
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    return uvicorn.Server(config)

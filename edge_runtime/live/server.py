@@ -12,15 +12,18 @@ import time
 from pathlib import Path
 
 from edge_runtime.errors import EdgeAaeError
-from edge_runtime.extras import require
-from edge_runtime.live.access import LARGEST_BODY, Access
-from edge_runtime.live.answers import MOST_VIEWERS, LiveAnswers
+from edge_runtime.live.answers import LiveAnswers
 from edge_runtime.live.board import Board
 from edge_runtime.live.feedback import Feedback
-from edge_runtime.live.framing import receive, send
-from edge_runtime.live.guarded import address_of, bound
+from edge_runtime.live.guarded import server_of
+from edge_runtime.serving.access import Access
+from edge_runtime.serving.framing import receive, send
+from edge_runtime.serving.listening import address_of, bound
 
 __all__ = ["main"]
+
+NICE = 5
+"""Where cores are few, frames are scored before anyone is shown them."""
 
 LAST_ANSWERS_S = 0.3
 """How long answers may take once the run has ended."""
@@ -37,20 +40,14 @@ def main() -> int:
     try:
         listener = bound(hello["host"], hello["port"])
         feedback = Feedback(Path(hello["feedback"]))
-        uvicorn = require("uvicorn", extra="dashboard", purpose="live pages")
+        bundle = None if hello["bundle"] is None else Path(hello["bundle"])
+        access = Access(hello["host"], hello["token"], hello["view_token"])
+        board = Board(state=hello["state"])
+        server = server_of(LiveAnswers(board, access, feedback, stdout, bundle))
     except (OSError, EdgeAaeError) as error:
         send(stdout, {"kind": "failed", "reason": str(error)})
         return 1
-    board = Board(state=hello["state"])
-    bundle = None if hello["bundle"] is None else Path(hello["bundle"])
-    access = Access(hello["host"], hello["token"])
-    app = LiveAnswers(board, access, feedback, stdout, bundle)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=5,
-        limit_concurrency=4 * MOST_VIEWERS, h11_max_incomplete_event_size=LARGEST_BODY, timeout_graceful_shutdown=1,
-        lifespan="off",
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    os.nice(NICE)
 
     def read() -> None:
         try:

@@ -11,8 +11,8 @@ from typing import Any
 
 from edge_runtime.live.board import Board
 from edge_runtime.live.feedback import Feedback
-from edge_runtime.live.framing import pack
 from edge_runtime.scoring.regions import Region
+from edge_runtime.serving.framing import pack
 
 __all__ = ["TimelyAnswer", "Viewer"]
 
@@ -26,7 +26,9 @@ QUIET_S = 2.0
 class Viewer:
     """What one has been sent, and so what is new to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_change: bool = True) -> None:
+        """may_change: whether the page is to offer what changes things."""
+        self._may_change = may_change
         self._number = -1
         self._pictures: dict[str, int] = {}
         self._scores: dict[str, int] = {}
@@ -37,7 +39,7 @@ class Viewer:
         messages = []
         if board.number != self._number:
             self._number = board.number
-            messages.append(pack({"kind": "board", **_board(board, feedback)}))
+            messages.append(pack({"kind": "board", "may_change": self._may_change, **_board(board, feedback)}))
         rows = {}
         for source, scores in board.scores.items():
             new = scores.since(self._scores.get(source, 0))

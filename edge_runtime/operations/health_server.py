@@ -1,33 +1,31 @@
-"""What a run tells who asks over HTTP: /healthz, and /metrics for Prometheus."""
+"""What a run tells who asks over HTTP: /healthz, and /metrics for Prometheus.
+
+Served by a process of its own (health_process.py), so that no number of connections takes the run's descriptors, its
+threads or its time: that process asks the run at most every ASKED_EVERY_S, whoever asks it.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
+import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.operations.exposition import metrics_of
+from edge_runtime.serving.child import AGAIN, Process, begin, end, tell
+from edge_runtime.serving.framing import receive
 from edge_runtime.stream.pipeline import Pipeline
 
-__all__ = ["address_from", "observed"]
+__all__ = ["observed"]
 
 logger = logging.getLogger(__name__)
 
-REQUEST_TIMEOUT_S = 5.0
-"""A client that sends nothing is let go after this."""
-
-
-def address_from(text: str) -> tuple[str, int]:
-    """(host, port) of HOST:PORT, :PORT or PORT; without a host it is the loopback. Raises ConfigError."""
-    host, _, port = text.rpartition(":")
-    if not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"address is {text!r}, expected PORT, or HOST:PORT such as 0.0.0.0:9100 for every interface")
-    return host.strip("[]") or "127.0.0.1", int(port)
+WHAT = "health and metrics"
+WRITE_WITHIN_S = 2.0
+"""What was asked for is taken by then, or the process that asked hangs and is ended."""
 
 
 @contextmanager
@@ -37,47 +35,66 @@ def observed(pipeline: Pipeline, address: tuple[str, int]) -> Iterator[int]:
     /healthz answers 200 while every source gives good frames and the scorer moves, else 503. Raises ConfigError where
     the address cannot be bound, MissingExtraError without prometheus-client.
     """
-    metrics = metrics_of(pipeline)
-
-    class Handler(BaseHTTPRequestHandler):
-        timeout = REQUEST_TIMEOUT_S
-
-        def do_GET(self) -> None:
-            path = self.path.split("?", 1)[0]
-            if path == "/healthz":
-                health = pipeline.health()
-                self._send(200 if health["ok"] else 503, "application/json", json.dumps(health).encode() + b"\n")
-            elif path == "/metrics":
-                self._send(200, "text/plain; version=0.0.4; charset=utf-8", metrics())
-            else:
-                self._send(404, "text/plain", b"expected /healthz or /metrics\n")
-
-        def _send(self, status: int, kind: str, content: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            logger.debug(format, *arguments)
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            logger.debug("a client of /healthz or /metrics went away", exc_info=True)
-
+    server = _Server(metrics_of(pipeline), pipeline.health, address)
     try:
-        server = Server(address, Handler)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot serve at {address[0]}:{address[1]}: {error.strerror or error}; choose another port"
-        ) from error
-    thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="observe", daemon=True)
-    thread.start()
-    try:
-        yield int(server.server_address[1])
+        yield server.port
     finally:
-        server.shutdown()
-        server.server_close()
+        server.close()
+
+
+class _Server:
+    """The process, and the thread that answers it; begun again where it ends by itself."""
+
+    def __init__(
+        self, metrics: Callable[[], bytes], health: Callable[[], dict[str, Any]], address: tuple[str, int]
+    ) -> None:
+        self._metrics, self._health, self._host = metrics, health, address[0]
+        self._closing = threading.Event()
+        self._process, self.port = self._begun(address[1])
+        self._thread = threading.Thread(target=self._serve, name="observe", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it."""
+        self._closing.set()
+        end(self._process, patience_s=0.8)
+        self._thread.join(2.0)
+
+    def _begun(self, port: int) -> tuple[Process, int]:
+        hello = {"kind": "hello", "host": self._host, "port": port}
+        process, answer = begin("edge_runtime.operations.health_process", hello, WHAT)
+        return process, int(answer["port"])
+
+    def _serve(self) -> None:
+        tries = 0
+        while not self._closing.is_set():
+            self._answer()
+            if self._closing.is_set():
+                return
+            tries += 1
+            wait_s = AGAIN.wait_s(tries, random.Random())
+            logger.warning("the process of %s has ended; it is begun again in %.0f s", WHAT, wait_s)
+            if self._closing.wait(wait_s):
+                return
+            try:
+                self._process, _ = self._begun(self.port)
+            except (ConfigError, OSError) as error:
+                logger.warning("%s", error)
+            else:
+                if self._closing.is_set():
+                    end(self._process)
+
+    def _answer(self) -> None:
+        """Tell what is asked for, until the process has ended."""
+        said = self._process.stdout
+        assert said is not None
+        try:
+            while receive(said) is not None:
+                header = {"kind": "told", "health": self._health()}
+                tell(self._process, header, self._metrics(), WHAT, timeout_s=WRITE_WITHIN_S)
+        except Exception as error:  # whatever a collector raises, the run goes on
+            logger.debug("%s: %r", WHAT, error, exc_info=True)
+        finally:
+            end(self._process)
+            if not said.closed:
+                said.close()

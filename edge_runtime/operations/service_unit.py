@@ -93,10 +93,13 @@ def unit_text(
         "",
         "[Service]",
         "Type=notify",
-        f"ExecStart={python} -m edge_aae run --config {folder}/run.toml --model {folder}/model.aae --watch-model"
-        " --last-good model.last-good.aae --systemd" + (f" --require-signature {folder}/{TRUSTED}" if signed else ""),
+        f"ExecStart={python} -m edge_aae run --config ${{CREDENTIALS_DIRECTORY}}/run.toml"
+        f" --model {folder}/model.aae --watch-model --last-good model.last-good.aae --systemd"
+        + (f" --require-signature {folder}/{TRUSTED}" if signed else ""),
         "ExecReload=/bin/kill -HUP $MAINPID",
-        "# Passwords: EDGE_AAE_MQTT, EDGE_AAE_WEBHOOK_TOKEN. Read by systemd, so that it may be root's alone.",
+        "# Both are root's alone and read by systemd: the configuration may name passwords, as the environment does",
+        "# (EDGE_AAE_MQTT, EDGE_AAE_WEBHOOK_TOKEN, EDGE_AAE_SERVE_TOKEN).",
+        f"LoadCredential=run.toml:{folder}/run.toml",
         f"EnvironmentFile=-{folder}/environment",
         f"Environment=EDGE_AAE_CACHE=%C/{own}",
         f"WatchdogSec={WATCHDOG_S}",
@@ -114,7 +117,7 @@ def unit_text(
         "StateDirectoryMode=0750",
         f"CacheDirectory={own}",
         f"WorkingDirectory=%S/{own}",
-        "UMask=0027",
+        "UMask=0077",
         "",
         "NoNewPrivileges=yes",
         "CapabilityBoundingSet=",

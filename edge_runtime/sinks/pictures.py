@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.extras import require
-from edge_runtime.files import file_stem, write_atomically
+from edge_runtime.files import OWN_ALONE, file_stem, write_atomically
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.sinks.annotate import annotated
 from edge_runtime.sinks.contract import Emission, SinkBase
@@ -80,7 +80,7 @@ class Snapshots(_Folder):
         encoded, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, SNAPSHOT_QUALITY])
         if not encoded:
             raise ValueError(f"OpenCV cannot encode a picture of shape {picture.shape} as JPEG")
-        write_atomically(self.folder / snapshot_name(emission.record), content.tobytes())
+        write_atomically(self.folder / snapshot_name(emission.record), content.tobytes(), mode=OWN_ALONE)
 
 
 class _Video:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.files import OWN_ALONE
 from edge_runtime.sinks.contract import Emission, SinkBase
 from edge_runtime.sinks.records import to_line
 
@@ -132,7 +133,7 @@ class TextFile(SinkBase):
         return to_line(record)
 
     def _begin(self) -> None:
-        self._stream = io.FileIO(self.path, "a")
+        self._stream = io.FileIO(self.path, "a", opener=_own_alone)
         self._size = self._stream.tell()
         header = self.header()
         if header and not self._size:
@@ -200,3 +201,8 @@ class CsvFile(TextFile):
         row = io.StringIO()
         csv.writer(row, lineterminator="\n").writerow(values)
         return row.getvalue()
+
+
+def _own_alone(path: str, flags: int) -> int:
+    """Opens a file that is made for its owner alone."""
+    return os.open(path, flags, OWN_ALONE)

@@ -16,8 +16,9 @@ import numpy as np
 from edge_runtime.errors import DataError
 from edge_runtime.extras import require
 from edge_runtime.files import csv_bytes, write_atomically
-from edge_runtime.live.access import LARGEST_BODY, Access, Refusal
-from edge_runtime.live.guarded import SHARED_FILES, GuardedPage, address_of, bound
+from edge_runtime.live.guarded import SHARED_FILES, GuardedPage, server_of
+from edge_runtime.serving.access import LARGEST_BODY, Access, Refusal, Visitor
+from edge_runtime.serving.listening import address_of, bound
 from train.data.loading import load_training_set
 from train.data.training_set import TrainingSet
 from train.runs.review import codes_of, group_codes
@@ -114,11 +115,11 @@ class ReviewPage(GuardedPage):
                     write_atomically(self.file(name), csv_bytes(["name"], [[self.names[index]] for index in chosen]))
         return {**counts, "open": len(self._rejected) - len(self._decided), "command": self.command()}
 
-    async def answer(self, request: Any) -> Any:
+    async def answer(self, request: Any, asked: dict[str, Any], visitor: Visitor) -> Any:
         """See GuardedPage."""
         from starlette.responses import JSONResponse, Response
 
-        path, method = request.url.path, request.method
+        path, method = request.scope["path"], request.method
         if method in ("GET", "HEAD") and path == "/api/groups":
             return JSONResponse(self.told())
         if method in ("GET", "HEAD") and path.startswith("/api/images/") and path.endswith(".png"):
@@ -127,7 +128,6 @@ class ReviewPage(GuardedPage):
                 raise Refusal(404, "there is no such image")
             return Response(self._picture(int(number)), media_type="image/png")
         if method == "POST" and path == "/api/verdicts":
-            asked = await self.asked(request)
             indices = asked.get("indices")
             return JSONResponse(
                 self.decide(indices if isinstance(indices, list) else [], str(asked.get("verdict", "?")))
@@ -153,19 +153,16 @@ def _names_in(file: Path) -> list[str]:
 
 def serve_review(page: ReviewPage, host: str, port: int, token: str, say: Any) -> None:
     """Serve until Ctrl-C or SIGTERM, in the main thread; say gets the address. Raises DataError where that is taken."""
-    uvicorn = require("uvicorn", extra="dashboard", purpose="review pages")
     require("starlette", extra="dashboard", purpose="review pages")
     try:
         listener = bound(host, port)
     except OSError as error:
         raise DataError(f"cannot serve at {host}:{port}: {error.strerror or error}; choose another port") from error
-    config = uvicorn.Config(
-        page, log_config=None, access_log=False, server_header=False, lifespan="off", timeout_graceful_shutdown=1
-    )
+    server = server_of(page)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with suppress(KeyboardInterrupt):  # uvicorn passes signals on once it has closed its connections
             say(address_of(host, listener, token))
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, before)

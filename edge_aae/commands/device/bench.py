@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.options import EngineOptions, model_option, resolve_model
+from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import GateError
 from edge_runtime.files import json_bytes
@@ -63,6 +64,7 @@ def bench(
     from edge_runtime.operations.bench import bench as measure
     from edge_runtime.sources import CaptureSettings, source_from
 
+    warn_of_shown_secrets(click.get_current_context())
     engine = EngineOptions.of(options)
     path = resolve_model(model)
     detector = engine.detector(path, threads=threads)

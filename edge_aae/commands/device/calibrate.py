@@ -13,6 +13,7 @@ import click
 
 from edge_aae.commands.device.source_options import CaptureOptions, NamedSources, sources_of
 from edge_aae.commands.options import PERCENT, EngineOptions, SizeOptions, ViewOptions, resolve_model
+from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError, DataError
 
@@ -80,6 +81,7 @@ def calibrate(
     edge-aae calibrate --mm-per-pixel 0.05 --min-area 0.5mm2
     edge-aae calibrate --undo
     """
+    warn_of_shown_secrets(click.get_current_context())
     path = resolve_model(bundle)
     if undo:
         _undo(path)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_aae.commands.option_groups import OptionGroup, option
+from edge_aae.commands.secret_values import secret_of
 from edge_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ class DeliveryOptions(OptionGroup):
     """Where events go beside the sinks, and what keeps them until they are there."""
 
     mqtt: str | None = option(
-        "--mqtt", envvar="EDGE_AAE_MQTT", help="Broker for events and state: mqtt[s]://USER:PASSWORD@HOST:PORT."
+        "--mqtt",
+        envvar="EDGE_AAE_MQTT",
+        help="Broker for events: mqtt[s]://HOST:PORT; @FILE with USER:PASSWORD@ too.",
     )
     mqtt_topic: str = option("--mqtt-topic", default="edge-aae", show_default=True, help="What all topics begin with.")
     device: str = option("--device", default="", help="This device's name in topics.  [default: the host's name]")
@@ -39,10 +42,12 @@ class DeliveryOptions(OptionGroup):
     mqtt_cert: Path | None = option("--mqtt-cert", type=PATH, help="This device's own certificate.")
     mqtt_key: Path | None = option("--mqtt-key", type=PATH, help="Its key.")
     webhooks: tuple[str, ...] = option(
-        "--webhook", multiple=True, help="URL that gets each event as a POST; may be repeated."
+        "--webhook", multiple=True, help="URL that gets each event as a POST, or @FILE with it; may be repeated."
     )
     webhook_token: str | None = option(
-        "--webhook-token", envvar="EDGE_AAE_WEBHOOK_TOKEN", help="Sent as Authorization: Bearer TOKEN."
+        "--webhook-token",
+        envvar="EDGE_AAE_WEBHOOK_TOKEN",
+        help="@FILE with what is sent as Authorization: Bearer.",
     )
     outbox: Path | None = option(
         "--outbox",
@@ -80,7 +85,7 @@ class DeliveryOptions(OptionGroup):
         from edge_runtime.delivery import MqttSettings
 
         return MqttSettings(
-            url=self.mqtt,
+            url=secret_of(self.mqtt, "--mqtt"),
             topic=self.mqtt_topic,
             device=self.device,
             ca=self.mqtt_ca,
@@ -95,8 +100,9 @@ class DeliveryOptions(OptionGroup):
             return []
         from edge_runtime.delivery import Webhook
 
-        headers = {"Authorization": f"Bearer {self.webhook_token}"} if self.webhook_token else {}
-        return [Webhook(url, headers) for url in self.webhooks]
+        token = secret_of(self.webhook_token or "", "--webhook-token")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return [Webhook(secret_of(url, "--webhook"), headers) for url in self.webhooks]
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edge_aae.commands.options import model_option, require_signature_option, resolve_model
+from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_runtime.errors import BundleError
 
 __all__ = ["doctor"]
@@ -33,6 +34,7 @@ def doctor(cameras: tuple[str, ...], model: Path | None, require_signature: Path
     """
     from edge_runtime.operations.doctor import examine
 
+    warn_of_shown_secrets(click.get_current_context())
     try:
         bundle: Path | None = resolve_model(model)
     except BundleError:

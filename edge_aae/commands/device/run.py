@@ -18,6 +18,7 @@ from edge_aae.commands.device.run_plan import AlarmOptions, DetectorOptions, Run
 from edge_aae.commands.device.sink_options import PageOptions, SinkOptions, page_of, sinks_of
 from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, SourceOptions, sources_of
 from edge_aae.commands.options import SizeOptions, ViewOptions, max_pixels_option, model_option, resolve_model
+from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
@@ -68,14 +69,17 @@ def run(print_config: bool, **options: Any) -> None:
     \b
     edge-aae run --camera 0
     edge-aae run --source line3.avi --out records.jsonl
-    edge-aae run --source rtsp://user:password@10.0.0.5/live --alarm 3/5 --smooth median:5
+    edge-aae run --source rtsp://10.0.0.5/live --alarm 3/5 --smooth median:5
     edge-aae run --config line3.toml
     edge-aae run --camera 0 --alarm 3/5 --snapshots events --mqtt mqtt://broker --out log.jsonl --rotate-mb 100
     """
     if print_config:
         click.echo(config_of(click.get_current_context()), nl=False)
         return
-    _carry_out(RunPlan.of(options))
+    warn_of_shown_secrets(click.get_current_context())
+    plan = RunPlan.of(options)
+    with _own_files():
+        _carry_out(plan)
 
 
 def _carry_out(plan: RunPlan) -> None:
@@ -131,6 +135,16 @@ def _carry_out(plan: RunPlan) -> None:
         upkeep.stopping()
     if summary.frames == 0 and summary.unscored:
         raise DataError(f"none of {summary.unscored} frames of {names} could be scored; see above")
+
+
+@contextmanager
+def _own_files() -> Iterator[None]:
+    """What a run writes is its user's alone: records, pictures, videos, what people say of events."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 class _Model:

@@ -83,7 +83,7 @@ class UpkeepOptions(OptionGroup):
         """(host, port) of health and metrics; None where they are not asked for. Raises ConfigError."""
         if self.metrics is None:
             return None
-        from edge_runtime.operations.health_server import address_from
+        from edge_runtime.serving.listening import address_from
 
         return address_from(self.metrics)
 

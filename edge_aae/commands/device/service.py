@@ -25,6 +25,7 @@ from edge_aae.commands.device.source_options import (
 from edge_aae.commands.options import EngineOptions, model_option, require_signature_option, resolve_model
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError, ConfigError, DataError, EdgeAaeError, GateError
+from edge_runtime.files import OWN_ALONE
 
 __all__ = ["service"]
 
@@ -37,6 +38,7 @@ GROUPS = ("video", "render")
 SECRETS = """# Read by systemd for this service alone; lines such as
 # EDGE_AAE_MQTT=mqtts://user:password@broker
 # EDGE_AAE_WEBHOOK_TOKEN=...
+# EDGE_AAE_SERVE_TOKEN=...
 """
 
 HOMES = ("/home", "/root")
@@ -122,7 +124,7 @@ def install(
         _check_systemd()
     sandbox = Sandbox.of(engine.backend, [*named.cameras, *named.others])
     text = unit_text(name, python, groups=_groups(root), sandbox=sandbox, signed=signed is not None)
-    _put(folder / "run.toml", config.read_bytes())
+    _put(folder / "run.toml", config.read_bytes(), OWN_ALONE)
     if signed is not None and require_signature is not None:
         _put(folder / TRUSTED, b"".join(key.pem for key in read_public_keys(require_signature)))
         _put(signature_path(folder / "model.aae"), signature_bytes([signed.signature]))
@@ -131,7 +133,9 @@ def install(
         _put(overlay_path(folder / "model.aae"), overlay_path(path).read_bytes())
     _put(root / UNITS / unit, text.encode("utf-8"))
     if not (folder / "environment").exists():
-        _put(folder / "environment", SECRETS.encode("ascii"), 0o600)
+        _put(folder / "environment", SECRETS.encode("ascii"), OWN_ALONE)
+    for name in ("run.toml.1", "environment"):  # of earlier installations
+        _put_away(folder / name)
     if not start:
         say(f"not started; `systemctl enable --now {unit}` does")
     elif is_ours:
@@ -241,13 +245,22 @@ def _put(file: Path, content: bytes, mode: int = 0o644) -> None:
 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        if file.exists() and file.read_bytes() != content:
-            shutil.copy2(file, file.with_name(f"{file.name}.1"))
-        write_atomically(file, content)
-        file.chmod(mode)
+        before = file.read_bytes() if file.exists() else content
+        if before != content:
+            write_atomically(file.with_name(f"{file.name}.1"), before, mode=mode)
+        write_atomically(file, content, mode=mode)
     except (OSError, DataError) as error:
         raise DataError(f"cannot write {file}: {error}; run it with sudo") from error
     say(f"wrote {file}")
+
+
+def _put_away(file: Path) -> None:
+    """Make a file that is there its owner's alone."""
+    try:
+        if file.exists():
+            file.chmod(OWN_ALONE)
+    except OSError as error:
+        raise DataError(f"cannot change the mode of {file}: {error.strerror}; run it with sudo") from error
 
 
 def _installed(root: Path) -> Iterator[Path]:

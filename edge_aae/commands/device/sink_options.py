@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_aae.commands.option_groups import OptionGroup, option
+from edge_aae.commands.secret_values import page_place, secret_of
 
 if TYPE_CHECKING:
     from edge_runtime.delivery import Outbox
@@ -89,7 +91,10 @@ class PageOptions(OptionGroup):
 
     serve: str | None = option("--serve", help="Live page at :PORT (loopback) or HOST:PORT, elsewhere with a token.")
     serve_token: str | None = option(
-        "--serve-token", envvar="EDGE_AAE_SERVE_TOKEN", help="That token.  [default: a new one, printed]"
+        "--serve-token", envvar="EDGE_AAE_SERVE_TOKEN", help="@FILE with that token.  [default: a new one]"
+    )
+    serve_view_token: str | None = option(
+        "--serve-view-token", envvar="EDGE_AAE_SERVE_VIEW_TOKEN", help="@FILE with one to look with, no more."
     )
     serve_fps: float = option(
         "--serve-fps", type=click.FloatRange(0.1, 60), default=5.0, show_default=True, help="Its pictures a second."
@@ -99,13 +104,24 @@ class PageOptions(OptionGroup):
     )
 
     def __post_init__(self) -> None:
-        self.address()
+        if self.address() is not None:
+            self.tokens()
+
+    def tokens(self) -> tuple[str, str]:
+        """Those that were given, to change things and to look alone; empty where none was. Raises ConfigError."""
+        from edge_runtime.serving.access import check_token
+
+        found = []
+        for name, value in (("--serve-token", self.serve_token), ("--serve-view-token", self.serve_view_token)):
+            token = secret_of(value or "", name)
+            found.append(check_token(token, name) if token else "")
+        return found[0], found[1]
 
     def address(self) -> tuple[str, int] | None:
         """(host, port) of the page; None where none is asked for. Raises ConfigError."""
         if self.serve is None:
             return None
-        from edge_runtime.operations.health_server import address_from
+        from edge_runtime.serving.listening import address_from
 
         return address_from(self.serve)
 
@@ -145,17 +161,18 @@ def page_of(asked: PageOptions, pipeline: Callable[[], Pipeline], bundle: Path) 
     address = asked.address()
     if address is None:
         return None
-    from edge_runtime.live.access import is_loopback
     from edge_runtime.live.bridge import LivePage, LiveSettings
+    from edge_runtime.serving.access import is_loopback
 
     host, port = address
-    token = asked.serve_token or ("" if is_loopback(host) else secrets.token_urlsafe(18))
+    given, view_token = asked.tokens()
+    needs_one = not given and (bool(view_token) or not is_loopback(host))
+    token = secrets.token_urlsafe(18) if needs_one else given
     settings = LiveSettings(
-        host=host, port=port, token=token, fps=asked.serve_fps, feedback=asked.feedback, bundle=bundle
-    )
+        host=host, port=port, token=token, view_token=view_token, fps=asked.serve_fps, feedback=asked.feedback,
+        bundle=bundle,
+    )  # fmt: skip
     page = LivePage(settings, pipeline)
-    # A token that was given is known, and stays out of the log.
-    page.on_open = lambda: logger.info(
-        "live page at %s", page.address.split("?")[0] if asked.serve_token else page.address
-    )
+    file = Path(os.environ.get("STATE_DIRECTORY", ".")) / "edge-aae-live-page"
+    page.on_open = lambda: logger.info("live page at %s", page_place(page.address, token_is_new=needs_one, file=file))
     return page

@@ -12,6 +12,7 @@ import click
 from edge_aae.commands.option_groups import OptionGroup, option
 from edge_aae.commands.options import COUNT_OR_INF, SECONDS_RANGE, WIDTH_HEIGHT_CHANNELS
 from edge_runtime.errors import ConfigError
+from edge_runtime.redact import redact
 
 if TYPE_CHECKING:
     from edge_runtime.sources import CaptureSettings, FrameSource
@@ -55,7 +56,7 @@ class NamedSources:
         if not named:
             raise click.UsageError("name one source or more: --camera INDEX, --source PATH or --streams FILE")
         if len(set(named)) < len(named):
-            raise click.UsageError(f"a source is named twice among {', '.join(named)}")
+            raise click.UsageError(f"a source is named twice among {', '.join(map(redact, named))}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

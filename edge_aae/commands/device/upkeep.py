@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import EdgeAaeError
@@ -17,7 +18,7 @@ from edge_runtime.redact import redact
 from edge_runtime.sinks.records import status_record
 
 if TYPE_CHECKING:
-    from edge_runtime.live.bridge import LivePage
+    from edge_runtime.live.bridge import Asked, LivePage
     from edge_runtime.operations.model_watch import ModelWatch
     from edge_runtime.operations.systemd import Systemd
     from edge_runtime.stream.pipeline import Pipeline
@@ -77,9 +78,9 @@ class Upkeep:
             )
         if self._reload_asked():
             self._reload()
-        threshold = self.page.take_threshold() if self.page else None
-        if threshold is not None:
-            self._set_threshold(threshold)
+        asked = self.page.take_threshold() if self.page else None
+        if asked is not None:
+            self._set_threshold(asked)
         self._tell()
         if time.monotonic() >= self._next_power_s:
             self._note_power()
@@ -87,13 +88,14 @@ class Upkeep:
             summary = self.pipeline.summary
             self._manager.pulse(lambda: f"{summary.frames} frames, {summary.events} events")
 
-    def _set_threshold(self, threshold: float) -> None:
+    def _set_threshold(self, asked: Asked) -> None:
+        threshold, by = asked.threshold, asdict(asked.by)
         before = self.pipeline.detector.decision.threshold
         self.pipeline.set_threshold(threshold)
-        logger.info("threshold %g, set on the live page; it was %g", threshold, before)
+        logger.info("threshold %g, set on the live page by %s of %s; it was %g", threshold, *by.values(), before)
         source = self.pipeline.states()[0].source_id
         self.pipeline.report(
-            status_record("info", "THRESHOLD_SET", redact(source), {"before": before, "threshold": threshold})
+            status_record("info", "THRESHOLD_SET", redact(source), {"before": before, "threshold": threshold, "by": by})
         )
 
     def _note_power(self) -> None:

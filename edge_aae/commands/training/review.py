@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from edge_aae.commands.secret_values import page_place
 from edge_runtime.extras import require
 
 __all__ = ["review"]
@@ -30,13 +31,18 @@ def review(run: Path | None, serve: str) -> None:
     """
     require("torch", extra="train", purpose="reviews")
     require("starlette", extra="dashboard", purpose="review pages")
-    from edge_runtime.live.access import Access, is_loopback
-    from edge_runtime.operations.health_server import address_from
+    from edge_runtime.serving.access import Access, is_loopback
+    from edge_runtime.serving.listening import address_from
     from train.pages.review_server import ReviewPage, serve_review
     from train.runs.run_folder import latest_run
 
     host, port = address_from(serve)
     token = "" if is_loopback(host) else secrets.token_urlsafe(18)
     page = ReviewPage(run or latest_run(), Access(host, token))
-    serve_review(page, host, port, token, lambda address: logger.info("review at %s; Ctrl-C ends it", address))
+
+    def say_where(address: str) -> None:
+        place = page_place(address, token_is_new=bool(token), file=page.path / "review-page")
+        logger.info("review at %s; Ctrl-C ends it", place)
+
+    serve_review(page, host, port, token, say_where)
     click.echo(page.command())

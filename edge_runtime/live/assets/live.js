@@ -5,7 +5,7 @@
 const SECONDS_SHOWN = 120;
 const SILENT_MS = 6000;
 const cards = new Map();
-let board = { state: { sources: [] }, events: [], statuses: [] };
+let board = { may_change: false, state: { sources: [] }, events: [], statuses: [] };
 let opacity = 0.6;
 let opacityBefore = 0.6;
 let lastHeard = performance.now();
@@ -247,6 +247,7 @@ function showBoard() {
   state.sources.forEach((source) => card(source.source_id).show());
   element("threshold-now").textContent = Number(state.threshold).toFixed(4);
   element("rate-field").hidden = !state.has_rates;
+  element("threshold-use").hidden = !board.may_change;
   showEvents();
   showMessages();
   showHealth();
@@ -292,7 +293,7 @@ function eventItem(event) {
     button.addEventListener("click", () => feedBack(event.event_id, answer));
     answers.append(button);
   }
-  item.append(answers);
+  if (board.may_change) item.append(answers);
   return item;
 }
 

@@ -171,6 +171,7 @@ def test_a_service_is_installed_into_an_image_and_taken_out_again(
     assert (folder / "run.toml").read_text() == config.read_text()
     assert (folder / "environment").stat().st_mode & 0o777 == 0o600
     assert "SupplementaryGroups=video\n" in unit.read_text()
+    assert (folder / "run.toml").stat().st_mode & 0o777 == 0o600
     (folder / "environment").write_text("EDGE_AAE_MQTT=mqtts://user:password@broker\n")
     config.write_text(config.read_text().replace("3/5", "4/5"))
     assert cli(*arguments, cwd=workplace).returncode == 0
@@ -185,6 +186,25 @@ def test_a_service_is_installed_into_an_image_and_taken_out_again(
         assert f"kept: {folder}" in gone.stdout
         assert not unit.exists()
         assert (folder / "model.aae").exists()
+
+
+def test_no_file_of_a_service_shows_a_secret_to_others(workplace: Path, config: Path, image: Path, cli: Cli) -> None:
+    config.write_text(config.read_text().replace("# mqtt =", 'mqtt = "mqtts://user:geheim@broker"'))
+    arguments = ("service", "install", "line3", "--config", config, "--root", image, "--python", PYTHON, "--no-start")
+    folder = image / "etc/edge-aae/line3"
+    folder.mkdir(parents=True)
+    for name in ("run.toml", "run.toml.1", "environment"):  # as an earlier release left them
+        (folder / name).write_text("# geheim\n")
+        (folder / name).chmod(0o644)
+    assert cli(*arguments, cwd=workplace).returncode == 0
+    files = [file for file in image.rglob("*") if file.is_file()]
+    secret = [file for file in files if b"geheim" in file.read_bytes()]
+    assert {file.name for file in secret} >= {"run.toml", "run.toml.1", "environment"}
+    assert [file for file in secret if file.stat().st_mode & 0o077] == []
+    unit = (image / "etc/systemd/system/edge-aae-line3.service").read_text()
+    # What the run's own user may not read, systemd hands it.
+    assert "LoadCredential=run.toml:/etc/edge-aae/line3/run.toml\n" in unit
+    assert "--config ${CREDENTIALS_DIRECTORY}/run.toml " in unit
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ STACK = ("edge_runtime", "train", "export", "edge_aae")
 
 ROOMS = (
     "edge_runtime",
+    "edge_runtime/serving",
     "edge_runtime/model",
     "edge_runtime/signing",
     "edge_runtime/bundle",

@@ -8,16 +8,19 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.edge_aae.conftest import ROOT, Cli
+from tests.edge_aae.device.hostile_requests import REQUESTS, send_all
 from tests.edge_aae.pages.browser import browser, watched
 from tests.edge_aae.pages.test_live_page import SCREENSHOTS
 
@@ -141,3 +144,18 @@ def test_a_run_whose_images_are_gone_is_an_error(run: Path, cli: Cli, tmp_path: 
     (run / "config.json").write_text(re.sub(r'"path": "[^"]*"', '"path": "/nowhere"', config))
     ended = cli("review", run, cwd=tmp_path)
     assert (ended.returncode, "no data at /nowhere" in ended.stderr) == (1, True)
+
+
+@pytest.mark.slow
+def test_whatever_is_asked_of_it_is_answered_and_silent_connections_lock_out_nobody(run: Path, address: str) -> None:
+    """The review had no bound on either."""
+    port = int(address.rsplit(":", 1)[1].strip("/"))
+    before = {file: file.read_bytes() for file in run.iterdir() if file.is_file() and file.name != "review-keep.csv"}
+    with ExitStack() as open_ones:
+        for _ in range(300):
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+        sent = send_all(port)
+        assert json.loads(urllib.request.urlopen(f"{address}api/groups", timeout=20).read())["groups"]
+    assert sent.failed == []
+    assert sum(sent.statuses.values()) == len(REQUESTS)
+    assert {file: file.read_bytes() for file in before} == before

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.live.board import MOST_EVENTS, MOST_FRAMES, Board, Scores
-from edge_runtime.live.framing import LARGEST, pack, receive, send
+from edge_runtime.serving.framing import LARGEST, pack, receive, send
 
 SOURCE = "camera:0"
 

@@ -18,12 +18,12 @@ import pytest
 from edge_runtime.backends import OnnxRuntimeCpu
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError
-from edge_runtime.live.access import Access, Refusal, is_loopback
-from edge_runtime.live.bridge import LivePage, LiveSettings
-from edge_runtime.live.framing import receive
+from edge_runtime.live.bridge import Asked, LivePage, LiveSettings
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.serving.access import Access, Refusal, Visitor, is_loopback
+from edge_runtime.serving.framing import receive
 from edge_runtime.sinks.contract import Emission
 from edge_runtime.sources import source_from
 from edge_runtime.stream.pipeline import Pipeline, RunSettings
@@ -221,7 +221,7 @@ def test_a_threshold_reaches_the_run_once(serve: Callable[..., LivePage]) -> Non
     page = serve()
     assert asked(page, "/api/threshold", "POST", {"threshold": 2.5}, **own(page))[0] == 200
     eventually(lambda: bool(page._asked))
-    assert page.take_threshold() == 2.5
+    assert page.take_threshold() == Asked(2.5, Visitor("local", "127.0.0.1"))
     assert page.take_threshold() is None
 
 

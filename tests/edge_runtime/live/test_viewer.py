@@ -11,9 +11,9 @@ import pytest
 
 from edge_runtime.live.board import Board
 from edge_runtime.live.feedback import Feedback
-from edge_runtime.live.framing import receive
 from edge_runtime.live.viewer import QUIET_S, Viewer
 from edge_runtime.scoring.regions import Region
+from edge_runtime.serving.framing import receive
 
 SOURCE = "camera:0"
 
@@ -48,7 +48,10 @@ def feedback(tmp_path: Path) -> Feedback:
 def test_a_new_viewer_is_sent_the_board_and_a_quiet_one_a_word_now_and_then(board: Board, feedback: Feedback) -> None:
     viewer = Viewer()
     (first,) = told(viewer.news(board, feedback, 0.0))
-    assert first == {"kind": "board", "state": {"model": "m.aae", "has_rates": True}, "events": [], "statuses": []}
+    assert first == {
+        "kind": "board", "may_change": True, "state": {"model": "m.aae", "has_rates": True}, "events": [],
+        "statuses": [],
+    }  # fmt: skip
     assert viewer.news(board, feedback, QUIET_S) == []
     assert told(viewer.news(board, feedback, QUIET_S + 0.1)) == [{"kind": "still here"}]
     assert viewer.news(board, feedback, QUIET_S + 0.2) == []

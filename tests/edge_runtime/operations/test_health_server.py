@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import threading
+import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 
 import pytest
 
+from edge_runtime.backoff import Backoff
 from edge_runtime.errors import ConfigError
+from edge_runtime.operations import health_server
 from edge_runtime.operations.exposition import metrics_of
-from edge_runtime.operations.health_server import address_from, observed
+from edge_runtime.operations.health_server import observed
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.serving.listening import address_from
 from edge_runtime.sinks import Emission, SinkBase
 from edge_runtime.sources import TestSource
 from edge_runtime.stream.latency import LatencyHistogram
 from edge_runtime.stream.pipeline import Pipeline
+
+from ..waiting import wait_until
 
 
 def test_health_and_metrics_of_a_run(detector: Detector) -> None:
@@ -39,8 +49,95 @@ def test_health_and_metrics_of_a_run(detector: Detector) -> None:
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
         taken = Pipeline(detector, [], lambda record: None)
-        with pytest.raises(ConfigError, match=f"cannot serve at 127.0.0.1:{port}: .*; choose another port"):
+        with pytest.raises(
+            ConfigError, match=f"health and metrics cannot be served at 127.0.0.1:{port}: .*; choose another port"
+        ):
             observed(taken, ("127.0.0.1", port)).__enter__()
+
+
+def asked(port: int, request: bytes) -> bytes:
+    """All that is answered to these bytes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(request)
+        found = b""
+        with suppress(ConnectionResetError):
+            while content := connection.recv(65536):
+                found += content
+    return found
+
+
+def test_silent_and_slow_connections_take_nothing_of_the_run_and_shut_out_nobody(detector: Detector) -> None:
+    """1,400 of them took every descriptor of the run, so that its camera could not be opened again."""
+    pipeline = Pipeline(detector, [], lambda record: None)
+    with observed(pipeline, ("127.0.0.1", 0)) as port, ExitStack() as open_ones:
+        before, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+        slow = []
+        for number in range(300):
+            connection = open_ones.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            with suppress(OSError):  # it was turned out already
+                connection.sendall(b"" if number % 2 else b"GET /metrics HTTP/1.1\r\nHost: local")
+            slow.append(connection)
+        assert len(os.listdir("/proc/self/fd")) == before + 300  # this test's own ends alone
+        assert threading.active_count() == threads
+        assert b" 200 OK" in asked(port, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        gone = 0
+        for connection in slow[:200]:
+            with suppress(ConnectionResetError):
+                assert connection.recv(1) == b""
+            gone += 1
+        assert gone == 200
+
+
+def test_a_header_that_drips_is_ended_at_its_deadline(detector: Detector) -> None:
+    with (
+        observed(Pipeline(detector, [], lambda record: None), ("127.0.0.1", 0)) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as connection,
+    ):
+        started_s = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() - started_s < 30.0:
+                connection.sendall(b"G")
+                time.sleep(0.2)
+        assert time.monotonic() - started_s < 20.0  # each read alone had five seconds before
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        (b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403),
+        (b"GET /metrics HTTP/1.1\r\nHost: [::1\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nOrigin: http://[x\r\n\r\n", 400),
+        (b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", 400),
+        (b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: x\r\n\r\n", 405),
+        (b"GET /" + b"x" * 9000, 431),
+        (b"\0\0\0\r\n\r\n", 400),
+        (b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 200),
+    ],
+)
+def test_what_is_no_request_for_it_is_refused(detector: Detector, request_line: bytes, status: int) -> None:
+    with observed(Pipeline(detector, [], lambda record: None), ("127.0.0.1", 0)) as port:
+        assert asked(port, request_line).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_a_run_that_does_not_answer_is_not_healthy(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = threading.Event()
+    pipeline = Pipeline(detector, [], lambda record: None)
+    monkeypatch.setattr(pipeline, "health", lambda: waits.wait(30) and {"ok": True})
+    with observed(pipeline, ("127.0.0.1", 0)) as port:
+        assert b" 503 " in asked(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").splitlines()[0]
+        waits.set()
+        assert b" 200 " in asked(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").splitlines()[0]
+
+
+def test_a_process_that_was_killed_is_begun_again(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_runtime.operations.health_server.AGAIN", Backoff(first_s=0.01, most_s=0.01))
+    server = health_server._Server(lambda: b"", lambda: {"ok": True}, ("127.0.0.1", 0))
+    first, port = server._process, server.port
+    first.kill()
+    wait_until(lambda: server._process is not first)
+    assert asked(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").endswith(b'{"ok": true}\n')
+    server.close()
+    assert server._process.poll() is not None
 
 
 def test_metrics_of_sinks_and_destinations(detector: Detector) -> None:
