@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edge_aae.commands.secret_values import TOKENS, is_shown
+from edge_aae.commands.secret_values import TOKENS, check_mode, is_shown
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact
 
@@ -61,9 +61,15 @@ def read_config(path: Path, options: Mapping[str, click.Parameter]) -> dict[str,
         option = options[name]
         many = isinstance(option, click.Option) and option.multiple
         if isinstance(value, list) != many:
-            raise ConfigError(f"{path} sets {key} to {value!r}, expected {'a list' if many else 'one value'}")
+            came = "***" if name in TOKENS else redact(repr(value))
+            raise ConfigError(f"{path} sets {key} to {came}, expected {'a list' if many else 'one value'}")
         found[name] = value
+    check_mode(path, ((name, one) for name, set_to in found.items() for one in _each(set_to)))
     return found
+
+
+def _each(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _load(context: click.Context, option: click.Parameter, path: Path | None) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact
 
-__all__ = ["TOKENS", "is_shown", "page_place", "secret_of", "warn_of_shown_secrets"]
+__all__ = ["TOKENS", "check_mode", "is_shown", "page_place", "secret_of", "warn_of_shown_secrets"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,12 @@ def secret_of(value: str, name: str) -> str:
     if stat.S_ISREG(mode) and mode & stat.S_IROTH:
         _warn_of_mode(path)
     return text
+
+
+def check_mode(path: Path, values: Iterable[tuple[str, object]]) -> None:
+    """Warn where everyone may read a file that sets an option (name, value) to a secret."""
+    if any(is_shown(*one) for one in values) and path.stat().st_mode & stat.S_IROTH:
+        _warn_of_mode(path)
 
 
 @lru_cache  # once a file, however often its value is asked for

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -201,6 +202,8 @@ def main() -> int:
     first = receive(stdin)
     if first is None:
         return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # a service manager's, to all of the unit: the run ends this one
     os.nice(NICE)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it tells of every client that goes away
     status = asyncio.run(_serve(stdin, stdout, first[0]))

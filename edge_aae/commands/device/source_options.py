@@ -11,6 +11,7 @@ import click
 
 from edge_aae.commands.option_groups import OptionGroup, option
 from edge_aae.commands.options import COUNT_OR_INF, SECONDS_RANGE, WIDTH_HEIGHT_CHANNELS
+from edge_aae.commands.secret_values import check_mode
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact
 
@@ -191,4 +192,5 @@ def _lines(streams: Path) -> list[str]:
     listed = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     if not listed:
         raise ConfigError(f"{streams} names no source; expected one a line")
+    check_mode(streams, (("sources", line) for line in listed))
     return listed

@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_aae.commands.config_file import read_config
+from edge_aae.commands.device.run import run
+from edge_aae.commands.device.source_options import SourceOptions
 from edge_aae.commands.secret_values import is_shown, page_place, secret_of
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError
@@ -100,6 +103,37 @@ def test_a_secret_that_everyone_may_read_is_said(tmp_path: Path, caplog: pytest.
     assert secret_of(SECRET, "--serve-token") == SECRET
 
 
+@pytest.mark.parametrize("kind", ["config", "streams"])
+def test_a_file_with_a_password_in_it_that_everyone_may_read_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    file, url = tmp_path / "file", f"rtsp://user:{SECRET}@h/live"
+    file.write_text(f'source = ["{url}"]\n' if kind == "config" else f"{url}\n")
+    options = {option.name: option for option in run.params if option.name}
+
+    def read() -> None:
+        if kind == "config":
+            read_config(file, options)
+        else:
+            SourceOptions(cameras=(), sources=(), streams=file).named()
+
+    for mode, warned in ((0o600, False), (0o644, True)):
+        file.chmod(mode)
+        read()
+        assert (f"{file} may be read by everyone" in caplog.text) == warned
+    assert SECRET not in caplog.text
+
+
+def test_a_token_of_the_wrong_kind_in_a_configuration_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    options = {option.name: option for option in run.params if option.name}
+    for line in (f'webhook-token = ["{SECRET}"]', f'mqtt = ["mqtt://u:{SECRET}@h"]'):
+        file.write_text(line)
+        with pytest.raises(ConfigError, match="expected one value") as refused:
+            read_config(file, options)
+        assert SECRET not in str(refused.value)
+
+
 def test_what_is_a_secret_is_known() -> None:
     assert is_shown("serve_token", SECRET)
     assert is_shown("sources", "rtspsrc location=rtsp://u:p@h/live ! appsink")
@@ -132,14 +166,14 @@ def test_what_a_run_writes_is_its_user_s_alone(commands: Commands, place: Path) 
 def test_a_token_that_was_made_is_in_a_file_and_in_no_log(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("starlette", reason="starlette is not installed")
     with Running("--source", "test://pattern?fps=20&width=8&height=8", "--model", place / "model.aae", "--serve",
-                 "0.0.0.0:0", cwd=tmp_path) as run:  # fmt: skip
-        run.wait_for(lambda: any("live page at" in line for line in run.said), "the live page")
+                 "0.0.0.0:0", cwd=tmp_path) as running:  # fmt: skip
+        running.wait_for(lambda: any("live page at" in line for line in running.said), "the live page")
         file = tmp_path / "edge-aae-live-page"
         assert file.stat().st_mode & 0o777 == 0o600
         token = file.read_text().strip().partition("?token=")[2]
         assert len(token) >= 16
-        assert token not in "".join(run.said)
-        assert any(line.rstrip().endswith(f"(with its token: {file.name})") for line in run.said)
+        assert token not in "".join(running.said)
+        assert any(line.rstrip().endswith(f"(with its token: {file.name})") for line in running.said)
 
 
 def test_a_new_token_is_shown_on_a_terminal_and_a_known_one_nowhere(
