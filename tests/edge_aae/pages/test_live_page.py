@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.bundle.bundle import Bundle
 from tests.edge_aae.conftest import Cli
 from tests.edge_aae.device.running import Running
 from tests.edge_aae.pages.browser import browser, watched
@@ -133,17 +134,48 @@ def test_the_live_page_shows_a_run_and_takes_what_people_say(
     assert trained.returncode == 0, trained.stderr
 
 
-def test_elsewhere_than_on_the_loopback_the_address_has_a_token(workplace: Path, tmp_path: Path) -> None:
-    arguments = ("--source", "test://pattern?fps=20&width=64&height=48", "--model", workplace / "model.aae")
+@pytest.fixture
+def model(bundle: Bundle, tmp_path: Path) -> Path:
+    bundle.write(tmp_path / "model.aae")
+    return tmp_path / "model.aae"
+
+
+def test_elsewhere_than_on_the_loopback_the_address_has_a_token(model: Path, tmp_path: Path) -> None:
+    arguments = ("--source", "test://pattern?fps=20&width=64&height=48", "--model", model)
     with browser() as opened, Running(*arguments, "--serve", "0.0.0.0:0", cwd=tmp_path) as run:
-        address = address_of(run)
-        port = re.search(r":(\d+)/", address)[1]  # type: ignore[index]
-        token = address.split("token=")[1]
+        port = re.search(r":(\d+)/", address_of(run))[1]  # type: ignore[index]
+        token = (tmp_path / "edge-aae-live-page").read_text().strip().split("token=")[1]
         assert len(token) >= 20
+        assert token not in "".join(run.said)
         one = watched(opened)
         answer = one.page.goto(f"http://127.0.0.1:{port}/")
         assert answer.status == 401
         one.page.goto(f"http://127.0.0.1:{port}/?token={token}")
         one.page.wait_for_selector("#connection.good")
         assert token not in one.page.url
+        assert run.stop() == 0
+
+
+def test_who_may_look_alone_is_offered_nothing_that_changes_things(model: Path, tmp_path: Path) -> None:
+    tokens = {"changes": "token-of-operators", "looks": "token-of-viewers-"}
+    for name, token in tokens.items():
+        (tmp_path / name).write_text(token)
+        (tmp_path / name).chmod(0o600)
+    arguments = ("--source", "test://pattern?fps=20&width=64&height=48", "--model", model, "--alarm", "1/1")
+    served = ("--threshold", "-1e6", "--serve", ":0", "--serve-token", "@changes", "--serve-view-token", "@looks")
+    with browser() as opened, Running(*arguments, *served, cwd=tmp_path) as run:
+        address = address_of(run)
+        for name, token in tokens.items():
+            one = watched(opened)
+            one.page.goto(f"{address}?token={token}")
+            one.page.wait_for_selector("#event-list li", state="attached")
+            one.page.click("#tab-threshold")
+            assert one.page.locator("#threshold-use").is_visible() == (name == "changes")
+            assert (one.page.locator("#event-list [data-answer]").count() > 0) == (name == "changes")
+            assert one.errors == []
+            if name == "changes":
+                one.page.fill("#threshold-input", "7")
+                one.page.click("#threshold-use")
+        told = run.wait_for_status("THRESHOLD_SET")["payload"]
+        assert (told["threshold"], told["by"]) == (7.0, {"role": "operator", "address": "127.0.0.1"})
         assert run.stop() == 0
