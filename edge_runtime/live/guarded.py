@@ -121,11 +121,16 @@ class GuardedPage(ABC):
     @staticmethod
     async def _asked(request: Any) -> dict[str, Any]:
         """The JSON object that a request brings; raises Refusal."""
+        from starlette.requests import ClientDisconnect
+
         content = b""
-        async for chunk in request.stream():
-            content += chunk
-            if len(content) > LARGEST_BODY:
-                raise Refusal(413, f"expected {LARGEST_BODY} bytes at most")
+        try:
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > LARGEST_BODY:
+                    raise Refusal(413, f"expected {LARGEST_BODY} bytes at most")
+        except ClientDisconnect as error:
+            raise Refusal(400, "expected the whole of the request") from error
         try:
             asked = json.loads(content)
         except (ValueError, RecursionError) as error:

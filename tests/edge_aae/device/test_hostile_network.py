@@ -112,6 +112,7 @@ def test_a_run_keeps_its_frames_whoever_asks_it_and_whomever_it_tells(bundle: Bu
         # Most are answered, and told what they are: a refusal is no silence.
         assert sent[port].statuses["none"] < 0.2 * ROUNDS * len(REQUESTS)
     assert "Traceback" not in "".join(run.said)
+    assert [line for line in run.said if " failed: " in line] == []  # nor does what is asked fill the log
     kept = len(frames) / (frames[-1] - frames[0] + 1)
     print(f"{len(frames)} frames, {100 * kept:.1f} % kept; MiB: {[n >> 20 for n in used.values()]}")  # noqa: T201
     assert kept >= KEPT
