@@ -23,6 +23,7 @@ __all__ = [
     "csv_bytes",
     "file_stem",
     "finite_or_none",
+    "is_run_folder",
     "json_bytes",
     "read_regular",
     "unicode_name",
@@ -35,6 +36,8 @@ LONGEST_STEM = 40
 
 OWN_ALONE = 0o600
 """Mode of files that hold secrets, or what a camera saw: their owner's alone."""
+OF_A_RUN = ("weights.safetensors", "checkpoint.safetensors", "calibration.json")
+"""What a run folder holds beside its config.json, one of them at least once a training has begun."""
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
@@ -72,6 +75,11 @@ def read_regular(path: Path, most_bytes: int) -> tuple[bytes, os.stat_result]:
         if status.st_size > most_bytes:
             raise ValueError(f"is larger than {most_bytes} bytes")
         return stream.read(status.st_size), status
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether `edge-aae train` wrote this folder."""
+    return (path / "config.json").is_file() and any((path / name).is_file() for name in OF_A_RUN)
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:

@@ -30,6 +30,7 @@ RUNTIME = {
     "mqtt": "import paho.mqtt.client",
     "metrics": "import prometheus_client",
     "sign": "import pathlib; from edge_runtime.signing.keys import make_keys; make_keys(pathlib.Path('release'), None)",
+    "heic": "import pi_heif",
     "camera,cpu,openvino,mqtt,metrics": "import cv2, onnxruntime, openvino, paho.mqtt.client, prometheus_client",
 }
 ONCE = {

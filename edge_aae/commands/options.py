@@ -26,6 +26,7 @@ __all__ = [
     "CONTAMINATE",
     "COUNT_OR_INF",
     "EngineOptions",
+    "LEVELS",
     "N_OF_M",
     "PERCENT",
     "PRECISION_NAMES",
@@ -35,6 +36,8 @@ __all__ = [
     "SizeOptions",
     "ViewOptions",
     "WIDTH_HEIGHT_CHANNELS",
+    "MOST_UNSCORED",
+    "max_bad_option",
     "max_pixels_option",
     "model_option",
     "require_signature_option",
@@ -45,7 +48,8 @@ logger = logging.getLogger(__name__)
 
 MODEL_VARIABLE = "EDGE_AAE_MODEL"
 DEFAULT_MODEL = Path("model.aae")
-DEMO_MODEL = Path("demo-out/model.aae")
+MOST_UNSCORED = "50%"
+"""From here on what was scored says little of what was asked for."""
 LATEST_CONFIG = Path("runs/latest/config.json")
 
 SIGNATURE: dict[str, Any] = {
@@ -66,8 +70,27 @@ def model_option(command: Command) -> Command:
     return click.option(
         "--model",
         type=click.Path(path_type=Path),
-        help=f"Bundle (.aae file or folder).  [default: ${MODEL_VARIABLE}, ./{DEFAULT_MODEL}, or the demo's]",
+        help=f"Bundle (.aae file or folder).  [default: ${MODEL_VARIABLE}, or ./{DEFAULT_MODEL}]",
     )(command)
+
+
+def max_bad_option(command: Command) -> Command:
+    """--max-bad: of files that are scored; what was scored is kept, the exit status says that much was not."""
+    return click.option(
+        "--max-bad",
+        type=PERCENT,
+        default=MOST_UNSCORED,
+        show_default=True,
+        callback=_checked_share,
+        help="Unreadable files tolerated (1, but with 0%); more: exit status 1, after all else.",
+    )(command)
+
+
+def _checked_share(context: click.Context, parameter: click.Parameter, share: float) -> float:
+    from edge_runtime.image_files.unreadable import check_max_bad
+
+    check_max_bad(share)
+    return share
 
 
 def max_pixels_option(command: Command) -> Command:
@@ -117,25 +140,35 @@ class EngineOptions(OptionGroup):
 
 
 def resolve_model(named: Path | None) -> Path:
-    """The bundle to use: the named one, $EDGE_AAE_MODEL, ./model.aae, or the one `edge-aae demo` left.
+    """The bundle to use, which is said: the named one, $EDGE_AAE_MODEL, or ./model.aae.
 
-    Raises BundleError where there is none.
+    Raises BundleError where there is none, and for a run folder.
     """
+    from edge_runtime.files import is_run_folder
+
+    path, why = _model(named)
+    if is_run_folder(path):
+        raise BundleError(
+            f"{path} is a run folder, not a bundle; make one of it: edge-aae export {path} --out {DEFAULT_MODEL}"
+        )
+    logger.info("bundle %s%s", path, why)
+    return path
+
+
+def _model(named: Path | None) -> tuple[Path, str]:
+    """The bundle, and why it is this one where nobody named it."""
     if named is not None:
-        return named
+        return named, ""
     variable = os.environ.get(MODEL_VARIABLE)
     if variable:
-        return Path(variable)
+        return Path(variable), f", by ${MODEL_VARIABLE}"
     if DEFAULT_MODEL.exists():
         if LATEST_CONFIG.exists() and LATEST_CONFIG.stat().st_mtime > DEFAULT_MODEL.stat().st_mtime:
             logger.info(
                 "note: runs/latest is newer than ./%s; `edge-aae export` would bring it up to date",
                 DEFAULT_MODEL,
             )
-        return DEFAULT_MODEL
-    if DEMO_MODEL.exists():
-        logger.info("no ./%s here; using the demo's, %s", DEFAULT_MODEL, DEMO_MODEL)
-        return DEMO_MODEL
+        return DEFAULT_MODEL, f" in {Path.cwd()}, the default"
     raise BundleError(
         f"no bundle: there is no ./{DEFAULT_MODEL}, ${MODEL_VARIABLE} is not set and --model was not given; "
         "make one with `edge-aae train IMAGES` and `edge-aae export`"
@@ -232,6 +265,11 @@ def _width_height_channels(text: str) -> tuple[int, int, int]:
     return width, height, channels
 
 
+def _levels(text: str) -> tuple[int, int]:
+    low, high = (int(level) for level in text.split(","))
+    return low, high
+
+
 def _joined(mark: str) -> Callable[[Any], str]:
     return lambda values: mark.join(f"{value:g}" for value in values)
 
@@ -245,6 +283,7 @@ WIDTH_HEIGHT_CHANNELS = _Parsed(
 PERCENT = _Parsed("percent", "a share such as 1% or 0.01", _percent)
 AREA = _Parsed("area", "a number with its unit, px or mm2, such as 12px or 0.5mm2", _area)
 MM_PER_PIXEL = _Parsed("mm", "millimetres above 0, such as 0.05", _mm_per_pixel)
+LEVELS = _Parsed("low,high", "LOW,HIGH in levels of 16-bit images, such as 0,4095", _levels, _joined(","))
 ROI = _Parsed("x,y,w,h", "X,Y,WIDTH,HEIGHT in frame pixels", _roi, _joined(","))
 
 

@@ -77,7 +77,7 @@ def run_demo(out: Path, *, epochs_scale: float = 1.0, seed: int = 0) -> Iterator
     yield "next:"
     yield f"  open {out}/report.html"
     yield f"  edge-aae info {out}/model.aae"
-    yield f"  edge-aae run --source {out}/conveyor.avi --out records.jsonl"
+    yield f"  edge-aae run --model {out}/model.aae --source {out}/conveyor.avi --out records.jsonl"
     yield "  edge-aae train YOUR_IMAGES && edge-aae export && edge-aae run --camera 0"
 
 

@@ -129,6 +129,7 @@ PREPROCESS = Fields(
         "overlap": PIXELS,
         "self_reference": TEXT,
         "roi": OrNull(ListOf(PIXELS, 4, 4)),
+        "levels": OrNull(ListOf(COUNT, 2, 2)),
         "align": OrNull(
             Fields(
                 {},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,29 @@ from numpy.typing import NDArray
 from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.extras import require
 from edge_runtime.files import write_file
-from edge_runtime.model.image_size import image_size
+from edge_runtime.image_files.heif import HeifPicture, is_heif
+from edge_runtime.image_files.image_size import image_size
+from edge_runtime.image_files.levels import Levels, to_8_bit
+from edge_runtime.image_files.listing import FORMATS, image_files, is_image, list_images, natural_order
+from edge_runtime.image_files.orientation import orientation_of, upright
+from edge_runtime.image_files.wholeness import is_whole
 from edge_runtime.model.preprocess import Frame
 
 __all__ = [
-    "IMAGE_SUFFIXES",
+    "FORMATS",
     "MOST_PIXELS",
     "as_frame",
     "check_pixels",
+    "decoded",
+    "image_files",
     "is_image",
     "limit_pixels",
     "list_images",
     "natural_order",
+    "read_bytes",
     "read_image",
     "write_image",
 ]
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
-
-UINT16_TO_UINT8 = 257
-"""65535 / 255: the whole range of a 16-bit image maps to the whole range of an 8-bit one, whatever it holds."""
 
 MOST_PIXELS = 100_000_000
 """Of an image that is decoded, unless limit_pixels says otherwise: 300 MB in colour, three times the largest industrial
@@ -60,12 +63,12 @@ def check_pixels(height: int, width: int, *, called: str) -> None:
         )
 
 
-def as_frame(image: NDArray[Any]) -> Frame:
+def as_frame(image: NDArray[Any], levels: Levels | None = None, *, called: str = "image") -> Frame:
     """A decoded image as a frame: (H, W) grey or (H, W, 3) BGR, uint8.
 
     image: (H, W), (H, W, 1), (H, W, 3) BGR or (H, W, 4) BGRA, uint8 or uint16, as cv2.imdecode gives it with
-    IMREAD_UNCHANGED. Range follows dtype: 16 bit are scaled by 1/257 even where only 12 bits are used. Alpha is
-    dropped. Raises FrameError for other shapes and dtypes.
+    IMREAD_UNCHANGED. levels: those of 16 bits that become black and white, as Preprocess.levels has them; None takes
+    the range of the type, whatever it holds. Alpha is dropped. Raises FrameError for other shapes and dtypes.
     """
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[:, :, 0]
@@ -74,58 +77,71 @@ def as_frame(image: NDArray[Any]) -> Frame:
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
         raise FrameError(f"image is {image.shape}, expected (H, W), (H, W, 3) BGR or (H, W, 4) BGRA")
     if image.dtype == np.uint16:
-        return (image // UINT16_TO_UINT8).astype(np.uint8)
+        return to_8_bit(image, levels, called=called)
     if image.dtype != np.uint8:
         raise FrameError(f"image is {image.dtype}, expected uint8 or uint16; convert it before use")
     return np.ascontiguousarray(image)
 
 
-def is_image(path: Path) -> bool:
-    """Whether the file name says image: PNG, JPEG, BMP or TIFF."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+def read_image(path: str | os.PathLike[str], levels: Levels | None = None) -> Frame:
+    """An image file as a frame: (H, W) grey or (H, W, 3) BGR uint8, turned as its orientation tag says.
 
-
-def list_images(folder: Path) -> list[Path]:
-    """Every image file below a folder, at any depth, in natural order (2 before 10). Hidden files are left out."""
-    found = (
-        path
-        for path in folder.rglob("*")
-        if is_image(path)
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    return sorted(found, key=natural_order)
-
-
-def read_image(path: Path) -> Frame:
-    """An image file as a frame: (H, W) grey or (H, W, 3) BGR uint8, orientation tags ignored.
-
-    8 and 16 bit, grey, BGR and BGRA; the first page of a multi-page TIFF. Raises DataError for files that are
-    missing, empty or not decodable, and, before anything is decoded, for images of too many pixels (limit_pixels).
+    8 and 16 bit, grey, BGR and BGRA; the first page of a multi-page TIFF. levels: as for as_frame. Raises DataError for
+    files that are missing, empty, cut short or not decodable, and, before anything is decoded, for images of too many
+    pixels (limit_pixels).
     """
-    cv2 = require("cv2", extra="camera", purpose="reading images")
+    image = decoded(read_bytes(Path(path)), called=str(path))
+    try:
+        return as_frame(image, levels, called=str(path))
+    except FrameError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """What an image file holds; raises DataError where it is missing, empty, or larger than an image can be."""
     try:
         if path.stat().st_size > MOST_BYTES_A_PIXEL * _most_pixels:
             raise DataError(f"{path} is larger than an image of {_most_pixels / 1e6:,.4g} megapixels can be")
-        content = np.fromfile(path, dtype=np.uint8)
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    if content.size == 0:
+    if not content:
         raise DataError(f"{path} is empty")
-    size = image_size(content.tobytes())
+    return content
+
+
+def decoded(content: bytes, *, called: str) -> NDArray[Any]:
+    """The picture in the bytes of an image file, upright: (H, W) or (H, W, C), of the file's own type.
+
+    called: what messages call it. Raises DataError, for images of too many pixels before anything is decoded.
+    """
+    if is_heif(content):
+        return _heif(content, called)
+    cv2 = require("cv2", extra="camera", purpose="reading images")
+    size = image_size(content)
     if size is None:
-        raise DataError(f"cannot decode {path}: not a PNG, JPEG, BMP or TIFF image, or damaged")
-    check_pixels(*size, called=str(path))
+        raise DataError(f"cannot decode {called}: not a {FORMATS} image, or damaged")
+    check_pixels(*size, called=called)
+    if not is_whole(content):
+        raise DataError(f"cannot decode {called}: it ends before its picture does; take or copy it again")
     try:
-        image: NDArray[Any] | None = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+        image: NDArray[Any] | None = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise DataError(f"cannot decode {path}: {error.err}") from error
+        raise DataError(f"cannot decode {called}: {error.err}") from error
     if image is None:
-        raise DataError(f"cannot decode {path}: not a PNG, JPEG, BMP or TIFF image, or damaged")
+        raise DataError(f"cannot decode {called}: not a {FORMATS} image, or damaged")
+    return upright(image, orientation_of(content))
+
+
+def _heif(content: bytes, called: str) -> NDArray[Any]:
     try:
-        return as_frame(image)
-    except FrameError as error:
-        raise DataError(f"{path}: {error}") from error
+        picture = HeifPicture(content)
+        check_pixels(*picture.size, called=called)
+        return picture.decoded()
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"cannot decode {called}: {error}") from error
 
 
 def write_image(path: Path, image: Frame) -> None:
@@ -138,10 +154,3 @@ def write_image(path: Path, image: Frame) -> None:
     if not done:
         raise DataError(f"cannot encode {path}")
     write_file(path, encoded.tobytes())
-
-
-def natural_order(path: Path) -> list[tuple[int, int, str]]:
-    """A sort key that puts 2 before 10."""
-    return [
-        (0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path.as_posix().lower())
-    ]

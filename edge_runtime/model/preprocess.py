@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, FrameError
 from edge_runtime.extras import require
+from edge_runtime.image_files.levels import Levels, check_levels
 from edge_runtime.model.alignment import Alignment, Placement, unwarped, warped
 from edge_runtime.model.self_reference import BARS, MASK, N_CHANNELS, self_referenced
 from edge_runtime.model.tiling import MOST_TILED_PIXELS, Tiling
@@ -24,7 +25,7 @@ __all__ = ["LETTERBOX_GREY", "Frame", "Preprocess"]
 LETTERBOX_GREY = 114
 """Grey level of letterbox bars: mid-grey, so that a bar is neither the darkest nor the brightest thing in view."""
 
-ADDED_FIELDS = {"scale": 1.0, "overlap": 0, "self_reference": "none", "align": None}
+ADDED_FIELDS = {"scale": 1.0, "overlap": 0, "self_reference": "none", "align": None, "levels": None}
 """Settings that manifests may lack, those from before tiling the first three, and what they stand for there."""
 
 Frame = NDArray[np.uint8]
@@ -56,6 +57,10 @@ class Preprocess:
     align: Alignment | None = None
     """A view that follows the part, stretched onto the input; None takes all of the (cut) frame."""
 
+    levels: Levels | None = None
+    """Of 16-bit images those that become black and white, before all else: `as_frame` in edge_runtime/model/images.py,
+    which whoever decodes calls. None takes the range of the type, 0 to 65535."""
+
     def __post_init__(self) -> None:
         if not (isinstance(self.height, int) and isinstance(self.width, int)):
             raise ConfigError(f"network input is {self.height}x{self.width}, expected whole pixels")
@@ -85,6 +90,8 @@ class Preprocess:
             raise ConfigError(
                 f"roi is {self.roi}, expected x, y >= 0 and width, height >= 1 in frame pixels, whole numbers"
             )
+        if self.levels is not None:
+            check_levels(self.levels, "levels")
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -200,9 +207,11 @@ class Preprocess:
         return mapped
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON values, for the manifest and the run's config; `align` only where there is one."""
+        """The settings as JSON values, for manifest and config; `align` and `levels` only where there are some."""
         values = asdict(self)
-        del values["align"]
+        del values["align"], values["levels"]
+        if self.levels is not None:
+            values["levels"] = list(self.levels)
         if self.align is not None:
             values["align"] = self.align.to_json()
         values["roi"] = list(self.roi) if self.roi is not None else None
@@ -212,18 +221,19 @@ class Preprocess:
     def from_json(cls, values: dict[str, Any]) -> Preprocess:
         """The settings read back; raises ConfigError for unknown keys and for values out of range.
 
-        scale, overlap, self_reference and align may be missing: see ADDED_FIELDS.
+        scale, overlap, self_reference, align and levels may be missing: see ADDED_FIELDS.
         """
         known = set(cls.__dataclass_fields__)
         if set(values) | set(ADDED_FIELDS) != known:
             raise ConfigError(f"preprocess has keys {sorted(values)}, expected {sorted(known)}")
         values = {**ADDED_FIELDS, **values}
-        roi, align = values["roi"], values["align"]
+        roi, align, levels = values["roi"], values["align"], values["levels"]
         return cls(
             **{
                 **values,
                 "roi": tuple(roi) if roi is not None else None,
                 "align": Alignment.from_json(align) if align is not None else None,
+                "levels": tuple(levels) if levels is not None else None,
             }
         )
 

@@ -21,7 +21,7 @@ from edge_runtime.model.preprocess import Frame
 from edge_runtime.operations.power import measured_energy
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks import Emission, JsonLinesFile
-from edge_runtime.sources.contract import CapturedFrame, FrameSource, SourceContext
+from edge_runtime.sources.contract import CapturedFrame, FrameSource, SourceContext, tell_levels
 from edge_runtime.stream.feed import FeedSettings
 from edge_runtime.stream.pipeline import Pipeline, RunSettings
 from edge_runtime.watching.guard import GuardSettings
@@ -155,6 +155,7 @@ def bench(
     cold_arguments: of `edge-aae run`, for the start and memory of a process of its own; None leaves them out.
     Raises FrameError where the source's frames do not fit.
     """
+    tell_levels([source], detector.preprocess.levels)
     frames, capture_ms = taken(source)
     prepared = detector.inputs(frames[0])[0]
     stages: dict[str, list[float]] = {name: [] for name in ("preprocess", "infer", "post")}

@@ -18,6 +18,7 @@ from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.bundle.site_calibration import SiteCalibration
 from edge_runtime.errors import BackendError
 from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, Area, DefectSize
+from edge_runtime.model.images import as_frame, read_image
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.score import Decision
 from edge_runtime.model.tiling import Tiling
@@ -189,19 +190,29 @@ class Detector:
         """The brightest map pixel that a normal image may have; see edge_runtime.scoring.heatmap.peak_of."""
         return peak_of(self._bundle.manifest["calibration"])
 
-    def score(self, frame: Frame) -> Result:
-        """Score one frame: (H, W, 3) uint8 BGR as OpenCV gives it, or (H, W) grey.
+    def score(self, frame: Frame | NDArray[np.uint16] | str | os.PathLike[str]) -> Result:
+        """Score one frame: (H, W, 3) uint8 BGR as OpenCV gives it, or (H, W) grey; or an image file, by its path.
 
-        A frame of several tiles is as anomalous as its worst: each criterion's largest value over the tiles goes
-        into the decision. Of a masked frame, tiles of which nothing is seen are not scored. With a smallest area, a
-        frame above the threshold whose regions are all smaller is normal. Raises FrameError where shape or dtype
-        differ.
+        A file is read as by the commands: turned as its orientation tag says, 16 bits by Preprocess.levels, by which
+        uint16 frames are taken too where the bundle has them. A frame of several tiles is as anomalous as its worst:
+        each criterion's largest value over the tiles goes into the decision. Of a masked frame, tiles of which nothing
+        is seen are not scored. With a smallest area, a frame above the threshold whose regions are all smaller is
+        normal. Raises FrameError where shape or dtype differ, DataError for a file that is no image.
         """
         start = time.perf_counter()
+        frame = self._frame(frame)
         geometry = self._terms.geometry.placed(frame)
         tiles, tiling, scored = geometry.inputs(frame)
         elapsed_ms = 1000.0 * (time.perf_counter() - start)
         return self._score_tiles(tiles, tiling, geometry, scored, frame.shape, preprocess=elapsed_ms)
+
+    def _frame(self, given: Frame | NDArray[np.uint16] | str | os.PathLike[str]) -> Frame:
+        levels = self.preprocess.levels
+        if isinstance(given, str | os.PathLike):
+            return read_image(Path(given), levels)
+        if levels is not None and isinstance(given, np.ndarray) and given.dtype == np.uint16:
+            return as_frame(given, levels)
+        return given  # type: ignore[return-value]  # another type is refused by the preprocessing
 
     def inputs(self, frame: Frame) -> tuple[Frame, Tiling, NDArray[np.intp] | None]:
         """The network inputs (S, height, width, channels) that a frame is scored by, the T tiles' places, and which of

@@ -12,7 +12,10 @@ from typing import Any
 
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import DataError
-from edge_runtime.model.images import is_image, list_images, read_image
+from edge_runtime.files import is_run_folder
+from edge_runtime.image_files.levels import Levels
+from edge_runtime.image_files.listing import FORMATS, image_files, is_image
+from edge_runtime.model.images import read_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.labelled import is_labelled_set, read_labelled
 
@@ -52,6 +55,8 @@ class TrainedOn:
     """Anomalous classes among its training images"""
     called: str = "model"
     """What messages call it"""
+    levels: Levels | None = None
+    """Of 16-bit images, as Preprocess.levels"""
 
     @classmethod
     def of(cls, data: Mapping[str, Any], *, called: str) -> TrainedOn:
@@ -71,7 +76,10 @@ def load_items(
     Raises DataError where a path is missing or holds no image, and for labels that cannot be used.
     """
     if isinstance(trained_on, Bundle):
-        trained_on = TrainedOn.of(trained_on.manifest["training"].get("data", {}), called="bundle")
+        levels = trained_on.preprocess.levels
+        trained_on = replace(
+            TrainedOn.of(trained_on.manifest["training"].get("data", {}), called="bundle"), levels=levels
+        )
     batches = [_items_of(path, trained_on, classes) for path in paths]
     n_of_name = Counter(item.name for batch in batches for item in batch)
     items = [
@@ -108,11 +116,16 @@ def _items_of(path: Path, trained_on: TrainedOn, classes: Sequence[int]) -> list
         raise DataError(f"no such file or folder: {path}")
     if is_labelled_set(path):
         return _labelled_items(path, trained_on, classes)
+    if is_run_folder(path):
+        raise DataError(
+            f"{path} is a run folder, not images; to score by it: edge-aae export {path} --out model.aae, then "
+            f"edge-aae score IMAGES --model model.aae; or edge-aae evaluate {path} IMAGES"
+        )
     if path.is_dir():
-        return _folder_items(path)
+        return _folder_items(path, trained_on.levels)
     if is_image(path):
-        return [_file_item(path, str(path), None, None)]
-    raise DataError(f"{path} is no image (PNG, JPEG, BMP, TIFF), folder, IDX set or .npz file")
+        return [_file_item(path, str(path), None, None, trained_on.levels)]
+    raise DataError(f"{path} is no image ({FORMATS}), folder, IDX set or .npz file")
 
 
 def _named_in_full(path: Path, batch: Sequence[Item]) -> list[Item]:
@@ -148,22 +161,19 @@ def _labelled_items(path: Path, trained_on: TrainedOn, classes: Sequence[int]) -
     return items
 
 
-def _folder_items(folder: Path) -> list[Item]:
-    files = list_images(folder)
-    if not files:
-        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image, at any depth")
-    names = {file: file.relative_to(folder) for file in files}
+def _folder_items(folder: Path, levels: Levels | None) -> list[Item]:
+    names = {file: file.relative_to(folder) for file in image_files(folder)}
     labelled = any(len(name.parts) > 1 and name.parts[0].lower() == GOOD for name in names.values())
     items = []
     for file, name in names.items():
         group = name.parts[0] if len(name.parts) > 1 else None
         anomalous = group.lower() != GOOD if labelled and group is not None else None
-        items.append(_file_item(file, name.as_posix(), group, anomalous))
+        items.append(_file_item(file, name.as_posix(), group, anomalous, levels))
     return items
 
 
-def _file_item(file: Path, name: str, group: str | None, anomalous: bool | None) -> Item:
-    return Item(name, lambda: read_image(file), group, anomalous, file=file)
+def _file_item(file: Path, name: str, group: str | None, anomalous: bool | None, levels: Levels | None) -> Item:
+    return Item(name, lambda: read_image(file, levels), group, anomalous, file=file)
 
 
 def _with_labels(items: Sequence[Item], labels_file: Path) -> list[Item]:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from edge_runtime.errors import DataError
 from edge_runtime.files import unicode_name
-from edge_runtime.model.images import list_images, read_image
+from edge_runtime.image_files.levels import Levels
+from edge_runtime.image_files.listing import image_files
+from edge_runtime.model.images import read_image
 from edge_runtime.scoring.evaluation import Evaluation, Row
 from edge_runtime.scoring.image_items import Item
 
@@ -22,10 +24,11 @@ ANOMALOUS_BY_FOLDER = {"good": False, "bad": True}
 """What the parts of a folder are known to be; capitals in its name do not count."""
 
 
-def master_parts(folder: Path) -> list[Item]:
+def master_parts(folder: Path, levels: Levels | None = None) -> list[Item]:
     """The images of folder/good and folder/bad, named by their path below the folder, with what they are known to be.
 
-    One of the two may be missing; other folders are said and left out. Raises DataError where both are missing, and
+    levels: those of the preprocessing that they are scored by, for 16-bit images. One of the two may be missing; other
+    folders are said and left out. Raises DataError where both are missing, and
     for one that holds no image.
     """
     if not folder.is_dir():
@@ -40,7 +43,7 @@ def master_parts(folder: Path) -> list[Item]:
     for other in inside:
         if other not in known:
             logger.warning("%s is neither good/ nor bad/: its parts are not tried", other)
-    return [item for path in known for item in _parts_of(folder, path)]
+    return [item for path in known for item in _parts_of(folder, path, levels)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +108,11 @@ def is_right(row: Row) -> bool:
     return row.is_anomaly is row.item.anomalous
 
 
-def _parts_of(folder: Path, group: Path) -> list[Item]:
-    files = list_images(group)
-    if not files:
-        raise DataError(f"{group} holds no PNG, JPEG, BMP or TIFF image; put the parts' images there, or remove it")
+def _parts_of(folder: Path, group: Path, levels: Levels | None) -> list[Item]:
     anomalous = ANOMALOUS_BY_FOLDER[group.name.lower()]
     return [
-        Item(file.relative_to(folder).as_posix(), partial(read_image, file), group.name, anomalous, file=file)
-        for file in files
+        Item(file.relative_to(folder).as_posix(), partial(read_image, file, levels), group.name, anomalous, file=file)
+        for file in image_files(group)
     ]
 
 

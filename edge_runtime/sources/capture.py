@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import DataError, SourceError
-from edge_runtime.extras import require
 from edge_runtime.model.images import as_frame
 from edge_runtime.redact import redact
+from edge_runtime.sources.bayer import demosaiced, mosaic_of
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped
 from edge_runtime.sources.probe import why_unreachable
+from edge_runtime.sources.quiet import quiet_cv2
 
 __all__ = ["CameraSource", "CaptureSource", "NetworkSource", "PipelineSource", "opencv_has", "quiet_cv2"]
 
@@ -54,9 +55,16 @@ class CaptureSource(SourceContext):
         done, image = self._capture.retrieve()
         if not done or image is None:
             raise DataError(f"cannot decode frame {self._n_grabbed - 1} of {redact(self.source_id)}")
-        image = flipped(as_frame(image), self._settings.flip)
+        if self._settings.bayer is not None:
+            image = demosaiced(mosaic_of(image, *self._shape()), self._settings.bayer)
+        image = flipped(as_frame(image, self.levels, called=redact(self.source_id)), self._settings.flip)
         capture_ms = 1000.0 * (time.perf_counter() - self._started_s)
         return CapturedFrame(image, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, None)
+
+    def _shape(self) -> tuple[int, int]:
+        """Rows and columns that the capture says it gives."""
+        cv2 = quiet_cv2()
+        return int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
 
     def close(self) -> None:
         """Release the capture."""
@@ -118,6 +126,11 @@ class CameraSource(_LiveCapture):
         for setting, value in asked.items():
             if value is not None:
                 self._ask(setting, getattr(cv2, names[setting]), value)
+        if self._settings.bayer is not None and not self._capture.set(cv2.CAP_PROP_CONVERT_RGB, 0):
+            raise SourceError(
+                f"cannot open {self._described()}: OpenCV does not give its raw pixels; leave --bayer out",
+                code="UNSUPPORTED",
+            )
         # One buffer, so that a slow scorer sees the newest frame and not a queue of old ones.
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
@@ -189,15 +202,6 @@ class PipelineSource(_LiveCapture):
                 "and fakesink in place of appsink",
                 code="PIPELINE_FAILED",
             )
-
-
-def quiet_cv2() -> Any:
-    """OpenCV without its own lines on standard error: our one line says what went wrong."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2 = require("cv2", extra="camera", purpose="cameras and videos")
-    if hasattr(cv2, "setLogLevel"):
-        cv2.setLogLevel(0)
-    return cv2
 
 
 @cache

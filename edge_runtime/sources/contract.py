@@ -5,14 +5,17 @@ grab is apart from retrieve, so that a frame that is not wanted costs no decodin
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.image_files.levels import Levels
 from edge_runtime.model.preprocess import Frame
+from edge_runtime.sources.bayer import BAYER
 
-__all__ = ["CaptureSettings", "CapturedFrame", "FrameSource", "SourceContext", "flipped"]
+__all__ = ["CaptureSettings", "CapturedFrame", "FrameSource", "SourceContext", "flipped", "tell_levels"]
 
 FLIPS = ("none", "horizontal", "vertical", "180")
 
@@ -57,6 +60,10 @@ class CaptureSettings:
     raw: tuple[int, int, int] | None = field(default=None)
     """Width, height and channels (1 or 3, BGR) of raw frames on standard input; None expects Motion JPEG there."""
 
+    bayer: str | None = None
+    """RGGB, BGGR, GRBG or GBRG, where a V4L2 camera or raw frames of one channel are Bayer-coded: the first two pixels
+    of the first and of the second row."""
+
     def __post_init__(self) -> None:
         for name in ("width", "height", "fps", "open_timeout_s", "read_timeout_s"):
             value = getattr(self, name)
@@ -70,6 +77,10 @@ class CaptureSettings:
             raise ConfigError(f"loop is {self.loop}, expected 0 (for ever) or how often the files are played")
         if self.raw is not None and (min(self.raw) < 1 or self.raw[2] not in (1, 3)):
             raise ConfigError(f"raw frames are {self.raw}, expected width, height and 1 or 3 channels")
+        if self.bayer is not None and self.bayer not in BAYER:
+            raise ConfigError(f"bayer is {self.bayer!r}, expected one of {', '.join(BAYER)}")
+        if self.bayer is not None and self.raw is not None and self.raw[2] != 1:
+            raise ConfigError(f"raw frames have {self.raw[2]} channels, Bayer-coded ones have 1: name WIDTHxHEIGHTx1")
 
 
 class FrameSource(Protocol):
@@ -112,6 +123,15 @@ class SourceContext:
     """`with source:` opens and closes it."""
 
     inter_coded = False
+    levels: Levels | None = None
+    """What 16-bit frames become 8 bits by, see take_levels"""
+
+    def take_levels(self, levels: Levels | None) -> None:
+        """Read 16-bit frames by these levels from here on: the Preprocess.levels of what scores them.
+
+        A pipeline says it to its sources; so should who scores frames of them in another way.
+        """
+        self.levels = levels
 
     def __enter__(self: Any) -> Any:
         self.open()
@@ -121,6 +141,13 @@ class SourceContext:
         self: Any, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def tell_levels(sources: Iterable[FrameSource], levels: Levels | None) -> None:
+    """take_levels of each source that has it; 16-bit frames of others are for these to convert."""
+    for source in sources:
+        if isinstance(source, SourceContext):
+            source.take_levels(levels)
 
 
 def flipped(image: Frame, flip: str) -> Frame:

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.errors import SourceError
+from edge_runtime.image_files.listing import FORMATS, unread_pictures
 from edge_runtime.model.images import read_image
-from edge_runtime.sources.capture import CaptureSource, quiet_cv2
+from edge_runtime.sources.capture import CaptureSource
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped
+from edge_runtime.sources.quiet import quiet_cv2
 
 __all__ = ["ImageSource", "VideoSource"]
 
@@ -34,8 +36,10 @@ class ImageSource(SourceContext):
     def open(self) -> None:
         """Raise SourceError where there is no image."""
         if not self._files:
+            unread = unread_pictures(Path(self.source_id))
             raise SourceError(
-                f"cannot open source {self.source_id}: it holds no PNG, JPEG, BMP or TIFF image", code="NOT_FOUND"
+                f"cannot open source {self.source_id}: it holds no {FORMATS} image{f'; {unread}' if unread else ''}",
+                code="NOT_FOUND",
             )
 
     def grab(self) -> bool:
@@ -49,7 +53,7 @@ class ImageSource(SourceContext):
     def retrieve(self) -> CapturedFrame:
         """Read and decode the file; raises DataError where it cannot be."""
         file = self._files[(self._n_grabbed - 1) % len(self._files)]
-        image = flipped(read_image(file), self._settings.flip)
+        image = flipped(read_image(file, self.levels), self._settings.flip)
         capture_ms = 1000.0 * (time.perf_counter() - self._grabbed_s)
         return CapturedFrame(image, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, str(file))
 

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge_runtime.errors import DataError, SourceError
-from edge_runtime.model.image_size import image_size
-from edge_runtime.model.images import as_frame, check_pixels
+from edge_runtime.errors import SourceError
+from edge_runtime.image_files.wholeness import jpeg_end
+from edge_runtime.model.images import as_frame, decoded
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.redact import redact
-from edge_runtime.sources.capture import quiet_cv2
+from edge_runtime.sources.bayer import demosaiced
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped
+from edge_runtime.sources.quiet import quiet_cv2
 
 __all__ = ["ChildSource", "StdinSource", "ffmpeg_command", "gstreamer_command"]
 
@@ -80,6 +81,10 @@ class _Bytes:
 
     def find(self, marker: bytes, start: int = 0) -> int:
         return self._held.find(marker, start)
+
+    def jpeg_end(self) -> tuple[int, bool] | None:
+        """As of the module of that name, for the JPEG that the held bytes begin with."""
+        return jpeg_end(self._held)
 
     def take(self, n_bytes: int) -> bytes:
         taken = bytes(self._held[:n_bytes])
@@ -252,8 +257,14 @@ class StdinSource(_PipeSource):
                 return None
         stream.take(start)
         searched = len(SOI)
-        while (end := stream.find(EOI, searched)) < 0:
-            searched = max(len(SOI), len(stream) - 1)
+        while True:
+            # What is compressed holds no EOI, but a thumbnail in the metadata has one of its own.
+            if (found := stream.find(EOI, searched)) >= 0:
+                if (end := stream.jpeg_end()) is not None:
+                    return stream.take(end[0])
+                searched = found + len(EOI)
+                continue
+            searched = max(searched, len(stream) - 1)
             if len(stream) > MAX_FRAME_BYTES:
                 raise SourceError(
                     f"standard input: no end of a JPEG within {MAX_FRAME_BYTES} bytes", code="UNSUPPORTED"
@@ -262,27 +273,14 @@ class StdinSource(_PipeSource):
                 if len(stream):
                     logger.warning("standard input ends within a frame: %d bytes of one are left out", len(stream))
                 return None
-        return stream.take(end + len(EOI))
 
     def _decoded(self, content: bytes) -> Frame:
-        if self._settings.raw is not None:
-            width, height, channels = self._settings.raw
-            return as_frame(np.frombuffer(content, dtype=np.uint8).reshape(height, width, channels))
-        if content.find(SOI, len(SOI)) > 0 and not _has_thumbnail(content):
-            raise DataError(f"cannot decode frame {self._n_grabbed - 1} of standard input: its JPEG is cut short")
-        size = image_size(content)
-        if size is not None:
-            check_pixels(*size, called=f"frame {self._n_grabbed - 1} of standard input")
-        cv2 = quiet_cv2()
-        image = None if size is None else cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-        if image is None:
-            raise DataError(f"cannot decode frame {self._n_grabbed - 1} of standard input: it is no JPEG")
-        return as_frame(image)
-
-
-def _has_thumbnail(content: bytes) -> bool:
-    """Whether a JPEG holds another one within its metadata (EXIF, APP1)."""
-    return content[3:4] == b"\xe1" or b"Exif\x00" in content[:64]
+        called = f"frame {self._n_grabbed - 1} of standard input"
+        if self._settings.raw is None:
+            return as_frame(decoded(content, called=called), self.levels, called=called)
+        width, height, channels = self._settings.raw
+        image = np.frombuffer(content, dtype=np.uint8).reshape(height, width, channels)
+        return as_frame(image if self._settings.bayer is None else demosaiced(image[:, :, 0], self._settings.bayer))
 
 
 def gstreamer_command(pipeline: str) -> list[str] | None:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from edge_runtime.errors import ConfigError, SourceError
-from edge_runtime.model.images import is_image, list_images, natural_order
+from edge_runtime.image_files.listing import is_image, list_images, natural_order, unread_pictures
 from edge_runtime.redact import redact
 from edge_runtime.sources.capture import CameraSource, NetworkSource, PipelineSource, opencv_has
 from edge_runtime.sources.contract import CaptureSettings, FrameSource
@@ -35,7 +35,12 @@ def source_from(
     Raises SourceError; ConfigError where neither is named or a setting does not fit.
     """
     settings = settings or CaptureSettings()
-    if camera is None and path is not None and path.startswith("/dev/") and "!" not in path:
+    if settings.bayer is not None and camera is None and not (path == "-" and settings.raw) and not _is_device(path):
+        raise ConfigError(
+            f"--bayer {settings.bayer} is for V4L2 cameras, and for raw frames on standard input with --raw; "
+            f"{redact(str(path))} is neither"
+        )
+    if camera is None and _is_device(path):
         camera = path
     if camera is not None:
         source = CameraSource(camera, settings)
@@ -61,6 +66,10 @@ def source_from(
             code="UNSUPPORTED",
         )
     return _files(path, settings)
+
+
+def _is_device(path: str | None) -> bool:
+    return path is not None and path.startswith("/dev/") and "!" not in path
 
 
 def csi_pipeline(url: str, settings: CaptureSettings) -> str:
@@ -120,7 +129,10 @@ def _files(path: str, settings: CaptureSettings) -> FrameSource:
             return _files(str(matches[0]), settings)
         return ImageSource(path, [match for match in matches if is_image(match)], settings)
     if file.is_dir():
-        return ImageSource(path, list_images(file), settings)
+        files = list_images(file)
+        if files and (unread := unread_pictures(file)):
+            logger.warning("%s: %s", path, unread)
+        return ImageSource(path, files, settings)
     if is_image(file):
         return ImageSource(path, [file], settings)
     return VideoSource(file, settings)

@@ -17,10 +17,11 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np
 
 from edge_runtime.errors import ConfigError, SourceError
-from edge_runtime.model.images import list_images, read_image
+from edge_runtime.image_files.levels import Levels
+from edge_runtime.model.images import FORMATS, list_images, read_image
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.sources.capture import quiet_cv2
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped
+from edge_runtime.sources.quiet import quiet_cv2
 
 __all__ = ["FAULTS", "TestSettings", "TestSource"]
 
@@ -111,6 +112,12 @@ class TestSource(SourceContext):
         self._shown = 0
         self._grabbed_s = self._t_capture = self._waited_s = 0.0
 
+    def take_levels(self, levels: Levels | None) -> None:
+        """As of any source; the images are read again."""
+        if levels != self.levels:
+            self._pictures = self._loaded(self.asked, levels)
+        self.levels = levels
+
     def open(self) -> None:
         """Start, or go on after a close; raises SourceError while refuse or disconnect is due."""
         self._closed.clear()
@@ -188,7 +195,7 @@ class TestSource(SourceContext):
         return image
 
     @staticmethod
-    def _loaded(asked: TestSettings) -> list[Frame]:
+    def _loaded(asked: TestSettings, levels: Levels | None = None) -> list[Frame]:
         """The pictures without noise, (height, width, 3), with room above for the noise."""
         if not asked.images:
             rows, columns = np.mgrid[: asked.height, : asked.width]
@@ -197,10 +204,10 @@ class TestSource(SourceContext):
         cv2 = quiet_cv2()
         files = list_images(Path(asked.images))
         if not files:
-            raise SourceError(f"{asked.images} holds no PNG, JPEG, BMP or TIFF image", code="NOT_FOUND")
+            raise SourceError(f"{asked.images} holds no {FORMATS} image", code="NOT_FOUND")
         pictures = []
         for file in files:
-            read = read_image(file)
+            read = read_image(file, levels)
             colour = np.repeat(read[:, :, None], 3, axis=2) if read.ndim == 2 else read
             resized = cv2.resize(colour, (asked.width, asked.height), interpolation=cv2.INTER_AREA)
             pictures.append(np.minimum(resized, 255 - NOISE_LEVELS).astype(np.uint8))

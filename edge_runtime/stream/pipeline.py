@@ -19,7 +19,7 @@ from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.contract import Emission, Sink
 from edge_runtime.sinks.destination import Destination
 from edge_runtime.sinks.runner import Sinks
-from edge_runtime.sources.contract import CapturedFrame, FrameSource
+from edge_runtime.sources.contract import CapturedFrame, FrameSource, tell_levels
 from edge_runtime.stream.emissions import drift_emission, event_emission, frame_emission, unscored_emission
 from edge_runtime.stream.feed import Feed
 from edge_runtime.stream.handover import Taken
@@ -79,6 +79,8 @@ class Pipeline:
         usual = self._usual_scores()
         if self._settings.drift and usual is None:
             raise ConfigError("the bundle keeps no distribution of scores to watch drift by; run `edge-aae calibrate`")
+        self._sources = sources
+        tell_levels(sources, detector.preprocess.levels)
         self._streams = [SourceState(source, self._settings, self.report, self._ready, usual) for source in sources]
         self.summary.sources.extend(stream.feed.counts for stream in self._streams)
         self.summary.sinks = [runner.counts for runner in self.sinks.runners]
@@ -125,6 +127,7 @@ class Pipeline:
     def set_detector(self, detector: Detector) -> None:
         """Score with another detector from the next frame on. In the pipeline's thread, such as from `pulse`."""
         self.detector = detector
+        tell_levels(self._sources, detector.preprocess.levels)
         usual = self._usual_scores()
         for stream in self._streams:
             stream.watch.expect(usual)

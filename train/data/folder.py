@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_runtime.errors import DataError, FrameError
-from edge_runtime.model.images import list_images, read_image
+from edge_runtime.image_files.levels import Levels
+from edge_runtime.image_files.unreadable import most_bad
+from edge_runtime.model.images import read_image
 from edge_runtime.model.preprocess import Frame
 from train.data.grouping import photograph_groups
 from train.data.image_store import ImageWriter
@@ -17,6 +19,7 @@ from train.data.near_duplicates import without_duplicates
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
 from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, Probe, TrainingSet, preprocess_for, spread
+from train.intake.training_files import training_files
 from train.networks.registry import NetworkName, network_spec
 
 __all__ = ["is_grey", "load_folder", "probe_folder"]
@@ -34,7 +37,7 @@ def load_folder(
     settings: DataSettings, folder: Path, network: NetworkName, cache_folder: Path | None = None
 ) -> TrainingSet:
     """The images of a folder; raises DataError and ConfigError as load_training_set does."""
-    files = _files(folder)
+    files = training_files(folder)
     preprocess = preprocess_for(settings, network, _probe(settings, folder, files))
     tiled = preprocess.fit == "tile"
     photographs: list[Frame] = []
@@ -47,7 +50,7 @@ def load_folder(
     raw_frames = []
     for file in files:
         name = file.relative_to(folder).as_posix()
-        frame, reason = _try_read(file, minimum=minimum)
+        frame, reason = _try_read(file, settings.levels, minimum=minimum)
         if frame is not None:
             try:
                 if tiled:
@@ -73,46 +76,41 @@ def load_folder(
 
 def probe_folder(settings: DataSettings, folder: Path) -> Probe:
     """What a spread of a folder's images says of all; raises DataError where none can be read."""
-    return _probe(settings, folder, _files(folder))
-
-
-def _files(folder: Path) -> list[Path]:
-    files = list_images(folder)
-    if not files:
-        raise DataError(f"{folder} holds no PNG, JPEG, BMP or TIFF image, at any depth")
-    return files
+    return _probe(settings, folder, training_files(folder))
 
 
 def _probe(settings: DataSettings, folder: Path, files: list[Path]) -> Probe:
     """Settles channels and fit before the pass that reads every file and drops its raw pixels."""
     grey, aspects = True, []
-    for frame in _probed(files):
+    for frame in _probed(files, settings.levels):
         grey = grey and is_grey(frame)
         aspects.append(math.log(frame.shape[1] / frame.shape[0]))
     if not aspects:
-        raise DataError(f"none of {len(files)} images in {folder} can be read; the first: {_try_read(files[0])[1]}")
+        raise DataError(
+            f"none of {len(files)} images in {folder} can be read; the first: {_try_read(files[0], None)[1]}"
+        )
     return Probe(
         channels=settings.channels or (1 if grey else 3),
         native=(PHOTO_SIDE, PHOTO_SIDE),
         same_aspect=max(aspects) - min(aspects) <= SAME_ASPECT,
-        frames=lambda: _probed(files),
+        frames=lambda: _probed(files, settings.levels),
     )
 
 
-def _probed(files: list[Path]) -> Iterator[Frame]:
+def _probed(files: list[Path], levels: Levels | None) -> Iterator[Frame]:
     """A spread of the images, one at a time: those that can be read."""
     for file in spread(files, PROBED_FILES):
-        frame, reason = _try_read(file)
+        frame, reason = _try_read(file, levels)
         if frame is None:
             logger.debug("not probed: %s", reason)
             continue
         yield frame
 
 
-def _try_read(file: Path, *, minimum: int = 1) -> tuple[Frame | None, str]:
+def _try_read(file: Path, levels: Levels | None, *, minimum: int = 1) -> tuple[Frame | None, str]:
     """The frame of a file, or the reason why there is none."""
     try:
-        frame = read_image(file)
+        frame = read_image(file, levels)
     except DataError as error:
         return None, str(error)
     if min(frame.shape[:2]) < minimum:
@@ -127,11 +125,10 @@ def _check_bad(settings: DataSettings, folder: Path, bad: list[tuple[str, str]],
         logger.warning("skipped: %s", reason)
     if not bad:
         return
-    share = len(bad) / n_files
-    if share > settings.max_bad or len(bad) == n_files:
+    if len(bad) > most_bad(settings.max_bad, n_files) or len(bad) == n_files:
         first = "; ".join(reason for _, reason in bad[:3])
         raise DataError(
-            f"{len(bad)} of {n_files} images in {folder} cannot be used ({share:.1%}, --max-bad allows "
+            f"{len(bad)} of {n_files} images in {folder} cannot be used ({len(bad) / n_files:.1%}, --max-bad allows "
             f"{settings.max_bad:.1%}): {first}{'; ...' if len(bad) > 3 else ''}"
         )
     logger.warning("skipped %d of %d images", len(bad), n_files)

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_runtime.errors import DataError
-from edge_runtime.model.images import is_image
+from edge_runtime.image_files.levels import Levels
+from edge_runtime.image_files.listing import is_image
 from edge_runtime.scoring.labelled import is_labelled_set, read_labelled
 from train.data.folder import load_folder, probe_folder
 from train.data.guidance import read_guidance
@@ -14,19 +15,24 @@ from train.data.labelled import load_labelled, probe_labelled
 from train.data.settings import DataSettings
 from train.data.training_set import Probe, TrainingSet
 from train.data.video import load_video, probe_video
+from train.intake.depth import found_levels
+from train.intake.training_files import training_files
+from train.intake.variation import check_variation
 from train.networks.registry import NetworkName, network_spec
 
-__all__ = ["load_training_set", "probe_images"]
+__all__ = ["levels_of", "load_training_set", "probe_images"]
 
 
 def load_training_set(settings: DataSettings, network: NetworkName, cache_folder: Path | None = None) -> TrainingSet:
     """The images of a run, and what is known about them.
 
     cache_folder: where a file of images goes that memory does not hold; it is gone with the process. None: the system's
-    folder for temporary files. Raises DataError for data that are missing, empty, too small, or unreadable beyond
-    max_bad, and for guidance that does not fit them; ConfigError for an input size that the network cannot take.
+    folder for temporary files. Raises DataError for data that are missing, empty, too small, all the same, or
+    unreadable beyond max_bad, and for guidance that does not fit them; ConfigError for an input size that the network
+    cannot take.
     """
     images = _load_images(settings, network, cache_folder)
+    check_variation(images.picture, len(images.names), settings.path)
     guidance = read_guidance(settings.guidance, images.names, {name for name, _ in (*images.bad, *images.duplicates)})
     return replace(images, guidance=guidance)
 
@@ -37,6 +43,14 @@ def probe_images(settings: DataSettings, network: NetworkName) -> Probe:
     if is_labelled_set(path):
         return probe_labelled(settings, read_labelled(path, "train"))
     return (probe_video if path.is_file() else probe_folder)(settings, path)
+
+
+def levels_of(settings: DataSettings, *, told: bool = True) -> Levels | None:
+    """The levels of a folder's 16-bit images, found among all of them; None for what has none. As found_levels."""
+    path = Path(settings.path)
+    if not path.is_dir() or is_labelled_set(path):
+        return None
+    return found_levels(training_files(path, told=False), told=told)
 
 
 def _load_images(settings: DataSettings, network: NetworkName, cache_folder: Path | None) -> TrainingSet:

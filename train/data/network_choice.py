@@ -10,11 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, DataError, MissingExtraError, SourceError
+from edge_runtime.image_files.levels import Levels
 from edge_runtime.model.images import list_images, read_image
 from edge_runtime.model.preprocess import Frame
+from edge_runtime.model.self_reference import N_CHANNELS
 from edge_runtime.scoring.labelled import is_labelled_set, read_labelled
 from edge_runtime.sources import VideoSource
 from train.backbones.weights import shipped_weights_file
+from train.data.training_set import spread
+from train.intake.depth import found_levels
+from train.intake.training_files import training_files
 from train.networks.hog import check_hog_size
 from train.networks.registry import NetworkName, network_spec
 
@@ -36,6 +41,10 @@ ONE_SIZE = 0.05
 100 to 620 pixels, and a correlation of 0.63, because their light is alike."""
 
 
+STAND_INS: tuple[NetworkName, ...] = ("hog", "conv", "mlp")
+"""For a size that the network of one's choice does not take, the best first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A network and the reason for it."""
@@ -44,8 +53,13 @@ class Choice:
     reason: str
 
 
-def choose_network(data: Path, *, not_features: str = "") -> Choice:
+def choose_network(
+    data: Path, *, not_features: str = "", imgsz: tuple[int, int] | None = None, levels: Levels | None = None
+) -> Choice:
     """The network for a folder of images, a video or a labelled set.
+
+    imgsz: rows and columns that were asked for; a network that does not take them is not chosen where another does.
+    levels: of 16-bit images; None: what those looked at use.
 
     `features` for photographs: images with sides of LEAST_PHOTO_SIDE pixels or more. Where it cannot be had, for the
     reason not_features or because the backbone is not installed, `hog` where the images have one size and show one
@@ -55,8 +69,8 @@ def choose_network(data: Path, *, not_features: str = "") -> Choice:
     if is_labelled_set(data):
         return _for_labelled(data)
     if not data.is_dir():
-        return _for_video(data, not_features)
-    frames = _probe(data)
+        return _taking(imgsz, _for_video(data, not_features))
+    frames = _probe(data, levels)
     if len(frames) < 2:
         return Choice("hog", "too few images to tell")
     side = int(np.median([min(frame.shape[:2]) for frame in frames]))
@@ -64,7 +78,27 @@ def choose_network(data: Path, *, not_features: str = "") -> Choice:
     if not not_features:
         return Choice("features", f"photographs, {side} pixels on the short side")
     choice = _without_backbone(frames)
-    return Choice(choice.network, f"{choice.reason}; not features: {not_features}")
+    return _taking(imgsz, Choice(choice.network, f"{choice.reason}; not features: {not_features}"))
+
+
+def _taking(imgsz: tuple[int, int] | None, choice: Choice) -> Choice:
+    """The choice, or the first other network in its place that takes the size; where none does, training says why."""
+    if imgsz is None or not (refused := _refusal(choice.network, imgsz)):
+        return choice
+    for network in STAND_INS:
+        if not _refusal(network, imgsz):
+            return Choice(network, f"{choice.reason}; not {choice.network}: {refused}")
+    return choice
+
+
+def _refusal(network: NetworkName, imgsz: tuple[int, int]) -> str:
+    """Why a network does not take an input of so many rows and columns; empty where it does."""
+    spec = network_spec(network)
+    try:
+        spec.check_size(N_CHANNELS if spec.cuts_tiles else 3, *imgsz)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _for_video(path: Path, not_features: str) -> Choice:
@@ -120,14 +154,16 @@ def alignment(frames: list[Frame]) -> float:
     return float(np.mean([_correlation(row, median) for row in rows]))
 
 
-def _probe(folder: Path) -> list[Frame]:
-    files = list_images(folder)
+def _probe(folder: Path, levels: Levels | None) -> list[Frame]:
+    files = list_images(folder, told=False) and training_files(folder, told=False)
     if not files:
         return []
+    looked_at = spread(files, PROBED)
+    levels = levels or found_levels(looked_at, told=False)
     frames = []
-    for index in np.unique(np.linspace(0, len(files) - 1, min(PROBED, len(files))).round().astype(int)):
+    for file in looked_at:
         try:
-            frames.append(read_image(files[index]))
+            frames.append(read_image(file, levels))
         except DataError:
             continue  # loading lists what cannot be read
     return frames

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from edge_runtime.errors import ConfigError
+from edge_runtime.image_files.levels import FULL_RANGE, Levels, check_levels
+from edge_runtime.image_files.unreadable import check_max_bad
 from train.data.grouping import check_group_by
 from train.data.guidance import GuidanceFiles
 from train.data.image_store import CacheName
@@ -35,12 +37,14 @@ class DataSettings:
     overlap: int | None = None
     """Network patch: pixels that neighbouring tiles share at least; None: a quarter of a tile's shorter side."""
     roi: tuple[int, int, int, int] | None = None
+    levels: Levels | None = None
+    """Of 16-bit images those that become black and white; None: a run finds them, see train/intake/depth.py."""
     align: ViewName | Literal["auto"] = "none"
     """Whether the view follows the part. auto is settled by train/runs/view_choice.py, before images are loaded."""
     smallest_defect: float | None = None
     """Pixels of the photograph; the input is made so large that it is seen."""
     max_bad: float = 0.01
-    """Share of images that may be unreadable."""
+    """Share of images that may be unreadable; one may, whatever the share, unless it is 0."""
     sample_fps: float = 2.0
     """Frames a second taken from a video: a part that passes within a second is seen about twice."""
     drop_duplicates: bool | None = None
@@ -60,13 +64,14 @@ class DataSettings:
     """Draws the contaminating images."""
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.max_bad <= 1.0:
-            raise ConfigError(f"--max-bad is {self.max_bad:.2%}, expected between 0% and 100%")
+        check_max_bad(self.max_bad)
         if not (math.isfinite(self.sample_fps) and self.sample_fps > 0.0):
             raise ConfigError(f"--sample-fps is {self.sample_fps}, expected frames a second, above 0")
         check_group_by(self.group_by)
         if self.cache not in ("auto", "memory", "disk"):
             raise ConfigError(f"--cache is {self.cache!r}, expected auto, memory or disk")
+        if self.levels is not None:
+            check_levels(self.levels, "--levels")
         if self.finer < 1:
             raise ConfigError(f"finer is {self.finer}, expected 1 or more")
         if self.align not in ("auto", "none", "centre", "turn"):
@@ -94,6 +99,11 @@ class DataSettings:
         if sum(share for _, share in self.contaminate) >= 1.0:
             raise ConfigError("--contaminate shares add up to 1 or more; they are parts of the whole training set")
 
+    @property
+    def used_levels(self) -> Levels | None:
+        """The levels of preprocessing; None where they are the whole range."""
+        return None if self.levels == FULL_RANGE else self.levels
+
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
         return asdict(self)
@@ -109,6 +119,7 @@ class DataSettings:
                     "contaminate": tuple((label, share) for label, share in values["contaminate"]),
                     "imgsz": tuple(values["imgsz"]) if values["imgsz"] else None,
                     "roi": tuple(values["roi"]) if values["roi"] else None,
+                    "levels": tuple(values["levels"]) if values.get("levels") else None,
                     "guidance": GuidanceFiles.from_json(values["guidance"]),
                 }
             )

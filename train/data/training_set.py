@@ -140,6 +140,7 @@ def preprocess_for(settings: DataSettings, network: NetworkName, probe: Probe, *
         fit=probe.fit(settings, align),
         roi=settings.roi,
         align=align,
+        levels=settings.used_levels,
     )
 
 
@@ -222,6 +223,7 @@ def _tiled(settings: DataSettings, spec: NetworkSpec) -> Preprocess:
         overlap=min(height, width) // 4 if settings.overlap is None else settings.overlap,
         self_reference="row_column",
         roi=settings.roi,
+        levels=settings.used_levels,
     )
 
 

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from edge_runtime.errors import DataError, FrameError, SourceError
+from edge_runtime.image_files.unreadable import most_bad
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.sources import VideoSource
 from train.data.folder import is_grey
@@ -75,7 +76,9 @@ def load_video(
         names.append(name)
         writer.append(image)
     n_sampled = len(names) + len(bad) + len(duplicates)
-    if len(bad) > settings.max_bad * n_sampled or not names:
+    for name, reason in bad:
+        logger.warning("skipped: %s: %s", name, reason)
+    if len(bad) > most_bad(settings.max_bad, n_sampled) or not names:
         raise DataError(
             f"{len(bad)} of {n_sampled} frames of {file} cannot be used (--max-bad allows {settings.max_bad:.1%}): "
             f"{bad[0][1]}"

@@ -111,6 +111,8 @@ class TrainSettings:
             )
         if self.backbone != SHIPPED and not spec.reads_backbone:
             raise ConfigError(f"--backbone belongs to --network features; {self.network} reads pixels")
+        if self.head.mode == "try" and not spec.reads_backbone:
+            raise ConfigError(f"--head try belongs to --network features; {self.network} has no head to try")
         if self.latent_dim < 1:
             raise ConfigError(f"--latent is {self.latent_dim}, expected 1 or more")
         if self.batch_size < 2:

@@ -15,6 +15,7 @@ from train.backbones.loading import load_backbone
 from train.data.image_store import DiskStore
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
+from train.intake.variation import singular_as_sameness
 from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer
 from train.runs.session import load_images, pick_device, trainer_for
@@ -95,6 +96,7 @@ class DryRun:
         ]
 
 
+@singular_as_sameness()
 def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto", out: Path | None = None) -> DryRun:
     """Begin a run and say what it would do; raises what the run would raise at its start.
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.bundle.separation import Separation
 from edge_runtime.errors import BackendError, DataError
-from edge_runtime.model.images import list_images, read_image
+from edge_runtime.image_files.listing import list_images, unread_pictures
+from edge_runtime.model.images import read_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.prior import Prior
 from edge_runtime.model.score import Decision
@@ -29,8 +30,12 @@ def known_defects(folder: str) -> list[Path]:
     """The images of a folder; raises DataError where there are none."""
     path = Path(folder)
     found = list_images(path) if path.is_dir() else []
+    unread = unread_pictures(path)
     if not found:
-        raise DataError(f"--known-bad {folder} holds no images, expected a folder with photographs of defects")
+        hint = f"; {unread}" if unread else ""
+        raise DataError(f"--known-bad {folder} holds no images, expected a folder with photographs of defects{hint}")
+    if unread:
+        logger.warning("--known-bad %s: %s", folder, unread)
     return found
 
 
@@ -49,7 +54,7 @@ def parted(
     why: the training is worth more than the threshold.
     """
     try:
-        frames = map(read_image, known_defects(folder))
+        frames = (read_image(file, preprocess.levels) for file in known_defects(folder))
         criteria = [frame_outputs(autoencoder, prior, preprocess.tiles(frame)[0], device)[0] for frame in frames]
         scores = decision.score(np.concatenate(criteria))
         threshold, found = Separation.between(held_out.tolist(), scores.tolist())

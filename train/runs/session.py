@@ -21,6 +21,7 @@ from train.data.loading import load_training_set
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
 from train.distributed import ALONE, World
+from train.intake.variation import singular_as_sameness
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import ADVERSARY, Snapshot
 from train.learning.task import Task
@@ -69,6 +70,7 @@ class TrainingOutcome:
         return self.config.status == "complete"
 
 
+@singular_as_sameness()
 def train(
     data: DataSettings,
     settings: TrainSettings,
@@ -127,6 +129,7 @@ def train(
     return _run(folder, config, trainer, images, review=review, bars=bars)
 
 
+@singular_as_sameness()
 def resume(out: Path, *, device: str = "auto", review: bool = False, world: World = ALONE) -> TrainingOutcome:
     """Go on with an interrupted run, as if nothing had happened; one killed before its first checkpoint starts over.
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from train.backbones.backbone import Backbone
-from train.data.loading import probe_images
+from train.data.loading import levels_of, probe_images
 from train.data.settings import DataSettings
 from train.data.training_set import finer_input, preprocess_for, spread
 from train.learning.settings import TrainSettings
@@ -38,6 +38,7 @@ def settled(
 
     Raises what settled_view and preprocess_for raise.
     """
+    data = replace(data, levels=data.levels or levels_of(data))
     view = settled_view(data, settings, device, backbone)
     if view is not None:
         data = replace(data, align=view.chosen)

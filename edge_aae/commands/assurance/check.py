@@ -41,11 +41,11 @@ def check(
     from edge_runtime.sinks.records import check_record
     from edge_runtime.sinks.textfiles import append_record
 
-    items = master_parts(parts)
     engine = EngineOptions.of(options)
     view = ViewOptions.of(options).view()
     size = SizeOptions.of(options).asked()
     detector = engine.detector(resolve_model(model), threads=threads, threshold=threshold, view=view, **size)
+    items = master_parts(parts, detector.preprocess.levels)
     verdict = PartsVerdict.of(score_with_progress(BundleScorer(detector), items, None))
     for line in verdict.lines():
         say(line)

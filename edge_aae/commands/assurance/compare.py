@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
 __all__ = ["compare"]
+
+logger = logging.getLogger(__name__)
 
 PATH = click.Path(path_type=Path)
 
@@ -56,6 +59,7 @@ def compare(
     from edge_runtime.files import json_bytes, write_file
     from edge_runtime.operations.frame_comparison import FrameComparison, frames_of
     from edge_runtime.sources import source_from
+    from edge_runtime.sources.contract import tell_levels
 
     source = source_from(None, frames)
     if source.live:
@@ -63,6 +67,12 @@ def compare(
     engine, view = EngineOptions.of(options), ViewOptions.of(options).view()
     size = SizeOptions.of(options).asked()
     old_detector, new_detector = (engine.detector(path, threads=threads, view=view, **size) for path in (old, new))
+    levels, new_levels = old_detector.preprocess.levels, new_detector.preprocess.levels
+    tell_levels([source], levels)
+    if levels != new_levels:
+        logger.warning(
+            "16-bit images are read by %s's levels, %s, for both; %s was trained with %s", old, levels, new, new_levels
+        )
     comparison = FrameComparison(old_detector, new_detector, out, max_pictures)
     hidden = not sys.stderr.isatty()
     with source, click.progressbar(frames_of(source, every), label="scoring", file=sys.stderr, hidden=hidden) as bar:

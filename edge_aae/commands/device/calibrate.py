@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.device.source_options import CaptureOptions, NamedSources, sources_of
-from edge_aae.commands.options import PERCENT, EngineOptions, SizeOptions, ViewOptions, resolve_model
+from edge_aae.commands.options import PERCENT, EngineOptions, SizeOptions, ViewOptions, max_bad_option, resolve_model
 from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError, DataError
@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 @click.option("--threshold", type=float, help="Keep this one, which you chose; takes no frames.")
 @click.option("--undo", is_flag=True, help="Go back to the bundle's own threshold.")
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
+@max_bad_option
 @EngineOptions.options
 @ViewOptions.options
 @SizeOptions.options
@@ -59,6 +60,7 @@ def calibrate(
     threshold: float | None,
     undo: bool,
     threads: int,
+    max_bad: float,
     **options: Any,
 ) -> None:
     """Make BUNDLE's threshold (default: as for run) from frames of the place where it will work.
@@ -115,8 +117,8 @@ def calibrate(
     detector = engine.detector(bundle_there, threads=threads, view=view, on_site=False, **asked)
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info("scoring %d frames of %s", frames, names)
-    normal = _scored(detector, opened, every=every, most=frames)
-    defects = _scored(detector, of_defects, every=1, most=None) if of_defects else []
+    normal = _scored(detector, opened, every=every, most=frames, max_bad=max_bad)
+    defects = _scored(detector, of_defects, every=1, most=None, max_bad=max_bad) if of_defects else []
     found = SiteCalibration.of(
         [frame.score for frame in normal],
         target_fpr,
@@ -210,10 +212,12 @@ def _before(bundle: Bundle) -> SiteCalibration | None:
 
 
 def _scored(
-    detector: Detector, opened: Sequence[FrameSource], *, every: int, most: int | None
+    detector: Detector, opened: Sequence[FrameSource], *, every: int, most: int | None, max_bad: float
 ) -> list[CalibratingFrame]:
     """The scores of the sources' frames; raises DataError where a person stops it."""
+    from edge_runtime.image_files.unreadable import check_unscored
     from edge_runtime.operations.stopping import stop_requests
+    from edge_runtime.redact import redact
     from edge_runtime.stream.feed import FeedSettings
     from edge_runtime.stream.pipeline import Pipeline, RunSettings
     from edge_runtime.watching.calibration_doubts import CalibratingFrame
@@ -233,7 +237,10 @@ def _scored(
 
     with stop_requests() as stopped:
         settings = RunSettings(feed=FeedSettings(reconnects=0, every=every))
-        Pipeline(detector, opened, keep, settings).run(stopped=stopped, max_frames=most)
+        summary = Pipeline(detector, opened, keep, settings).run(stopped=stopped, max_frames=most)
         if stopped():
             raise DataError(f"stopped after {len(scored)} frames; nothing was changed")
+    if not any(source.live for source in opened):
+        names = ", ".join(redact(source.source_id) for source in opened)
+        check_unscored(summary.unscored, summary.frames + summary.unscored, max_bad, names)
     return scored

@@ -85,6 +85,7 @@ def run(print_config: bool, **options: Any) -> None:
 def _carry_out(plan: RunPlan) -> None:
     """Open what the plan names and score until the run ends."""
     from edge_aae.commands.device.upkeep import Upkeep
+    from edge_runtime.image_files.unreadable import check_unscored
     from edge_runtime.operations.stopping import reload_requests, stop_requests
     from edge_runtime.operations.systemd import Systemd
     from edge_runtime.redact import redact
@@ -135,6 +136,8 @@ def _carry_out(plan: RunPlan) -> None:
         upkeep.stopping()
     if summary.frames == 0 and summary.unscored:
         raise DataError(f"none of {summary.unscored} frames of {names} could be scored; see above")
+    if not any(source.live for source in opened):
+        check_unscored(summary.unscored, summary.frames + summary.unscored, plan.feed.max_bad, names)
 
 
 @contextmanager

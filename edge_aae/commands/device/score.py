@@ -15,6 +15,7 @@ from edge_aae.commands.options import (
     EngineOptions,
     SizeOptions,
     ViewOptions,
+    max_bad_option,
     max_pixels_option,
     model_option,
     resolve_model,
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 @ViewOptions.options
 @SizeOptions.options
 @max_pixels_option
+@max_bad_option
 @click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
 @click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Highest scores shown.")
 def score(
@@ -61,6 +63,7 @@ def score(
     threshold: float | None,
     threads: int,
     top: int,
+    max_bad: float,
     **options: Any,
 ) -> None:
     """Score PATHS: images, folders, an IDX (MNIST format) folder's test split, or an .npz file.
@@ -68,6 +71,7 @@ def score(
     Where a folder has a `good` subfolder beside others, the others are anomalous; --labels says it for any files. With
     labels it prints AUROC, AP (average precision) and BAcc (balanced accuracy at the bundle's threshold).
     """
+    from edge_runtime.image_files.unreadable import check_unscored
     from edge_runtime.scoring.evaluation import BundleScorer, write_csv, write_json
     from edge_runtime.scoring.image_items import load_items
     from edge_runtime.verdict import verdict_of
@@ -89,6 +93,7 @@ def score(
         write_csv(csv_file, evaluation)
     if json_file:
         write_json(json_file, evaluation)
+    check_unscored(len(evaluation.unscored), len(items), max_bad, ", ".join(map(str, paths)))
 
 
 def score_with_progress(

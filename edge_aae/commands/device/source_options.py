@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_aae.commands.option_groups import OptionGroup, option
-from edge_aae.commands.options import COUNT_OR_INF, SECONDS_RANGE, WIDTH_HEIGHT_CHANNELS
+from edge_aae.commands.options import COUNT_OR_INF, MOST_UNSCORED, PERCENT, SECONDS_RANGE, WIDTH_HEIGHT_CHANNELS
 from edge_aae.commands.secret_values import check_mode
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact
@@ -81,6 +81,11 @@ class CaptureOptions(OptionGroup):
     raw: tuple[int, int, int] | None = option(
         "--raw", type=WIDTH_HEIGHT_CHANNELS, help="WxHxC of raw BGR frames on -, else Motion JPEG."
     )
+    bayer: str | None = option(
+        "--bayer",
+        type=click.Choice(["RGGB", "BGGR", "GRBG", "GBRG"]),
+        help="Colours of Bayer-coded frames: of a V4L2 camera, or --raw WxHx1.",
+    )
     open_timeout: float = option(
         "--open-timeout", type=float, default=10.0, show_default=True, help="Seconds a stream may take."
     )
@@ -103,6 +108,7 @@ class CaptureOptions(OptionGroup):
             flip=self.flip,
             loop=self.loop,
             raw=self.raw,
+            bayer=self.bayer,
             open_timeout_s=self.open_timeout,
             read_timeout_s=self.read_timeout,
         )
@@ -128,12 +134,22 @@ class FeedOptions(OptionGroup):
     backoff: tuple[float, float] = option(
         "--backoff", type=SECONDS_RANGE, default="1:30", show_default=True, help="Waits, seconds FIRST:MOST."
     )
+    max_bad: float = option(
+        "--max-bad",
+        type=PERCENT,
+        default=MOST_UNSCORED,
+        show_default=True,
+        help="Of files: unreadable ones tolerated (1, but with 0%); more: exit status 1, at the end.",
+    )
     reject: str | None = option(
         "--reject",
         help="What is refused: repeated,black,torn,size or none.  [default: all of live sources, nothing of files]",
     )
 
     def __post_init__(self) -> None:
+        from edge_runtime.image_files.unreadable import check_max_bad
+
+        check_max_bad(self.max_bad)
         self.settings()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,7 @@ def export(
         sign=None if sign is None else signing_key(sign),
         **SizeOptions.of(options).asked(),
     )
+    replaced = _replaced(out)
     result = export_bundle(run or latest_run(), out, request)
     for report in result.reports:
         print_report(report)
@@ -95,11 +97,26 @@ def export(
     say(verdict.line)
     say(
         f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB, {', '.join(result.bundle.precisions)}, "
-        f"model sha256:{result.bundle.digest[:12]})"
+        f"model sha256:{result.bundle.digest[:12]}){replaced}"
     )
     if result.signature is not None:
         say(f"wrote {signature_path(out)}: signed by {result.signature.name}")
-    say(verdict.next_line("edge-aae verify, edge-aae score IMAGES, edge-aae run --camera 0"))
+    file, option = shlex.quote(str(out)), f" --model {shlex.quote(str(out))}"
+    say(verdict.next_line(f"edge-aae verify {file}, edge-aae score IMAGES{option}, edge-aae run --camera 0{option}"))
+
+
+def _replaced(out: Path) -> str:
+    """What lies where the bundle is to be written, for the line that says so; empty where nothing does."""
+    from edge_runtime.bundle.bundle import Bundle
+
+    if not out.exists():
+        return ""
+    try:
+        old = Bundle.open(out, tolerate_altered_graphs=True)
+    except BundleError:
+        return ", in place of what was no bundle"
+    data = old.manifest["training"].get("data", {}).get("path")
+    return f", in place of model sha256:{old.digest[:12]}, trained on {data}"
 
 
 @click.command(short_help="Show what a bundle holds.")

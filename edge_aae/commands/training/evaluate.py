@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_aae.commands.device.score import score_with_progress
-from edge_aae.commands.options import CLASSES, SizeOptions, max_pixels_option
+from edge_aae.commands.options import CLASSES, SizeOptions, max_bad_option, max_pixels_option
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError, MissingExtraError
 from edge_runtime.extras import require
@@ -65,6 +66,7 @@ logger = logging.getLogger(__name__)
     help="For inference; 0 uses every core.  [default: 0 for a bundle, 1 for a run]",
 )
 @max_pixels_option
+@max_bad_option
 def evaluate(
     model: Path,
     data: tuple[Path, ...],
@@ -80,6 +82,7 @@ def evaluate(
     device: str | None,
     threads: int | None,
     max_pixels: int | None,
+    max_bad: float,
     **options: Any,
 ) -> None:
     """Judge a run folder (scored in PyTorch) or a bundle (needs none) on DATA: folders, an IDX set or an .npz file.
@@ -97,6 +100,7 @@ def evaluate(
         model, data, labels=labels, classes=classes, exclude=exclude, masks=masks, bootstrap=bootstrap, seed=seed,
         threshold=threshold, size=SizeOptions.of(options).size(), heatmaps=heatmaps, device=device, threads=threads,
     )  # fmt: skip
+    from edge_runtime.image_files.unreadable import check_unscored
     from train.evaluation.report_forms import lines_of
 
     try:
@@ -109,6 +113,8 @@ def evaluate(
         say(f"wrote {out}: {', '.join(written)}")
     is_run = report.circumstances.kind == "run"
     say(report.verdict.next_line("edge-aae export" if is_run else "edge-aae run --camera 0"))
+    n_unscored = len(report.evaluation.unscored)
+    check_unscored(n_unscored, len(report.evaluation.rows) + n_unscored, max_bad, ", ".join(map(str, data)))
 
 
 def judged(
@@ -176,7 +182,8 @@ def _scorer(
         if threads != 0:
             torch.set_num_threads(threads or 1)
         of_run = RunScorer(model, threshold=threshold, size=size, device=pick_device(device or "auto"))
-        return of_run, TrainedOn.of(of_run.run.config.data.to_json(), called="run"), "run"
+        trained_on = TrainedOn.of(of_run.run.config.data.to_json(), called="run")
+        return of_run, replace(trained_on, levels=of_run.run.config.preprocess.levels), "run"
     from edge_runtime.scoring.detector import Detector
     from edge_runtime.scoring.evaluation import BundleScorer
 
@@ -185,7 +192,8 @@ def _scorer(
     asked = {"mm_per_pixel": size.mm_per_pixel, "min_area": size.min_area}
     detector = Detector.load(model, threads=threads or 0, threshold=threshold, **asked)  # type: ignore[arg-type]
     training: dict[str, Any] = detector.bundle.manifest["training"]
-    return BundleScorer(detector), TrainedOn.of(training.get("data", {}), called="bundle"), "bundle"
+    trained_on = TrainedOn.of(training.get("data", {}), called="bundle")
+    return BundleScorer(detector), replace(trained_on, levels=detector.preprocess.levels), "bundle"
 
 
 def _plots_missing() -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from edge_aae.commands.option_groups import OptionGroup, option
-from edge_aae.commands.options import CLASSES, CONTAMINATE, PERCENT, ROI, SIZE
+from edge_aae.commands.options import CLASSES, CONTAMINATE, LEVELS, PERCENT, ROI, SIZE
 
 if TYPE_CHECKING:
     from train.calibration.thresholds import ThresholdRule
@@ -144,6 +144,11 @@ class ImageOptions(OptionGroup):
     roi: tuple[int, int, int, int] | None = option(
         "--roi", type=ROI, help="Region of interest in image pixels, cut out first."
     )
+    levels: tuple[int, int] | None = option(
+        "--levels",
+        type=LEVELS,
+        help="Of 16-bit images: LOW,HIGH become black and white.  [default: 0 and the largest of the bits they use]",
+    )
     classes: tuple[int, ...] = option(
         "--classes", type=CLASSES, default=(), help="Normal classes of labelled data, such as 0 or 0,3."
     )
@@ -196,7 +201,11 @@ class ImageOptions(OptionGroup):
         help="Folder with photographs of some defects: never trained on, the threshold is set between.",
     )
     max_bad: float = option(
-        "--max-bad", type=PERCENT, default="1%", show_default=True, help="Unreadable images tolerated."
+        "--max-bad",
+        type=PERCENT,
+        default="1%",
+        show_default=True,
+        help="Unreadable images tolerated; 1, but with 0%.",
     )
 
 

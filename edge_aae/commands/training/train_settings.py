@@ -34,11 +34,13 @@ def settings_of(
     DataError.
     """
     from train.calibration.thresholds import LimitSettings
+    from train.intake.training_files import training_folder
     from train.learning.augmentation import AUGMENTATIONS
     from train.learning.settings import TrainSettings
     from train.networks.registry import network_spec
     from train.refinement.settings import RobustSettings
 
+    data = str(training_folder(Path(data)))
     network = _network(data, asked, images)
     _refuse_unused(asked, learning)
     spec = network_spec(network)
@@ -79,7 +81,9 @@ def _network(data: str, asked: MethodOptions, images: ImageOptions) -> NetworkNa
         return asked.network
     from train.data.network_choice import choose_network
 
-    choice = choose_network(Path(data), not_features=_against_features(asked, images))
+    choice = choose_network(
+        Path(data), not_features=_against_features(asked, images), imgsz=images.imgsz, levels=images.levels
+    )
     logger.info("network %s: %s", choice.network, choice.reason)
     return choice.network
 
@@ -155,6 +159,7 @@ def _data_settings(data: str, spec: NetworkSpec, images: ImageOptions, seed: int
         scale=images.scale,
         overlap=images.overlap,
         roi=images.roi,
+        levels=images.levels,
         align=images.align or ("auto" if chooses_view else "none"),
         smallest_defect=images.smallest_defect,
         max_bad=images.max_bad,

@@ -105,7 +105,7 @@ def test_each_check_adds_one_line_to_the_file(parts: Path, bundle_file: Path, bu
         (lambda parts: parts.rename(parts.parent / "away"), "no folder of master parts at"),
         (lambda parts: [(parts / name).rename(parts / f"{name}ish") for name in ("good", "bad")],
          "has neither good/ nor bad/ in it but badish/, goodish/; sort"),
-        (lambda parts: (parts / "bad/scratch.png").unlink(), "bad holds no PNG, JPEG, BMP or TIFF image"),
+        (lambda parts: (parts / "bad/scratch.png").unlink(), "bad holds no PNG, JPEG, WebP, BMP or TIFF image"),
         (lambda parts: (parts / "bad/scratch.png").write_bytes(b"no image"),
          "1 of 3 master parts could not be scored, such as bad/scratch.png: cannot decode"),
     ],

@@ -19,6 +19,7 @@ STACK = ("edge_runtime", "train", "export", "edge_aae")
 ROOMS = (
     "edge_runtime",
     "edge_runtime/serving",
+    "edge_runtime/image_files",
     "edge_runtime/model",
     "edge_runtime/signing",
     "edge_runtime/bundle",
@@ -39,6 +40,7 @@ ROOMS = (
     "train/heads",
     "train/networks",
     "train/views",
+    "train/intake",
     "train/data",
     "train/synthesis",
     "train/refinement",

@@ -76,6 +76,7 @@ def test_metadata_names_the_script_the_extras_and_the_core_dependencies(wheel: z
         "metrics",
         "dashboard",
         "sign",
+        "heic",
     } <= extras
     assert "Requires-Python: >=3.10" in metadata
     assert "edge-aae = edge_aae.cli:main" in wheel.read(f"{info}/entry_points.txt").decode()

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, DataError, FrameError
-from edge_runtime.model.image_size import image_size
+from edge_runtime.image_files.image_size import image_size
 from edge_runtime.model.images import (
     MOST_PIXELS,
     as_frame,
@@ -83,7 +83,7 @@ def test_an_image_of_another_type_is_refused(dtype: Any) -> None:
         as_frame(np.zeros((4, 5), dtype=dtype))
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "a.bmp", "a.tif", "a.tiff", "A.PNG"])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.jpeg", "a.bmp", "a.tif", "a.tiff", "a.webp", "A.PNG"])
 def test_the_suffix_says_image(name: str) -> None:
     assert is_image(Path(name))
 
@@ -175,19 +175,6 @@ def test_the_first_page_of_a_tiff_is_read(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), pages[0])
 
 
-def test_an_orientation_tag_is_ignored(tmp_path: Path) -> None:
-    content = encoded(".jpg", np.zeros((8, 16, 3), dtype=np.uint8))
-    # TIFF header, one entry: tag 0x0112 orientation, type 3 short, one value, 6 = turn by 90 degrees
-    tiff = b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + bytes(4)
-    exif = b"Exif\0\0" + tiff
-    turned = content[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + content[2:]
-    (tmp_path / "a.jpg").write_bytes(turned)
-    by_tag = cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR)
-    assert by_tag is not None
-    assert by_tag.shape == (16, 8, 3)  # OpenCV understands the tag
-    assert read_image(tmp_path / "a.jpg").shape == (8, 16, 3)
-
-
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read .*gone\.png: No such file or directory"):
         read_image(tmp_path / "gone.png")
@@ -206,7 +193,7 @@ def test_an_empty_image_is_named(tmp_path: Path) -> None:
 
 def test_a_text_named_png_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("not an image")
-    with pytest.raises(DataError, match=r"cannot decode .*a\.png: not a PNG, JPEG, BMP or TIFF image, or damaged"):
+    with pytest.raises(DataError, match=r"cannot decode .*a\.png: not a PNG, JPEG, WebP, BMP or TIFF image"):
         read_image(tmp_path / "a.png")
 
 
@@ -316,7 +303,7 @@ def test_a_file_that_is_larger_than_an_image_can_be_is_not_read(tmp_path: Path) 
 def test_a_format_whose_size_is_not_read_is_not_decoded(tmp_path: Path) -> None:
     file = tmp_path / "x.png"
     file.write_bytes(encoded(".ppm", ramp(4, 5, 3)))
-    with pytest.raises(DataError, match="not a PNG, JPEG, BMP or TIFF image, or damaged"):
+    with pytest.raises(DataError, match="not a PNG, JPEG, WebP, BMP or TIFF image, or damaged"):
         read_image(file)
 
 

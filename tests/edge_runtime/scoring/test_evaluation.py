@@ -122,7 +122,7 @@ def test_what_cannot_be_scored_is_listed_with_its_reason_and_the_rest_is_scored(
         evaluation = evaluate(detector, items, tmp_path / "heat")
     assert [scored.item.name for scored in evaluation.rows] == ["1.png", "4.png", "6"]
     assert evaluation.unscored == [
-        ("2.png", f"cannot decode {folder / '2.png'}: not a PNG, JPEG, BMP or TIFF image, or damaged"),
+        ("2.png", f"cannot decode {folder / '2.png'}: not a PNG, JPEG, WebP, BMP or TIFF image, or damaged"),
         ("3.png", f"{folder / '3.png'} is empty"),
         (
             "5",

@@ -138,13 +138,15 @@ def test_a_missing_path_is_named(bundle: Bundle, tmp_path: Path) -> None:
 def test_an_empty_folder_is_named(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match=r"empty holds no PNG, JPEG, BMP or TIFF image, at any depth"):
+    with pytest.raises(DataError, match=r"empty holds no PNG, JPEG, WebP, BMP or TIFF image, at any depth"):
         load_items([tmp_path / "empty"], bundle)
 
 
 def test_a_file_that_is_no_image_is_named(bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match=r"notes\.txt is no image \(PNG, JPEG, BMP, TIFF\), folder, IDX set or \.npz"):
+    with pytest.raises(
+        DataError, match=r"notes\.txt is no image \(PNG, JPEG, WebP, BMP or TIFF\), folder, IDX set or \.npz"
+    ):
         load_items([tmp_path / "notes.txt"], bundle)
 
 

@@ -164,7 +164,9 @@ def test_a_url_that_cannot_be_opened_is_named_without_its_password() -> None:
 def test_an_empty_folder_is_a_source_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     source = source_from(None, str(tmp_path))
-    with pytest.raises(SourceError, match=r"cannot open source .*: it holds no PNG, JPEG, BMP or TIFF image") as caught:
+    with pytest.raises(
+        SourceError, match=r"cannot open source .*: it holds no PNG, JPEG, WebP, BMP or TIFF image"
+    ) as caught:
         source.open()
     assert caught.value.exit_code == 4
 

@@ -162,7 +162,7 @@ def test_unreadable_and_empty_files_are_skipped_listed_and_counted(
     assert [name for name, _ in data.bad] == ["3.png", "5.png", "7.png"]
     reasons = dict(data.bad)
     assert reasons["3.png"].endswith("3.png is empty")
-    assert "5.png: not a PNG, JPEG, BMP or TIFF image, or damaged" in reasons["5.png"]
+    assert "5.png: not a PNG, JPEG, WebP, BMP or TIFF image, or damaged" in reasons["5.png"]
     assert "skipped 3 of 10 images" in caplog.messages
 
 
@@ -183,9 +183,20 @@ def test_by_default_one_image_in_a_hundred_may_be_unreadable(tmp_path: Path) -> 
         write(tmp_path / f"photos/{index}.bmp", grey(index, 16, 16))
     (tmp_path / "photos/99.bmp").write_bytes(b"")
     assert len(load(tmp_path / "photos", imgsz=(16, 16)).images) == 99
-    (tmp_path / "photos/0.bmp").unlink()
-    with pytest.raises(DataError, match=r"1 of 99 images in .* \(1\.0%, --max-bad allows 1\.0%\)"):
+    (tmp_path / "photos/0.bmp").write_bytes(b"")
+    with pytest.raises(DataError, match=r"2 of 100 images in .* \(2\.0%, --max-bad allows 1\.0%\)"):
         load(tmp_path / "photos", imgsz=(16, 16))
+
+
+def test_one_of_few_images_may_be_unreadable_and_is_named(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (photos / "3.png").write_bytes(b"")
+    assert len(load(photos).images) == 9
+    assert [message for message in caplog.messages if "3.png is empty" in message]
+    with pytest.raises(DataError, match=r"1 of 10 images in .* \(10\.0%, --max-bad allows 0\.0%\)"):
+        load(photos, max_bad=0.0)
+    (photos / "5.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"2 of 10 images in .* \(20\.0%, --max-bad allows 1\.0%\)"):
+        load(photos)
 
 
 def test_images_of_floats_are_listed_as_bad(photos: Path) -> None:
@@ -225,7 +236,7 @@ def test_a_folder_without_one_readable_image_is_refused_with_the_first_reason(tm
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no PNG, JPEG, BMP or TIFF image, at any depth"):
+    with pytest.raises(DataError, match=r"holds no PNG, JPEG, WebP, BMP or TIFF image, at any depth"):
         load(tmp_path)
 
 

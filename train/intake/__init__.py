@@ -1,0 +1,1 @@
+"""Which files of a folder are trained on, and by which levels they are read."""
