@@ -17,7 +17,6 @@ from train.data.training_set import Probe, TrainingSet
 from train.data.video import load_video, probe_video
 from train.intake.depth import found_levels
 from train.intake.training_files import training_files
-from train.intake.variation import check_variation
 from train.networks.registry import NetworkName, network_spec
 
 __all__ = ["levels_of", "load_training_set", "probe_images"]
@@ -27,12 +26,10 @@ def load_training_set(settings: DataSettings, network: NetworkName, cache_folder
     """The images of a run, and what is known about them.
 
     cache_folder: where a file of images goes that memory does not hold; it is gone with the process. None: the system's
-    folder for temporary files. Raises DataError for data that are missing, empty, too small, all the same, or
-    unreadable beyond max_bad, and for guidance that does not fit them; ConfigError for an input size that the network
-    cannot take.
+    folder for temporary files. Raises DataError for data that are missing, empty, too small, or unreadable beyond
+    max_bad, and for guidance that does not fit them; ConfigError for an input size that the network cannot take.
     """
     images = _load_images(settings, network, cache_folder)
-    check_variation(images.picture, len(images.names), settings.path)
     guidance = read_guidance(settings.guidance, images.names, {name for name, _ in (*images.bad, *images.duplicates)})
     return replace(images, guidance=guidance)
 

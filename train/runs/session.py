@@ -21,7 +21,7 @@ from train.data.loading import load_training_set
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
 from train.distributed import ALONE, World
-from train.intake.variation import singular_as_sameness
+from train.intake.variation import check_variation, singular_as_sameness
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import ADVERSARY, Snapshot
 from train.learning.task import Task
@@ -179,9 +179,11 @@ def pick_device(name: str) -> torch.device:
 def load_images(data: DataSettings, settings: TrainSettings, out: Path | None) -> TrainingSet:
     """The images of a run, in groups that its folds, if it makes any, can keep together.
 
-    Raises what load_training_set raises, and ConfigError where groups that were asked for do not make folds.
+    Raises what load_training_set raises, DataError for images that are all the same, and ConfigError where groups that
+    were asked for do not make folds.
     """
     images = load_training_set(data, settings.network, out)
+    check_variation(images.picture, len(images.names), data.path)
     if not settings.makes_folds:
         return images
     return replace(images, groups=images.groups.for_folds(settings.robust.folds))

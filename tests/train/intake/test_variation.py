@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from edge_runtime.errors import DataError
-from train.data.loading import load_training_set
 from train.data.settings import DataSettings
 from train.intake.variation import singular_as_sameness
-from train.networks.registry import NETWORKS, NetworkName
+from train.learning.settings import TrainSettings
+from train.networks.registry import NETWORKS, NetworkName, network_spec
+from train.runs.session import load_images
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -25,10 +26,12 @@ def test_the_same_image_again_and_again_is_refused(tmp_path: Path, network: Netw
         cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
     settings = DataSettings(path=str(tmp_path), imgsz=(64, 64))
     what = "one grey level, 0" if black and network != "patch" else "one picture|one grey level, 0"
+    schedule = network_spec(network).schedule("aae", "robust")
+    asked = TrainSettings(network=network, latent_dim=4, batch_size=4, schedule=schedule)
     with pytest.raises(DataError, match=rf"all 6 images of .* show the same, ({what}): expected photographs"):
-        load_training_set(settings, network)
+        load_images(settings, asked, None)
     cv2.imwrite(str(tmp_path / "5.png"), 255 - picture)
-    assert len(load_training_set(settings, network).names) == 6
+    assert len(load_images(settings, asked, None).names) == 6
 
 
 def in_numpy() -> None:
