@@ -40,7 +40,7 @@ def check(*arguments: str | Path) -> Result:
 def test_parts_that_are_what_they_are_known_to_be_pass(parts: Path, bundle_file: Path) -> None:
     done = check(parts, "--model", bundle_file)
     assert done.exit_code == 0, done.output
-    assert done.output == "all 3 master parts score as they should: 2 good, 1 bad, threshold 1\n"
+    assert done.stdout == "all 3 master parts score as they should: 2 good, 1 bad, threshold 1\n"
 
 
 def test_each_part_that_is_wrong_is_named_with_its_score_and_the_check_fails(parts: Path, bundle_file: Path) -> None:
@@ -49,7 +49,7 @@ def test_each_part_that_is_wrong_is_named_with_its_score_and_the_check_fails(par
     done = check(parts, "--model", bundle_file)
     assert isinstance(done.exception, GateError)
     assert "2 of 5 master parts score as they should not: 1 of 3 good, 1 of 2 bad" in str(done.exception)
-    lines = done.output.splitlines()
+    lines = done.stdout.splitlines()
     assert len(lines) == 2
     assert re.fullmatch(r"bad/worn\.png: score -?[\d.]+ <= threshold 1, normal; it should be anomalous", lines[0]), (
         lines[0]
@@ -143,7 +143,7 @@ def test_exit_statuses(cli: Cli, parts: Path, bundle_file: Path, tmp_path: Path)
     write_image(parts / "good/2.png", NOISE)
     failed = cli("check", parts, "--model", bundle_file, cwd=tmp_path)
     assert failed.returncode == 3
-    assert failed.stderr.startswith("error: 1 of 4 master parts score as they should not")
+    assert "\nerror: 1 of 4 master parts score as they should not" in failed.stderr
     assert cli("check", tmp_path / "none", "--model", bundle_file, cwd=tmp_path).returncode == 1
     assert cli("check", parts, "--threshold", "high", cwd=tmp_path).returncode == 2
     assert cli("check", cwd=tmp_path).returncode == 2
