@@ -422,7 +422,9 @@ def failing_plot(*args: Any) -> None:
 
 
 def test_a_run_that_cannot_be_calibrated_is_not_called_complete(quick: Quick, tmp_path: Path) -> None:
-    np.savez(tmp_path / "same.npz", images=np.full((32, 16, 16), 9, dtype=np.uint8))
+    images = np.full((32, 16, 16), 9, dtype=np.uint8)
+    images[5] = 10  # of images that are all the same nothing would be begun
+    np.savez(tmp_path / "same.npz", images=images)
     with pytest.raises(DataError, match=r"the training images cannot be told apart"):
         train.runs.session.train(DataSettings(path="same.npz"), quick(), Path("out"), device="cpu")
     assert RunFolder(Path("out")).read_config().status == "running"
