@@ -143,9 +143,9 @@ def test_names_that_systemd_would_read_otherwise_are_refused(name: str) -> None:
 
 
 @pytest.fixture
-def config(cli: Cli, workplace: Path, tmp_path: Path) -> Path:
+def config(cli: Cli, tmp_path: Path) -> Path:
     printed = cli("run", "--source", "test://pattern", "--alarm", "3/5", "--out", "log.jsonl", "--print-config",
-                  cwd=workplace)  # fmt: skip
+                  cwd=tmp_path)  # fmt: skip
     file = tmp_path / "line3.toml"
     file.write_text(printed.stdout)
     return file
@@ -244,8 +244,8 @@ def test_a_bundle_that_is_damaged_is_not_installed(workplace: Path, config: Path
 
 
 @pytest.fixture
-def model(workplace: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copy(workplace / "model.aae", tmp_path / "model.aae"))
+def model(bundle_file: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(bundle_file, tmp_path / "model.aae"))
 
 
 def test_a_service_that_requires_signatures_is_installed_with_its_keys_and_keeps_to_them(
