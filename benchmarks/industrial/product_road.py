@@ -33,7 +33,7 @@ class Failure(Exception):
 
 @dataclass(kw_only=True, slots=True)
 class Road:
-    """Runs commands of one checkout's product until a common deadline."""
+    """Runs commands of one checkout's product, or of another module, until a common deadline."""
 
     tree: Path
     folder: Path
@@ -42,10 +42,12 @@ class Road:
     """For all commands together"""
     threads: int | None = None
     """Of the libraries; None leaves them their default"""
+    python: Path = Path(sys.executable)
+    module: str = "edge_aae"
     spent_s: float = 0.0
 
     def run(self, *words: str | Path) -> float:
-        """Run `edge-aae WORDS`, its output into WORDS[0].log; returns the seconds it took. Raises Failure."""
+        """Run the module with WORDS, its output into WORDS[0].log; returns the seconds it took. Raises Failure."""
         log = self.folder / f"{words[0]}.log"
         environment = {**os.environ, "PYTHONPATH": str(self.tree.resolve()), "PYTHONWARNINGS": "ignore"}
         if self.threads:
@@ -53,7 +55,7 @@ class Road:
         started = time.perf_counter()
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "edge_aae", *map(str, words)],
+                [self.python, "-m", self.module, *map(str, words)],
                 cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,

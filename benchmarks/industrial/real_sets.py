@@ -1,10 +1,11 @@
-"""What the product makes of sets of real photographs, beside a per-site Gaussian on frozen features: real-sets.md.
+"""What the product makes of sets of real photographs, beside other methods: real-sets.md.
 
     python -m benchmarks.industrial.real_sets --data ROOT --network features --seeds 0 1 2
     python -m benchmarks.industrial.real_sets --data ROOT --network hog --seeds 0 --sets aliens     # a short one
     python -m benchmarks.industrial.real_sets --data ROOT --seeds 0 1 2 --reference old=CHECKOUT    # another revision
     python -m benchmarks.industrial.real_sets --data ROOT --seeds 0 --contaminate 0 5 10 20 \\
         --variant plain="--refine none"                                                           # defects mixed in
+    python -m benchmarks.industrial.real_sets --data ROOT --seeds 0 --peers patchcore softpatch               # peers
 
 ROOT has a folder a set, with train/good, test/good, test/KIND and masks in ground_truth/KIND. A finished cell leaves a
 JSON file in --work and is not done again while photographs, arguments and the product's source are the same; one that
@@ -20,12 +21,10 @@ import os
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.command_line import status_of
@@ -33,18 +32,18 @@ from benchmarks.industrial.cells import Cell, Split, Store, Variant, lay_out, so
 from benchmarks.industrial.heatmap_sheets import write_sheet
 from benchmarks.industrial.photographs import PhotographSet, Places, find, names_in
 from benchmarks.industrial.product_road import travelled
-from benchmarks.industrial.real_sets_report import GAUSSIAN, markdown
-from benchmarks.industrial.site_gaussian import RECIPE, SiteGaussian, site_features, trunk, weights_file
+from benchmarks.industrial.real_sets_report import markdown
+from benchmarks.industrial.site_gaussian import weights_file
 from benchmarks.machine import cpu_name
+from benchmarks.peers.methods import PEERS, called, measured_by_anomalib, measured_here, variant_of
 from edge_runtime.errors import ConfigError, DataError, EdgeAaeError, MissingExtraError
 from edge_runtime.files import json_bytes, write_atomically
-from edge_runtime.metrics import auroc, average_precision
 
 ROOT = Path(__file__).resolve().parents[2]
 
 CONTAMINATED = ("mvtec-pill", "magnetic-tile")
 
-PATHS = ("--data", "--elpv", "--mvtec", "--visa", "--weights", "--work", "--images", "--reference")
+PATHS = ("--data", "--elpv", "--mvtec", "--visa", "--weights", "--work", "--images", "--reference", "--anomalib")
 """Options whose values say where something lies on one machine: the written command has their names alone."""
 NEVER_STARTED = "start"
 """The step that failed where a cell lacks what it needs."""
@@ -71,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, nargs="+", default=[0])
     add("--variant", action="append", default=[], metavar="NAME=ARGS", help="also with these arguments of train")
     add("--reference", action="append", default=[], metavar="NAME=TREE", help="also another checkout, first seed alone")
+    add("--peers", nargs="+", default=[], choices=list(PEERS), help="other methods, beside the per-site Gaussian")
+    add("--anomalib", type=Path, metavar="PYTHON", help="of the environment that benchmarks/peers/anomalib.sh made")
     add("--contaminate", type=float, nargs="+", default=[], metavar="PERCENT", help="of defects, mixed in unmarked")
     add("--contaminated", nargs="+", default=list(CONTAMINATED), metavar="SET", help="default: %(default)s")
     add("--heatmaps", type=int, default=0, metavar="N", help="sheets of N defects a set, of the first seed")
@@ -151,14 +152,14 @@ def cells_of(arguments: argparse.Namespace, photographs: dict[str, PhotographSet
         Variant(name=name, tree=Path(tree).resolve(), source=source_of(Path(tree)))
         for name, tree in _pairs(arguments.reference, "--reference")
     ]
-    gaussian = Variant(name=GAUSSIAN, tree=None, source=f"recipe {RECIPE}")
-    _check_names([*variants, *references, gaussian])
+    beside = [PEERS[name] for name in dict.fromkeys(("gaussian", *arguments.peers))]
+    _check_names([*variants, *references, *map(variant_of, beside)])
     first = arguments.seeds[0]
     cells = [
         Cell(photographs=of_set, variant=variant, seed=seed)
         for seed in arguments.seeds
         for of_set in photographs.values()
-        for variant in ([*variants, gaussian] if seed == first else variants)
+        for variant in (*variants, *(variant_of(peer) for peer in beside if peer.is_seeded or seed == first))
     ]
     shares = [percent / 100.0 for percent in arguments.contaminate]
     if any(not 0.0 <= share < 0.5 for share in shares):
@@ -170,7 +171,7 @@ def cells_of(arguments: argparse.Namespace, photographs: dict[str, PhotographSet
         for seed in arguments.seeds
         for name in (arguments.contaminated if any(shares) else ())
         for share in shares
-        for variant in (*variants, gaussian)
+        for variant in (*variants, *map(variant_of, beside))
     ]
     old = [
         Cell(photographs=of_set, variant=variant, seed=first)
@@ -207,7 +208,7 @@ def _done(cell: Cell, arguments: argparse.Namespace) -> dict[str, Any]:
             "n_tested_defects": split.n_defects,
         }
         if cell.variant.tree is None:
-            return {**about, **_gaussian(split, weights_file(arguments.weights))}
+            return {**about, **_of_peer(cell, split, arguments)}
     except (DataError, MissingExtraError) as error:
         return {
             "n_train": 0,
@@ -227,6 +228,24 @@ def _done(cell: Cell, arguments: argparse.Namespace) -> dict[str, Any]:
     return {**about, **found}
 
 
+def _of_peer(cell: Cell, split: Split, arguments: argparse.Namespace) -> dict[str, Any]:
+    peer = called(cell.variant.name)
+    assert peer is not None, "what is no peer is a product, and has a checkout"
+    weights = weights_file(arguments.weights)
+    if peer.fit is not None:
+        return measured_here(peer, split, cell.seed, weights)
+    return measured_by_anomalib(
+        peer,
+        split,
+        cell.seed,
+        weights,
+        python=arguments.anomalib,
+        folder=_folder(cell, arguments),
+        limit_s=60.0 * arguments.limit_min,
+        threads=arguments.threads,
+    )
+
+
 def _failure(error: EdgeAaeError, arguments: argparse.Namespace) -> dict[str, str]:
     line = str(error)
     for file in (arguments.weights, arguments.data):
@@ -237,21 +256,6 @@ def _failure(error: EdgeAaeError, arguments: argparse.Namespace) -> dict[str, st
 def _never_started(result: dict[str, Any]) -> bool:
     """Whether something was missing: it costs nothing to look again."""
     return any(failure["step"] == NEVER_STARTED for failure in result["failures"])
-
-
-def _gaussian(split: Split, weights: Path) -> dict[str, Any]:
-    lite0 = trunk(weights)
-    defects = [file for files in split.defects.values() for file in files]
-    started = time.perf_counter()
-    reference = SiteGaussian(site_features(lite0, [*split.train, *split.mixed_in]))
-    seconds = time.perf_counter() - started
-    scores = np.concatenate([reference.scores(site_features(lite0, files)) for files in (split.good, defects)])
-    anomalous = np.arange(len(scores)) >= len(split.good)
-    return {
-        "auroc": auroc(scores, anomalous),
-        "ap": average_precision(scores, anomalous),
-        "train_s": round(seconds, 1),
-    }
 
 
 def _folder(cell: Cell, arguments: argparse.Namespace) -> Path:

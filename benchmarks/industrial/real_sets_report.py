@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.industrial.photographs import known
+from benchmarks.peers.methods import GAUSSIAN, PEERS, called
 
-__all__ = ["GAUSSIAN", "markdown"]
-
-GAUSSIAN = "per-site Gaussian"
-"""The reference's name among the variants."""
+__all__ = ["markdown"]
 
 TURNED_LOSS = 0.02
 """AUROC that a turned set may lose against the upright one."""
@@ -53,11 +51,14 @@ def markdown(found: Sequence[Result], *, primary: str, missing: Mapping[str, str
     yield "to report. magnetic-tile is trained without the [twins](twins.md) of tested tiles. ELPV is split in file"
     yield "order: other modules are tested than trained on. turned-*: the same photographs, each part turned by 0 to"
     yield "360 degrees and shifted on its own painted-in background (`benchmarks/industrial/turned.py`)."
-    yield f"{GAUSSIAN}: frozen EfficientNet-Lite0 at 256x256, blocks 4 and 10, covariance shrunk by a tenth; computed"
-    yield "apart from the product."
+    yield "Other methods, computed apart from the product, all on the same frozen EfficientNet-Lite0 at 256x256,"
+    yield "blocks 4 and 10, means of 3x3 sites at stride 8 (anomalib's PaDiM: without the means):"
+    yield ""
+    yield from (f"- {peer.name}: {peer.about}" for peer in PEERS.values() if peer.name in _names(found, "variant"))
     yield ""
     if clean:
         yield from _aims(clean, primary, missing)
+        yield from _peers(clean, primary)
         yield from _details(clean)
     if contaminated:
         yield from _contaminated(contaminated)
@@ -66,7 +67,7 @@ def markdown(found: Sequence[Result], *, primary: str, missing: Mapping[str, str
 
 
 def _aims(found: Sequence[Result], primary: str, missing: Mapping[str, str]) -> Iterator[str]:
-    variants = _names(found, "variant")
+    variants = [name for name in _names(found, "variant") if name == GAUSSIAN or called(name) is None]
     yield "## Image AUROC against the aims"
     yield ""
     yield f"Every set: at most {GAUSSIAN_LOSS:g} below the {GAUSSIAN}. A turned one: at most {TURNED_LOSS:g} below the"
@@ -106,6 +107,47 @@ def _met(found: Sequence[Result], name: str, primary: str) -> str:
 def _less(found: Sequence[Result], name: str, variant: str, loss: float) -> float | None:
     mean = _mean(_of(found, name, variant), "auroc")
     return None if mean is None else round(mean - loss, 3)
+
+
+def _peers(found: Sequence[Result], primary: str) -> Iterator[str]:
+    """Who is best on each set, as printed; nothing where no other method than the Gaussian was run."""
+    peers = [name for name in _names(found, "variant") if called(name) is not None]
+    if not set(peers) - {GAUSSIAN}:
+        return
+    columns = [primary, *peers]
+    yield "## Beside other methods"
+    yield ""
+    yield "Image AUROC, the best of a set in bold, by three decimals; a method without a figure on a set cannot win"
+    yield "there. The papers take larger trunks, with which their figures would be others."
+    yield ""
+    yield f"| set | use | {' | '.join(columns)} | {primary} against the best other |"
+    yield "|---" * (3 + len(columns)) + "|"
+    won, complete = dict.fromkeys(columns, 0), []
+    for name in _names(found, "set"):
+        reached = {column: _printed(_of(found, name, column)) for column in columns}
+        figures = {column: value for column, value in reached.items() if value is not None}
+        best = max(figures.values(), default=None)
+        for column, value in figures.items():
+            won[column] += value == best
+        if len(figures) == len(columns):
+            complete.append(figures)
+        others = [value for column, value in figures.items() if column != primary]
+        against = f"{figures[primary] - max(others):+.3f}" if primary in figures and others else "-"
+        cells = [
+            f"**{shown}**" if best is not None and value == best else shown
+            for value, shown in ((reached[column], _spread(_of(found, name, column), "auroc", 3)) for column in columns)
+        ]
+        yield f"| {name} | {known(name).role} | {' | '.join(cells)} | {against} |"
+    if complete:
+        means = [f"{statistics.mean(figures[column] for figures in complete):.3f}" for column in columns]
+        yield f"| mean of the {len(complete)} sets with all figures | | {' | '.join(means)} | |"
+    yield f"| sets won, alone or with others | | {' | '.join(str(won[column]) for column in columns)} | |"
+    yield ""
+
+
+def _printed(own: Sequence[Result]) -> float | None:
+    mean = _mean(own, "auroc")
+    return None if mean is None else round(mean, 3)
 
 
 def _details(found: Sequence[Result]) -> Iterator[str]:

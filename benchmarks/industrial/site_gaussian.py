@@ -142,8 +142,12 @@ class _Same(nn.Conv2d):
     """Pads as TensorFlow's SAME: the odd pixel stands below and to the right."""
 
     def forward(self, x: Tensor) -> Tensor:
+        return super().forward(functional.pad(x, self.same_padding(x)))
+
+    def same_padding(self, x: Tensor) -> tuple[int, int, int, int]:
+        """Left, right, top, bottom."""
         (top, bottom), (left, right) = (self._padding(side) for side in x.shape[-2:])
-        return super().forward(functional.pad(x, (left, right, top, bottom)))
+        return left, right, top, bottom
 
     def _padding(self, side: int) -> tuple[int, int]:
         total = max(0, (-(-side // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - side)

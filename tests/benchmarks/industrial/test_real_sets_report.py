@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.industrial.real_sets_report import GAUSSIAN, markdown
+from benchmarks.industrial.real_sets_report import markdown
+from benchmarks.peers.methods import GAUSSIAN
 
 
 def _result(name: str, variant: str, auroc: float | None, seed: int = 0, **named: Any) -> dict[str, Any]:
@@ -56,6 +57,24 @@ def test_rows_say_how_many_seeds_and_exports_did_not_fail() -> None:
     assert "| 10 / 4 / 6 | 0.950 ± 0.071 (2 of 3) |" in row
     assert row.endswith("| 2 of 3 |")
     assert "| aliens | features | 2 | 0 % | export | a\\|b |" in lines
+
+
+def test_the_table_of_peers_says_who_wins_as_printed() -> None:
+    lines = _lines(
+        _result("aliens", "features", 0.9804),
+        _result("aliens", GAUSSIAN, 0.9796),
+        _result("aliens", "PatchCore", 0.9),
+        _result("kolektor", "features", 0.8),
+        _result("kolektor", GAUSSIAN, 0.85),
+        _result("kolektor", "PatchCore", None, failures=[{"step": "start", "line": "no weights"}]),
+    )
+    assert f"| set | use | features | {GAUSSIAN} | PatchCore | features against the best other |" in lines
+    assert "| aliens | development | **0.980** | **0.980** | 0.900 | +0.000 |" in lines
+    assert "| kolektor | reported once | 0.800 | **0.850** | failed | -0.050 |" in lines
+    assert "| mean of the 1 sets with all figures | | 0.980 | 0.980 | 0.900 | |" in lines
+    assert "| sets won, alone or with others | | 1 | 2 | 0 | |" in lines
+    assert "| set | use | aim | features | per-site Gaussian | features: aims met |" in lines
+    assert "## Beside other methods" not in _lines(_result("aliens", "features", 0.9), _result("aliens", GAUSSIAN, 0.8))
 
 
 def test_contaminated_cells_stand_apart_by_share() -> None:

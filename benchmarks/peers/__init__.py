@@ -1,0 +1,1 @@
+"""Other methods on the sets that the product is measured on."""
