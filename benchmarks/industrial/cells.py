@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.industrial.photographs import PhotographSet
 from edge_runtime.errors import DataError
 from edge_runtime.files import json_bytes, write_atomically
 
-__all__ = ["MIXED_IN", "Cell", "Split", "Store", "Variant", "lay_out", "source_of"]
+__all__ = ["MIXED_IN", "Cell", "Split", "Store", "Variant", "lay_out", "replaced", "source_of"]
 
 RECIPE = 1
 """Of the cells; raise it when figures change for another reason than what is in a key."""
@@ -40,7 +41,7 @@ class Variant:
     arguments: tuple[str, ...] = ()
     """Of `edge-aae train`, beside data, --out and --seed"""
     tree: Path | None
-    """The checkout whose product runs; None for the per-site Gaussian, which is no product"""
+    """The checkout whose product runs; None for another method (benchmarks/peers)"""
     source: str
     """Revision of what runs, as source_of gives it"""
 
@@ -99,29 +100,57 @@ class Cell:
 
     def split(self) -> Split:
         """Draws who is mixed in; a smaller share is part of a larger one. Raises DataError where none would be left."""
-        every = [(kind, file) for kind, files in self.photographs.defects.items() for file in files]
+        order = np.random.default_rng(self.seed).permutation(self.photographs.n_defects)
         n_reserved, n_mixed = (self._n_mixed(share) for share in (self.reserved, self.share))
-        if n_reserved >= len(every):
-            raise DataError(
-                f"{self.photographs.name}: {100 * self.reserved:g} % takes {n_reserved} defects, and there are "
-                f"{len(every)}; none would be left to test"
-            )
-        order = np.random.default_rng(self.seed).permutation(len(every))
-        taken = set(order[:n_reserved].tolist())
-        tested = [pair for index, pair in enumerate(every) if index not in taken]
-        return Split(
-            train=self.photographs.train,
-            mixed_in=tuple(every[index][1] for index in order[:n_mixed]),
-            good=self.photographs.good,
-            defects={
-                kind: files
-                for kind in self.photographs.defects
-                if (files := tuple(file for of_kind, file in tested if of_kind == kind))
-            },
-        )
+        _check_left(self.photographs, self.reserved, n_reserved)
+        return _split(self.photographs, self.photographs.train, order[:n_mixed], order[:n_reserved])
 
     def _n_mixed(self, share: float) -> int:
         return round(share / (1.0 - share) * len(self.photographs.train))
+
+
+def replaced(
+    photographs: PhotographSet, *, share: float, reserved: float, seed: int, n_images: int | None = None
+) -> Split:
+    """A seed's draw of n_images training photographs, all if None, a share of which are defects in others' place.
+
+    What `reserved`, the largest share of a comparison, takes of all photographs is tested at no share. A smaller share
+    is part of a larger one. Raises DataError where no defect would be left to test.
+    """
+    rng = np.random.default_rng(seed)
+    order, drawn = rng.permutation(photographs.n_defects), rng.permutation(len(photographs.train))
+    n_images = len(drawn) if n_images is None else min(n_images, len(drawn))
+    n_mixed, n_reserved = round(share * n_images), round(reserved * len(drawn))
+    _check_left(photographs, reserved, n_reserved)
+    train = tuple(photographs.train[index] for index in drawn[: n_images - n_mixed])
+    return _split(photographs, train, order[:n_mixed], order[:n_reserved])
+
+
+def _check_left(photographs: PhotographSet, reserved: float, n_reserved: int) -> None:
+    if n_reserved >= photographs.n_defects:
+        raise DataError(
+            f"{photographs.name}: {100 * reserved:g} % takes {n_reserved} defects, and there are "
+            f"{photographs.n_defects}; none would be left to test"
+        )
+
+
+def _split(
+    photographs: PhotographSet, train: tuple[Path, ...], mixed: NDArray[np.int64], untested: NDArray[np.int64]
+) -> Split:
+    """mixed, untested: indices of the defects that are trained on, and of those that are not tested."""
+    every = [(kind, file) for kind, files in photographs.defects.items() for file in files]
+    taken = set(untested.tolist())
+    tested = [pair for index, pair in enumerate(every) if index not in taken]
+    return Split(
+        train=train,
+        mixed_in=tuple(every[index][1] for index in mixed),
+        good=photographs.good,
+        defects={
+            kind: files
+            for kind in photographs.defects
+            if (files := tuple(file for of_kind, file in tested if of_kind == kind))
+        },
+    )
 
 
 class Store:

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.command_line import status_of
-from benchmarks.industrial.cells import MIXED_IN, Split, source_of
+from benchmarks.industrial.cells import MIXED_IN, Split, replaced, source_of
 from benchmarks.industrial.photographs import PhotographSet, Places, find, names_in
 from benchmarks.industrial.real_sets import written_command
 from benchmarks.machine import cpu_name
@@ -134,24 +134,7 @@ def _cells(arguments: argparse.Namespace, places: Places) -> Iterator[tuple[Phot
 
 def _split(of_set: PhotographSet, regime: Regime, seed: int) -> Split:
     """A seed's draw. What is mixed in of all photographs is tested in no regime, so all are tried on the same ones."""
-    rng = np.random.default_rng(seed)
-    every = [(kind, file) for kind, files in of_set.defects.items() for file in files]
-    order, drawn = rng.permutation(len(every)), rng.permutation(len(of_set.train))
-    n_reserved = round(SHARE * len(of_set.train))
-    n_images = min(FEW, len(of_set.train)) if regime.few else len(of_set.train)
-    n_mixed = round(regime.share * n_images)
-    reserved = set(order[:n_reserved].tolist())
-    tested = [pair for index, pair in enumerate(every) if index not in reserved]
-    return Split(
-        train=tuple(of_set.train[index] for index in drawn[: n_images - n_mixed]),
-        mixed_in=tuple(every[index][1] for index in order[:n_mixed]),
-        good=of_set.good,
-        defects={
-            kind: files
-            for kind in of_set.defects
-            if (files := tuple(file for of_kind, file in tested if of_kind == kind))
-        },
-    )
+    return replaced(of_set, share=regime.share, reserved=SHARE, seed=seed, n_images=FEW if regime.few else None)
 
 
 def _measured(of_set: PhotographSet, regime: Regime, seed: int) -> dict[str, Any]:

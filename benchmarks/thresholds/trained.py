@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,13 +22,13 @@ from train.runs.verdicts import VerdictTable, read_verdicts
 __all__ = ["criteria_of", "frames_of", "trained_on"]
 
 
-def trained_on(split: Split, seed: int) -> tuple[TrainedRun, VerdictTable]:
+def trained_on(split: Split, seed: int, **options: Any) -> tuple[TrainedRun, VerdictTable]:
     """The run, and the out-of-fold criteria of what it was trained on. The autoencoder, without weight in the score,
-    trains one epoch."""
+    trains one epoch. options: further ones of edge_aae.train."""
     with tempfile.TemporaryDirectory() as folder:
         data, out = Path(folder) / "data", Path(folder) / "run"
         lay_out(split, {}, data)
-        edge_aae.train(data / "train", out=out, network="features", seed=seed, epochs=1)
+        edge_aae.train(data / "train", out=out, network="features", seed=seed, epochs=1, **options)
         run = RunFolder(out).load()
         return run, read_verdicts(out / "refinement.csv", run.decision)
 

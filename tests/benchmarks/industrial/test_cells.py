@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.industrial.cells import MIXED_IN, Cell, Store, Variant, lay_out, source_of
+from benchmarks.industrial.cells import MIXED_IN, Cell, Store, Variant, lay_out, replaced, source_of
 from benchmarks.industrial.photographs import PhotographSet, Places, find
 from edge_runtime.errors import DataError
 from tests.benchmarks.industrial.conftest import MakeSet
@@ -54,6 +54,22 @@ def test_none_that_is_mixed_in_is_tested_at_any_share(photographs: PhotographSet
 def test_the_seed_draws_who_is_mixed_in(photographs: PhotographSet) -> None:
     drawn = {_cell(photographs, seed=seed, share=0.2, reserved=0.2).split().mixed_in for seed in range(6)}
     assert len(drawn) > 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_defects_in_others_place_leave_the_number_and_one_test_for_all_shares(
+    photographs: PhotographSet, seed: int
+) -> None:
+    splits = [replaced(photographs, share=share, reserved=0.25, seed=seed) for share in (0.0, 0.125, 0.25)]
+    assert [(len(split.train), len(split.mixed_in)) for split in splits] == [(16, 0), (14, 2), (12, 4)]
+    assert set(splits[2].train) < set(splits[1].train) < set(splits[0].train) == set(photographs.train)
+    assert set(splits[1].mixed_in) < set(splits[2].mixed_in)
+    tested = [{file for files in split.defects.values() for file in files} for split in splits]
+    assert tested[0] == tested[1] == tested[2]
+    assert len(tested[0]) == 6
+    assert not tested[0] & set(splits[2].mixed_in)
+    with pytest.raises(DataError, match="70 % takes 11 defects, and there are 10"):
+        replaced(photographs, share=0.0, reserved=0.7, seed=seed)
 
 
 def test_a_share_that_leaves_no_defect_to_test_is_refused(photographs: PhotographSet) -> None:
