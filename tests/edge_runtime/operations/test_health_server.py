@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -10,7 +11,9 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -138,6 +141,37 @@ def test_a_process_that_was_killed_is_begun_again(detector: Detector, monkeypatc
     assert asked(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").endswith(b'{"ok": true}\n')
     server.close()
     assert server._process.poll() is not None
+
+
+@pytest.mark.parametrize("set_by_s", [-86_400.0, -3600.0, 3600.0, 86_400.0])
+def test_ages_are_what_they_are_however_the_time_of_day_is_set(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch, set_by_s: float
+) -> None:
+    """The time of day is set between any two who ask for it: capture, record, health."""
+    real, is_set = time.time, itertools.cycle((0.0, 1.0, 1.0, 0.0, 1.0))
+    monkeypatch.setattr("time.time", lambda: real() + next(is_set) * set_by_s)
+    records: list[dict[str, Any]] = []
+    health: list[dict[str, Any]] = []
+    began = time.monotonic()
+
+    def told(record: dict[str, Any]) -> None:
+        records.append(record)
+        if len(records) % 5 == 0:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=30) as answer:
+                health.append(json.load(answer)["sources"][0])
+
+    source = TestSource("test://pattern?fps=100&frames=20000&width=32&height=24")  # it never ends by itself
+    pipeline = Pipeline(detector, [source], told)
+    with observed(pipeline, ("127.0.0.1", 0)) as port:
+        pipeline.run(max_frames=60)
+    took_s = time.monotonic() - began
+    frames = [record for record in records if record["type"] == "frame"]
+    emitted = [datetime.fromisoformat(frame["t_emit"].replace("Z", "+00:00")).timestamp() for frame in frames]
+    assert max(emitted) - min(emitted) > 3500.0  # it was set
+    assert all(0.0 <= frame["age_ms"] <= 1000.0 * took_s for frame in frames)
+    assert health
+    assert all(0.0 <= state["last_good_frame_age_s"] <= took_s for state in health)
+    assert all(state["up"] for state in health)
 
 
 def test_metrics_of_sinks_and_destinations(detector: Detector) -> None:
