@@ -21,6 +21,7 @@ __all__ = [
     "Learning",
     "Snapshot",
     "State",
+    "in_a_line",
     "load_weights",
     "restore_learner",
     "snapshot_learner",
@@ -30,6 +31,12 @@ ADVERSARY = "discriminator"
 """Module by whose name an adversary's weights are stored."""
 
 META = "state"
+
+ADAM_STATE = {"step", "exp_avg", "exp_avg_sq"}
+"""What Adam, which trains every network here, keeps of a parameter"""
+
+LONGEST_REASON = 300
+"""Characters of another library's reason that a message repeats"""
 
 
 class Learning(Protocol):
@@ -96,9 +103,24 @@ def load_weights(path: Path, modules: dict[str, torch.nn.Module]) -> None:
     tensors, _ = _read_safetensors(path)
     for name, module in modules.items():
         try:
-            module.load_state_dict(_below(tensors, name))
-        except RuntimeError as error:
-            raise DataError(f"{path} does not fit the network of its config.json: {error}") from error
+            _load_state(module, _below(tensors, name))
+        except (RuntimeError, ValueError) as error:
+            raise DataError(f"{path} does not fit the network of its config.json: {in_a_line(error)}") from error
+
+
+def in_a_line(error: Exception) -> str:
+    """What an error says, in one line; torch names every layer on a line of its own."""
+    said = " ".join(f"{error}".split())
+    return said if len(said) <= LONGEST_REASON else f"{said[:LONGEST_REASON]}..."
+
+
+def _load_state(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Raises RuntimeError or ValueError where names, shapes or types are others: copied, a truth value is a weight."""
+    module.load_state_dict(tensors)
+    for name, own in module.state_dict().items():
+        given = tensors.get(name, own)  # a counter of batches may be missing
+        if own.is_floating_point() != given.is_floating_point() or given.dtype == torch.bool:
+            raise ValueError(f"{name} is of {given.dtype}, expected {own.dtype}")
 
 
 def snapshot_learner(learner: Learning) -> dict[str, Tensor]:
@@ -116,23 +138,37 @@ def snapshot_learner(learner: Learning) -> dict[str, Tensor]:
 
 
 def restore_learner(learner: Learning, tensors: dict[str, Tensor]) -> None:
-    """Put copies back that snapshot_learner took."""
+    """Put copies back that snapshot_learner took.
+
+    Raises ValueError or RuntimeError where they are not of these networks and optimisers.
+    """
     for name, module in learner.modules().items():
-        module.load_state_dict(_below(tensors, name))
+        _load_state(module, _below(tensors, name))
     for name, optimizer in learner.optimizers().items():
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             if key.startswith(f"optimizer.{name}/"):
                 _, index, entry = key.split("/")
-                state.setdefault(int(index), {})[entry] = _laid_out_as(parameters[int(index)], tensor)
+                if not index.isdecimal() or int(index) >= len(parameters) or entry not in ADAM_STATE:
+                    raise ValueError(f"{key} is no state of the {len(parameters)} parameters of optimizer.{name}")
+                state.setdefault(int(index), {})[entry] = _laid_out_as(parameters[int(index)], tensor, key)
+        for number, entries in state.items():
+            if entries.keys() != ADAM_STATE:
+                raise ValueError(f"optimizer.{name}/{number} has {sorted(entries)}, expected {sorted(ADAM_STATE)}")
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
-def _laid_out_as(parameter: Tensor, stored: Tensor) -> Tensor:
+def _laid_out_as(parameter: Tensor, stored: Tensor, key: str) -> Tensor:
     """A copy of a moment in the parameter's order of strides: fused Adam walks both as flat memory, and a file holds
-    rows first where the weights of a convolution may lie channels last."""
-    return torch.empty_like(parameter).copy_(stored) if stored.shape == parameter.shape else stored.clone()
+    rows first where the weights of a convolution may lie channels last.
+
+    Raises ValueError for another shape: Adam would walk beyond its end.
+    """
+    shape = () if key.endswith("/step") else parameter.shape
+    if stored.shape != shape or not stored.is_floating_point():
+        raise ValueError(f"{key} is {tuple(stored.shape)} {stored.dtype}, expected {tuple(shape)} of floats")
+    return stored.clone() if key.endswith("/step") else torch.empty_like(parameter).copy_(stored)
 
 
 def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

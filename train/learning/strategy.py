@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -100,6 +100,10 @@ class Verdicts(Protocol):
 
     def verdict(self, index: int) -> Verdict:
         """What became of image `index`, and why."""
+        ...
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The state as named arrays, for a checkpoint."""
         ...
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from train.learning.snapshot import Snapshot, State
 from train.learning.strategy import EpochLosses, Phase, Strategy
@@ -17,6 +20,9 @@ __all__ = ["EpochRow", "Trainer"]
 
 GENERATOR = "generator"
 """Among a snapshot's tensors: the state of the task's generator."""
+
+RANGES = {"guidance": (-1, 2), "fold": (0, 1 << 15), "rejected_in": (-(1 << 15), 1 << 15)}
+"""Of arrays that a refinement keeps of the images, which values there are"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,18 @@ class EpochRow:
     candidates: int
     """Images believed anomalous so far"""
     seconds: float
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> EpochRow:
+        """A row read back; raises TypeError for other names and values."""
+        kinds = {"str": (str,), "int": (int,), "float": (int, float)}
+        row = cls(**values)
+        wrong = [
+            field.name for field in fields(cls) if not isinstance(getattr(row, field.name), kinds[str(field.type)])
+        ]
+        if wrong:
+            raise TypeError(f"a row has no {', '.join(wrong)}: {values}")
+        return row
 
 
 class Trainer:
@@ -109,16 +127,48 @@ class Trainer:
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of a run with the same settings and images."""
+        """Go on from a snapshot of a run with the same settings and images.
+
+        Raises ValueError, KeyError, TypeError or RuntimeError for a snapshot that cannot be of such a run.
+        """
+        self._check_position(snapshot.position)
+        self._check_refinement(snapshot.refinement)
         self.phase_index = snapshot.position["phase_index"]
         self.epoch_in_phase = snapshot.position["epoch_in_phase"]
-        self.rows = [EpochRow(**row) for row in snapshot.rows]
+        self.rows = [EpochRow.from_json(row) for row in snapshot.rows]
         self._logged = list(snapshot.rows)
         self.task.generator.set_state(snapshot.tensors[GENERATOR].cpu())
         # A snapshot between two phases holds the networks of the one that was closed.
         closed = self.epoch_in_phase == 0 and self.phase_index > 0
         state = State(snapshot.tensors, snapshot.refinement)
         self.strategy.restore(state, self.phase_index - 1 if closed else self.phase_index, closed=closed)
+
+    def _check_position(self, position: dict[str, int]) -> None:
+        phases = self.strategy.phases
+        phase, epoch = position["phase_index"], position["epoch_in_phase"]
+        epochs = [*(phase.epochs for phase in phases), 1]
+        whole = type(phase) is int and type(epoch) is int
+        if not (whole and 0 <= phase <= len(phases) and 0 <= epoch < max(1, epochs[phase])):
+            raise ValueError(f"it stands at epoch {epoch!r} of phase {phase!r}, the run has {len(phases)} phases")
+
+    def _check_refinement(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """What is known of the images must be of as many, and of the kind that the run keeps."""
+        n_images = len(self.task.images)
+        for name, own in self.strategy.refinement.to_arrays().items():
+            if name not in arrays and not len(own):
+                continue  # checkpoints of before lack some
+            stored = arrays[name]
+            same_length = len(own) == 0 or stored.shape[:1] == own.shape[:1]
+            if stored.dtype != own.dtype or stored.ndim != own.ndim or not same_length:
+                raise ValueError(
+                    f"{name} is {stored.shape} {stored.dtype}, expected {own.shape} {own.dtype} for {n_images} images"
+                )
+        for name, (low, high) in {**RANGES, "used": (0, n_images), "owners": (0, n_images)}.items():
+            stored = arrays.get(name, np.zeros(0, dtype=np.int64))
+            if stored.dtype.kind != "i" or stored.ndim != 1 or ((stored < low) | (stored >= high)).any():
+                raise ValueError(f"{name} is {stored.shape} {stored.dtype}, expected numbers from {low} to {high - 1}")
+        if not np.isfinite(arrays.get("weights", np.zeros(0))).all():
+            raise ValueError("weights of images are not finite")
 
     def _log(self, phase: Phase, losses: EpochLosses, seconds: float) -> EpochRow:
         row = EpochRow(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from edge_runtime.npz import npz_bytes, read_npz
 from train.backbones.saving import saved_backbone
 from train.data.settings import DataSettings
 from train.learning.settings import TrainSettings
-from train.learning.snapshot import Snapshot, load_weights
+from train.learning.snapshot import Snapshot, in_a_line, load_weights
 from train.learning.trainer import EpochRow
 from train.networks.autoencoder import EXPOSURE, Autoencoder
 from train.networks.registry import build_autoencoder
@@ -74,7 +75,7 @@ class RunConfig:
             )
         rest = {key: value for key, value in values.items() if key != "version"}
         try:
-            return cls(
+            config = cls(
                 **{
                     **rest,
                     "data": DataSettings.from_json(rest["data"]),
@@ -84,6 +85,33 @@ class RunConfig:
             )
         except (KeyError, TypeError) as error:
             raise ConfigError(f"config.json is of another release: {error}; train again") from error
+        if wrong := _of_another_kind(config):
+            raise ConfigError(f"config.json holds values of another kind: {', '.join(wrong)}; train again")
+        return config
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "None": (type(None),),
+}
+"""What JSON may give for a field that is annotated so"""
+
+
+def _of_another_kind(settings: Any) -> list[str]:
+    """Fields of a dataclass, and of those in it, whose values are not of their annotation: `latent_dim 1e+308`."""
+    wrong = []
+    for field in fields(settings):
+        value, kinds = getattr(settings, field.name), str(field.type).split(" | ")
+        if is_dataclass(value):
+            wrong += _of_another_kind(value)
+        elif all(kind in KINDS for kind in kinds):
+            allowed = {kind for name in kinds for kind in KINDS[name]}  # not isinstance: True is an int
+            if type(value) not in allowed or value in (math.inf, -math.inf) or value != value:
+                wrong.append(f"{field.name} {value!r}")
+    return wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,25 +236,12 @@ class RunFolder:
                     f"{self.path} lacks {file.name}: training has not got that far; "
                     "finish it with `edge-aae train --resume`"
                 )
-        autoencoder = build_autoencoder(
-            config.train.network,
-            channels=config.preprocess.input_shape[2],
-            height=config.preprocess.height,
-            width=config.preprocess.width,
-            latent_dim=config.train.latent_dim,
-            batch_norm=config.train.method == "aae",
-            width_factor=config.train.width,
-            backbone=saved_backbone(self.path) if config.train.spec.reads_backbone else None,
-            finer=config.data.finer,
-            has_head=config.train.has_head,
-        )
+        autoencoder = self._network(config)
         calibration, decision = self.read_calibration()
         if EXPOSURE in decision.criteria:
             autoencoder.attach_exposure()
         load_weights(self.weights, autoencoder.parts())
-        samples = read_npz(self.samples.read_bytes(), name=str(self.samples), error=DataError)
-        if "inputs" not in samples:
-            raise DataError(f"{self.samples} holds {sorted(samples)}, expected 'inputs'; train again")
+        samples = self._read_samples(config.preprocess)
         return TrainedRun(
             path=self.path,
             config=config,
@@ -238,6 +253,46 @@ class RunFolder:
             raw_frames=[samples[key] for key in sorted(samples) if key.startswith("frame_")],
             model_id=sha256(self.weights.read_bytes() + self.prior.read_bytes())[:MODEL_ID_DIGITS],
         )
+
+    def _network(self, config: RunConfig) -> Autoencoder:
+        """The network as it is built, with the weights it was drawn with."""
+        n_bytes = self.weights.stat().st_size
+        if config.train.latent_dim > n_bytes:
+            raise DataError(
+                f"{self.config} tells of {config.train.latent_dim} latent dimensions, for which {self.weights.name} "
+                f"with {n_bytes} bytes is too small; train again"
+            )
+        backbone = saved_backbone(self.path) if config.train.spec.reads_backbone else None
+        try:
+            return build_autoencoder(
+                config.train.network,
+                channels=config.preprocess.input_shape[2],
+                height=config.preprocess.height,
+                width=config.preprocess.width,
+                latent_dim=config.train.latent_dim,
+                batch_norm=config.train.method == "aae",
+                width_factor=config.train.width,
+                backbone=backbone,
+                finer=config.data.finer,
+                has_head=config.train.has_head,
+            )
+        except (RuntimeError, MemoryError) as error:
+            raise DataError(
+                f"{self.config} tells of a network that cannot be built: {in_a_line(error)}; train again"
+            ) from error
+
+    def _read_samples(self, preprocess: Preprocess) -> dict[str, NDArray[np.uint8]]:
+        samples = read_npz(self.samples.read_bytes(), name=str(self.samples), error=DataError)
+        if "inputs" not in samples:
+            raise DataError(f"{self.samples} holds {sorted(samples)}, expected 'inputs'; train again")
+        for name, array in samples.items():
+            fits = array.shape[1:] == preprocess.input_shape if name == "inputs" else array.ndim in (2, 3)
+            if array.dtype != np.uint8 or array.size == 0 or not fits:
+                expected = f"(N, {', '.join(map(str, preprocess.input_shape))})" if name == "inputs" else "(H, W[, 3])"
+                raise DataError(
+                    f"{self.samples} has {name} {array.shape} {array.dtype}, expected {expected} uint8; train again"
+                )
+        return samples
 
 
 def telling_name(data: str) -> str:

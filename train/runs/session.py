@@ -23,7 +23,7 @@ from train.data.training_set import TrainingSet
 from train.distributed import ALONE, World
 from train.intake.variation import check_variation, singular_as_sameness
 from train.learning.settings import TrainSettings
-from train.learning.snapshot import ADVERSARY, Snapshot
+from train.learning.snapshot import ADVERSARY, Snapshot, in_a_line
 from train.learning.task import Task
 from train.learning.trainer import Trainer
 from train.memory import keep_freed_memory
@@ -154,7 +154,10 @@ def resume(out: Path, *, device: str = "auto", review: bool = False, world: Worl
     snapshot = Snapshot.read(folder.checkpoint) if folder.checkpoint.exists() else None
     world.check_same("" if snapshot is None else str(snapshot.position), f"the first one's checkpoint in {out}")
     if snapshot is not None:
-        trainer.restore(snapshot)
+        try:
+            trainer.restore(snapshot)
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
+            raise DataError(f"{folder.checkpoint} is not of this run: {in_a_line(error)}; train again") from error
     logger.info("resuming %s after %d of %d epochs", out, len(trainer.rows), trainer.total_epochs)
     if world.is_first:
         point_latest_at(out)

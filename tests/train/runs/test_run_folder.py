@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.npz import npz_bytes
 from train.runs.run_folder import (
     RunConfig,
     RunFolder,
@@ -254,3 +255,49 @@ def test_without_a_run_latest_is_refused(tmp_path: Path) -> None:
 def test_values_without_a_version_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"config\.json has version None, this release reads 1"):
         RunConfig.from_json({})
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("inputs", np.zeros((3, 16, 16, 1)), r"has inputs \(3, 16, 16, 1\) float64, expected \(N, 16, 16, 1\) uint8"),
+        ("inputs", np.zeros((0, 16, 16, 1), dtype=np.uint8), r"has inputs \(0, 16, 16, 1\) uint8"),
+        ("inputs", np.zeros((3, 16, 8, 1), dtype=np.uint8), r"has inputs \(3, 16, 8, 1\) uint8"),
+        ("inputs", np.zeros((1, 3, 16, 16, 1), dtype=np.uint8), r"has inputs \(1, 3, 16, 16, 1\) uint8"),
+        ("inputs", np.uint8(3), r"has inputs \(\) uint8"),
+        ("inputs", np.array("images"), r"has inputs \(\) <U6"),
+        (
+            "frame_0",
+            np.zeros((4, 4), dtype=np.float32),
+            r"has frame_0 \(4, 4\) float32, expected \(H, W\[, 3\]\) uint8",
+        ),
+        ("frame_0", np.uint8(3), r"has frame_0 \(\) uint8"),
+    ],
+)
+def test_samples_of_another_shape_or_kind_are_refused(run: RunFolder, name: str, array: Any, message: str) -> None:
+    with np.load(run.samples) as samples:
+        run.samples.write_bytes(npz_bytes({**samples, name: array}))
+    with pytest.raises(DataError, match=message):
+        run.load()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("latent_dim", 10**12, r"tells of 1000000000000 latent dimensions, for which weights\.safetensors with"),
+        ("latent_dim", 1e300, r"values of another kind: latent_dim 1e\+300"),
+        ("latent_dim", True, "values of another kind: latent_dim True"),
+        ("batch_size", 32.0, r"values of another kind: batch_size 32\.0"),
+    ],
+)
+def test_a_config_of_a_network_that_cannot_be_is_refused(run: RunFolder, key: str, value: Any, message: str) -> None:
+    edit_json(run.config, lambda values: {**values, "train": {**values["train"], key: value}})
+    with pytest.raises(DataError, match=message):
+        run.load()
+
+
+@pytest.mark.parametrize("value", [7, None, ["a"]])
+def test_a_config_whose_data_path_is_no_text_is_refused(run: RunFolder, value: Any) -> None:
+    edit_json(run.config, lambda values: {**values, "data": {**values["data"], "path": value}})
+    with pytest.raises(DataError, match="values of another kind: path"):
+        run.load()

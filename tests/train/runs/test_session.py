@@ -432,9 +432,9 @@ def test_a_run_that_cannot_be_calibrated_is_not_called_complete(quick: Quick, tm
         RunFolder(Path("out")).load()
 
 
-def interrupted(data: DataSettings, settings: TrainSettings) -> Path:
+def interrupted(data: DataSettings, settings: TrainSettings, at: str = "train epoch 1/") -> Path:
     out = Path("runs/broken")
-    with signals_at("train epoch 1/"):
+    with signals_at(at):
         train.runs.session.train(data, settings, out, device="cpu")
     return out
 
