@@ -126,13 +126,19 @@ class Trainer:
             rows=list(self._logged),
         )
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Go on from a snapshot of a run with the same settings and images.
+    def check(self, snapshot: Snapshot) -> None:
+        """Hold a snapshot from a file, before the first step, to what this run would write itself.
 
-        Raises ValueError, KeyError, TypeError or RuntimeError for a snapshot that cannot be of such a run.
+        Raises ValueError, KeyError or TypeError for one that cannot be of such a run.
         """
         self._check_position(snapshot.position)
         self._check_refinement(snapshot.refinement)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go on from a snapshot of a run with the same settings and images, its own or one that `check` let pass.
+
+        Raises ValueError, KeyError, TypeError or RuntimeError for a snapshot that cannot be of such a run.
+        """
         self.phase_index = snapshot.position["phase_index"]
         self.epoch_in_phase = snapshot.position["epoch_in_phase"]
         self.rows = [EpochRow.from_json(row) for row in snapshot.rows]

@@ -155,6 +155,7 @@ def resume(out: Path, *, device: str = "auto", review: bool = False, world: Worl
     world.check_same("" if snapshot is None else str(snapshot.position), f"the first one's checkpoint in {out}")
     if snapshot is not None:
         try:
+            trainer.check(snapshot)
             trainer.restore(snapshot)
         except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError, RuntimeError) as error:
             raise DataError(f"{folder.checkpoint} is not of this run: {in_a_line(error)}; train again") from error

@@ -49,7 +49,8 @@ def test_info_refuses_it_in_a_sentence(commands: Commands, bundle: Bundle, tmp_p
     ended = commands.run("info", str(tmp_path / "x.aae"))
     is_plain(ended)
     assert ended.status == 1, ended.out
-    assert ended.err.startswith("error: ")
+    said, refused = ended.err.splitlines()[:2]
+    assert (said, refused[:7]) == (f"bundle {tmp_path / 'x.aae'}", "error: ")
     assert len(ended.err) < 3000
 
 

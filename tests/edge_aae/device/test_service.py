@@ -264,7 +264,7 @@ def test_a_service_that_requires_signatures_is_installed_with_its_keys_and_keeps
     opened = Bundle.open(folder / "model.aae", require_signature=folder / "trusted.pub")
     assert opened.signed_by == f"ed25519:{key_of(keys / 'release').public.key_id}"
     assert len(read_public_keys(folder / "trusted.pub")) == 2
-    command = run.make_context("run", start.replace("/etc/edge-aae/line3/run.toml", str(config)).split()[4:])
+    command = run.make_context("run", start.replace("${CREDENTIALS_DIRECTORY}/run.toml", str(config)).split()[4:])
     assert DetectorOptions.of(command.params).require_signature == Path("/etc/edge-aae/line3/trusted.pub")
     # Whoever installs again without naming the keys does not take the requirement away by it.
     again = cli(*plain, "--model", model, cwd=tmp_path)

@@ -41,10 +41,10 @@ def invoke(*words: str | Path) -> Result:
 
 
 def done(*words: str | Path) -> str:
-    """What a command that ends well says."""
+    """What a command that ends well says on standard output."""
     ended = invoke(*words)
     assert ended.exit_code == 0, (ended.output, ended.exception)
-    return ended.output
+    return ended.stdout
 
 
 def refused(*words: str | Path) -> EdgeAaeError:
@@ -85,7 +85,9 @@ def test_records_say_which_key_signed_where_a_signature_is_required(place: Path,
     assert f"signed by {by}, threshold" in ran.stderr
     plain = [json.loads(line) for line in cli(*asked, cwd=place).stdout.splitlines()]
     assert all("signed_by" not in record for record in plain)
-    assert [list(record) for record in plain] == [[key for key in r if key != "signed_by"] for r in records]
+    # How many frames and where an event ends is the clock's; what a record of a kind holds is not.
+    of_kind = {record["type"]: [key for key in record if key != "signed_by"] for record in records}
+    assert all(list(record) == of_kind[record["type"]] for record in plain)
 
 
 COMMANDS = (

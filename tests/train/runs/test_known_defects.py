@@ -30,7 +30,7 @@ def moved(folder: Path, defects: list[float], monkeypatch: pytest.MonkeyPatch) -
     criteria = iter(defects)
     monkeypatch.setattr(module, "frame_outputs", lambda *_: (np.array([[next(criteria)]]), None))
     nothing: Any = None
-    preprocess: Any = SimpleNamespace(tiles=lambda frame: (frame[None], None))
+    preprocess: Any = SimpleNamespace(tiles=lambda frame: (frame[None], None), levels=None)
     return parted(DECISION, HELD_OUT, str(folder), nothing, nothing, preprocess, nothing)
 
 
