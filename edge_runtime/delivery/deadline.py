@@ -17,12 +17,17 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.passed = False
-        """Whether it was."""
+        """Whether connections were cut."""
         self._end_s = time.monotonic() + seconds
         self._held: list[socket.socket] = []
         self._lock = threading.Lock()
         self._timer = threading.Timer(seconds, self._cut)
         self._timer.daemon = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is, by the clock: a socket that was given what was left may say so before it is cut."""
+        return self.passed or time.monotonic() >= self._end_s
 
     @property
     def left_s(self) -> float:

@@ -145,7 +145,7 @@ class Mqtt:
             with deadline:
                 client.connect(self._parts.hostname, self._port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as error:
-            reason = f"no connection within {ANSWER_S:g} s" if deadline.passed else error
+            reason = f"no connection within {ANSWER_S:g} s" if deadline.is_over else error
             raise DeliveryError(f"{self.name} cannot be reached: {reason}") from error
         self._client = client
         client.loop_start()

@@ -124,7 +124,7 @@ class Webhook:
                         late if request.deadline.passed else self._refusal(error.code, error.headers, error)
                     ) from error
             except (TimeoutError, OSError, HTTPException, ValueError) as error:
-                if request.deadline.passed:
+                if request.deadline.is_over:
                     raise late from error
                 reason = getattr(error, "reason", None) or error
                 raise DeliveryError(f"{self.name} cannot be reached: {redact(str(reason))}") from error

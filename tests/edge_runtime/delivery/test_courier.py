@@ -228,6 +228,20 @@ def test_a_webhook_that_gives_no_answer_is_given_up(outbox: Outbox) -> None:
             hook.publish(a_message())
 
 
+def test_it_is_given_up_with_the_same_words_where_its_own_socket_is_first_to_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import socket
+
+    monkeypatch.setattr("edge_runtime.delivery.deadline.Deadline._cut", lambda deadline: None)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        hook = Webhook(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout_s=0.2)
+        with pytest.raises(DeliveryError, match=r"gave no whole answer within 0\.2 s"):
+            hook.publish(a_message())
+
+
 @pytest.mark.parametrize("url", ["ftp://host/", "host/hook", "http://"])
 def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="webhook is"):
