@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge_runtime.model.score import Decision
 from train.calibration.held_out import fold_shares, synthetic_figures
 from train.calibration.thresholds import calibrate_fused, calibrate_union
+from train.data.grouping import Groups
 from train.data.training_set import TrainingSet
 from train.learning.scoring import map_peaks
 from train.learning.strategy import HeldOut
@@ -22,7 +23,7 @@ from train.runs.review import group_codes, write_review
 from train.runs.run_folder import RunConfig, RunFolder
 from train.runs.verdicts import write_verdicts
 
-__all__ = ["write_findings"]
+__all__ = ["groups_told", "write_findings"]
 
 SAMPLE_BYTES = 1_000_000
 """Bytes of sample images in a run folder, and with their outputs about five times that in a bundle."""
@@ -68,9 +69,7 @@ def write_findings(
     peaks = map_peaks(strategy.autoencoder, strategy.prior, trainer.task.images, world)
     calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
     if config.train.makes_folds and images.groups.by != "none":
-        calibration["groups"] = images.groups.to_json()
-        if held_out is not None and held_out.n_groups is not None:
-            calibration["groups"]["n"] = held_out.n_groups
+        calibration["groups"] = groups_told(images.groups, held_out)
     codes = strategy.criteria_and_codes()[1] if review else None
     if not world.is_first:
         return calibration
@@ -89,6 +88,14 @@ def write_findings(
         groups = group_codes(codes, rejected, scores, config.train.seed)
         write_review(folder.path / "review", groups, images.images, images.names, scores)
     return calibration
+
+
+def groups_told(groups: Groups, held_out: HeldOut | None) -> dict[str, Any]:
+    """What a calibration says of the groups; those that training put together count where folds keep groups whole."""
+    told = groups.to_json()
+    if held_out is not None and held_out.n_groups is not None and groups.n_torn is None:
+        told["n"] = held_out.n_groups
+    return told
 
 
 def _of_held_out(

@@ -98,9 +98,11 @@ def test_other_methods_are_measured_on_photographs(words: list[str], tmp_path: P
 
 @pytest.mark.slow
 def test_the_product_is_measured_at_its_own_threshold(words: list[str], tmp_path: Path) -> None:
-    assert main([*words, "--methods", "features-no-head", "--shares", "20"]) == 0
-    (cell,) = json.loads((tmp_path / "out/page.json").read_text())["cells"]
-    assert 0.0 <= cell["auroc"] <= 1.0  # a fifth of twenty like pictures are defects: no figure to rest on
+    assert main([*words, "--methods", "features-no-head"]) == 0
+    clean, cell = json.loads((tmp_path / "out/page.json").read_text())["cells"]
+    # Of the contaminated one no figure is to be had: a fifth of the pictures show the same defect in the same place, so
+    # that it is usual there.
+    assert clean["auroc"] > 0.5
     assert 0.0 <= cell["fpr"] <= 1.0
     assert cell["mixed_in_rejected"] <= cell["n_mixed_in"] == 4
     assert not cell["head_joined"]
