@@ -331,4 +331,4 @@ class SizeOptions(OptionGroup):
 
     def asked(self) -> dict[str, Any]:
         """What was given, as Detector.load takes it."""
-        return {"mm_per_pixel": self.mm_per_pixel, "min_area": self.min_area}
+        return self.size().asked()

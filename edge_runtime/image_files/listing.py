@@ -53,12 +53,13 @@ def list_images(folder: Path, *, told: bool = True) -> list[Path]:
     Links to folders are followed, each folder once: one that was seen, or that holds this one, is left out and, where
     told, said.
     """
-    return sorted((path for path in _files(folder, told=told) if is_image(path) and path.is_file()), key=natural_order)
+    return _images_of(_files(folder, told=told))
 
 
 def image_files(folder: Path, *, told: bool = True) -> list[Path]:
     """list_images, which says what pictures it left out because they are not read; raises DataError for none."""
-    files, unread = list_images(folder, told=told), unread_pictures(folder)
+    every = _files(folder, told=told)
+    files, unread = _images_of(every), _unread_of(every)
     if not files:
         raise DataError(f"{folder} holds no {FORMATS} image, at any depth{f'; {unread}' if unread else ''}")
     if unread and told:
@@ -68,15 +69,7 @@ def image_files(folder: Path, *, told: bool = True) -> list[Path]:
 
 def unread_pictures(folder: Path) -> str:
     """What pictures lie below a folder that are not read, by suffix, and what to do; empty where there are none."""
-    files = [path for path in _files(folder, told=False) if path.suffix.lower() in UNREAD_SUFFIXES]
-    unread = Counter(path.suffix.upper() for path in files if not is_image(path))
-    if not unread:
-        return ""
-    counted = ", ".join(f"{n} {suffix}" for suffix, n in sorted(unread.items()))
-    remedies = ["convert with ImageMagick: magick mogrify -format png FILES"]
-    if any(suffix.lower() in HEIF_SUFFIXES for suffix in unread):
-        remedies.insert(0, 'pip install "edge-aae[heic]" reads HEIC')
-    return f"ignored: {counted}; {', or '.join(remedies)}"
+    return _unread_of(_files(folder, told=False))
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:
@@ -84,6 +77,23 @@ def natural_order(path: Path) -> list[tuple[int, int, str]]:
     return [
         (0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path.as_posix().lower())
     ]
+
+
+def _images_of(files: list[Path]) -> list[Path]:
+    return sorted((path for path in files if is_image(path) and path.is_file()), key=natural_order)
+
+
+def _unread_of(files: list[Path]) -> str:
+    unread = Counter(
+        path.suffix.upper() for path in files if path.suffix.lower() in UNREAD_SUFFIXES and not is_image(path)
+    )
+    if not unread:
+        return ""
+    counted = ", ".join(f"{n} {suffix}" for suffix, n in sorted(unread.items()))
+    remedies = ["convert with ImageMagick: magick mogrify -format png FILES"]
+    if any(suffix.lower() in HEIF_SUFFIXES for suffix in unread):
+        remedies.insert(0, 'pip install "edge-aae[heic]" reads HEIC')
+    return f"ignored: {counted}; {', or '.join(remedies)}"
 
 
 def _files(folder: Path, *, told: bool = True) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.extras import require
-from edge_runtime.serving.access import COOKIE, HEADERS, LARGEST_BODY, Access, Refusal, Visitor
+from edge_runtime.serving.access import COOKIE, HEADERS, LARGEST_BODY, Access, Refusal, Visitor, check_named_once
 from edge_runtime.serving.doorkeeper import BACKLOG, Doorkeeper
 
 __all__ = ["ASSETS", "SHARED_FILES", "GuardedPage", "server_of"]
@@ -87,9 +87,7 @@ class GuardedPage(ABC):
     async def _allowed(self, request: Any, key: Any) -> Any:
         from starlette.responses import Response
 
-        names = [name for name, _ in request.headers.raw]
-        if names.count(b"host") > 1 or names.count(b"origin") > 1:
-            raise Refusal(400, "expected one Host and one Origin at most")
+        check_named_once(request.headers.keys())
         token = request.query_params.get("token", "")
         address = key[0] if key else ""
         visitor = self.access.check(

@@ -17,13 +17,11 @@ from edge_runtime.live.board import Board
 from edge_runtime.live.feedback import Feedback
 from edge_runtime.live.guarded import server_of
 from edge_runtime.serving.access import Access
+from edge_runtime.serving.child import greeted
 from edge_runtime.serving.framing import receive, send
 from edge_runtime.serving.listening import address_of, bound
 
 __all__ = ["main"]
-
-NICE = 5
-"""Where cores are few, frames are scored before anyone is shown them."""
 
 LAST_ANSWERS_S = 0.3
 """How long answers may take once the run has ended."""
@@ -31,12 +29,10 @@ LAST_ANSWERS_S = 0.3
 
 def main() -> int:
     """Serve until standard input ends."""
-    stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing but messages may go to the run
-    first = receive(stdin)
-    if first is None:
+    found = greeted()
+    if found is None:
         return 1
-    hello = first[0]
+    stdin, stdout, hello = found
     try:
         listener = bound(hello["host"], hello["port"])
         feedback = Feedback(Path(hello["feedback"]))
@@ -47,7 +43,6 @@ def main() -> int:
     except (OSError, EdgeAaeError) as error:
         send(stdout, {"kind": "failed", "reason": str(error)})
         return 1
-    os.nice(NICE)
 
     def read() -> None:
         try:

@@ -97,6 +97,10 @@ class DefectSize:
         """Of so many pixels; None where no scale is known."""
         return None if self.mm_per_pixel is None else area_px * self.mm_per_pixel**2
 
+    def asked(self) -> dict[str, Any]:
+        """As Detector and Detector.load take it."""
+        return {"mm_per_pixel": self.mm_per_pixel, "min_area": self.min_area}
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for a manifest or a calibration."""
         return {

@@ -19,7 +19,8 @@ from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import IO, Any
 
-from edge_runtime.serving.access import Access, Refusal
+from edge_runtime.serving.access import Access, Refusal, check_named_once
+from edge_runtime.serving.child import greeted
 from edge_runtime.serving.doorkeeper import BACKLOG, Doorkeeper, Limits
 from edge_runtime.serving.framing import receive, send
 from edge_runtime.serving.listening import bound
@@ -27,9 +28,6 @@ from edge_runtime.serving.listening import bound
 __all__ = ["main"]
 
 logger = logging.getLogger(__name__)
-
-NICE = 5
-"""Where cores are few, frames are scored before anyone is told how many."""
 
 LARGEST_HEAD = 8 * 1024
 """Bytes of a request line and its headers; Prometheus' takes three hundred."""
@@ -165,8 +163,7 @@ def parsed(head: bytes) -> tuple[str, str, Mapping[str, str]]:
         status, reason = request.reason or (400, "expected a request of HTTP")
         raise Refusal(status, reason[:200])
     headers = {name.lower(): value.strip() for name, value in request.headers.items()}
-    if len(request.headers.get_all("host", [])) > 1 or len(request.headers.get_all("origin", [])) > 1:
-        raise Refusal(400, "expected one Host and one Origin at most")
+    check_named_once([name.lower() for name in request.headers])
     return request.command, request.path.split("?", 1)[0], headers
 
 
@@ -197,16 +194,13 @@ async def _serve(stdin: IO[bytes], stdout: IO[bytes], hello: dict[str, Any]) -> 
 
 def main() -> int:
     """Serve until standard input ends."""
-    stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing but messages may go to the run
-    first = receive(stdin)
-    if first is None:
+    found = greeted()
+    if found is None:
         return 1
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # a service manager's, to all of the unit: the run ends this one
-    os.nice(NICE)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it tells of every client that goes away
-    status = asyncio.run(_serve(stdin, stdout, first[0]))
+    status = asyncio.run(_serve(*found))
     os._exit(status)  # whatever is still being sent must not keep a process without a run
 
 

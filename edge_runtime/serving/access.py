@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,7 +18,17 @@ from urllib.parse import urlsplit
 from edge_runtime.errors import ConfigError
 from edge_runtime.serving.attempts import Attempts
 
-__all__ = ["COOKIE", "HEADERS", "LARGEST_BODY", "Access", "Refusal", "Visitor", "check_token", "is_loopback"]
+__all__ = [
+    "COOKIE",
+    "HEADERS",
+    "LARGEST_BODY",
+    "Access",
+    "Refusal",
+    "Visitor",
+    "check_named_once",
+    "check_token",
+    "is_loopback",
+]
 
 COOKIE = "edge_aae_token"
 
@@ -92,6 +102,12 @@ def check_token(token: str, name: str) -> str:
             "spaces, such as `openssl rand -base64 24` prints"
         )
     return token
+
+
+def check_named_once(names: Sequence[str]) -> None:
+    """Refuse a request whose headers, by their names in lower case, say twice who is asked or from where."""
+    if names.count("host") > 1 or names.count("origin") > 1:
+        raise Refusal(400, "expected one Host and one Origin at most")
 
 
 class Access:

@@ -10,18 +10,21 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import IO, Any
 
 from edge_runtime.backoff import Backoff
 from edge_runtime.errors import ConfigError
 from edge_runtime.serving.framing import receive, send_within
 
-__all__ = ["AGAIN", "Process", "begin", "end", "tell"]
+__all__ = ["AGAIN", "Process", "begin", "end", "greeted", "tell"]
 
 STARTS_WITHIN_S = 20.0
 
 AGAIN = Backoff(first_s=10.0, most_s=600.0, jitter=0.0)
 """Between two tries to begin it again; one that hangs whenever it runs must not cost a run its time."""
+
+NICE = 5
+"""Of the process: where cores are few, frames are scored before anyone is told of them."""
 
 Process = subprocess.Popen[bytes]
 
@@ -55,6 +58,17 @@ def begin(module: str, hello: dict[str, Any], what: str) -> tuple[Process, dict[
         reason = answer[0].get("reason") if answer else "its process ended"
         raise ConfigError(f"{what} cannot be served at {hello['host']}:{hello['port']}: {reason}")
     return process, answer[0]
+
+
+def greeted() -> tuple[IO[bytes], IO[bytes], dict[str, Any]] | None:
+    """What such a process begins with: where messages come from and go to, and the first one; None where none came."""
+    stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing but messages may go to the run
+    first = receive(stdin)
+    if first is None:
+        return None
+    os.nice(NICE)
+    return stdin, stdout, first[0]
 
 
 def tell(process: Process | None, header: dict[str, Any], body: bytes, what: str, *, timeout_s: float) -> None:

@@ -24,7 +24,7 @@ from edge_runtime.extras import require
 from train.data.image_store import ImageStore
 from train.data.near_duplicates import duplicate_groups
 
-__all__ = ["Groups", "at_most", "check_group_by", "frame_groups", "groups_line", "photograph_groups"]
+__all__ = ["Groups", "check_group_by", "frame_groups", "groups_line", "photograph_groups"]
 
 logger = logging.getLogger(__name__)
 
@@ -261,9 +261,3 @@ def _time_taken(file: Path) -> datetime | None:
             return datetime.strptime(str(said).strip("\0 "), EXIF_TIME)
         except (OSError, ValueError, SyntaxError, image.DecompressionBombError):
             return None
-
-
-def at_most(groups: NDArray[np.int64], n_groups: int) -> NDArray[np.int64]:
-    """The groups numbered from 0, put together where there are more than n_groups."""
-    _, numbered = np.unique(groups, return_inverse=True)
-    return numbered % n_groups

@@ -7,6 +7,7 @@ coordinates where the full fit's covariances are diagonal, it costs what the gro
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -60,6 +61,10 @@ class SiteSums:
         """Mean (S, d) and lower Cholesky factor of the covariance (S, d, d) of each site; float64."""
         return _factors(self.n, self.first, self.second)
 
+    @cached_property
+    def _axes(self) -> _Axes:
+        return _Axes(self.n, self.first, self.second)
+
     def held_out(
         self, groups: NDArray[np.int64], other: Tensor | None = None, owners: NDArray[np.int64] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -73,7 +78,7 @@ class SiteSums:
         owners = np.zeros(0, dtype=np.int64) if owners is None else owners
         own = np.zeros(self.reduced.shape[:2], dtype=np.float32)
         others = np.zeros(other.shape[:2], dtype=np.float32)
-        axes = _Axes(self.n, self.first, self.second)
+        axes = self._axes
         for group in np.unique(groups):
             members, owned = np.flatnonzero(groups == group), np.flatnonzero(groups[owners] == group)
             along = axes.coordinates(self.reduced[torch.from_numpy(members)])

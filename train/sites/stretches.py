@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from train.sites.site_gaussian import SiteSums
 from train.sites.site_statistics import top_mean
 
-__all__ = ["LEAST_CHANGE", "LEAST_GROUPS", "change_along", "stretches_of"]
+__all__ = ["LEAST_CHANGE", "LEAST_GROUPS", "at_most", "change_along", "stretches_of"]
 
 N_STRETCHES = 10
 LEAST_GROUPS = 2 * N_STRETCHES
@@ -21,6 +21,12 @@ LEAST_GROUPS = 2 * N_STRETCHES
 LEAST_CHANGE = 0.3
 """Spreads by which distances must be higher for stretches than for images drawn from everywhere. Development sets:
 solar cells of one module after the other .39; circuit boards .19, whose next ones alarm as stated; others up to .05."""
+
+
+def at_most(groups: NDArray[np.int64], n_groups: int) -> NDArray[np.int64]:
+    """The groups (N,) numbered from 0, put together in turn where there are more than n_groups."""
+    _, numbered = np.unique(groups, return_inverse=True)
+    return numbered % n_groups
 
 
 def stretches_of(groups: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -35,9 +41,7 @@ def change_along(sums: SiteSums, groups: NDArray[np.int64]) -> float:
     groups: (N,) numbered in their order. The median over images, in spreads of the latter: their median less their
     lower sixth.
     """
-    _, numbered = np.unique(groups, return_inverse=True)
-    along, across = (
-        np.log(top_mean(sums.held_out(folds)[0])) for folds in (stretches_of(groups), numbered % N_STRETCHES)
-    )
+    both = stretches_of(groups), at_most(groups, N_STRETCHES)
+    along, across = (np.log(top_mean(sums.held_out(folds)[0])) for folds in both)
     spread = float(np.median(across) - np.quantile(across, 0.16))
     return float(np.median(along - across)) / max(spread, 1e-9)

@@ -20,7 +20,6 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.model.prior import Prior, SiteNormal, StandardNormal
 from edge_runtime.model.score import Term
 from edge_runtime.verdict import order_line
-from train.data.grouping import at_most
 from train.data.guidance import REJECT
 from train.data.image_store import image_chunks
 from train.learning.adversarial_step import StepLosses
@@ -36,7 +35,7 @@ from train.sites.alike import alike_groups
 from train.sites.coreset import farthest_points, held_out_neighbours, neighbour_distances
 from train.sites.site_gaussian import SiteSums, distances_from, fit_reduction, inverse_of, refitted, rounded
 from train.sites.site_statistics import top_mean
-from train.sites.stretches import LEAST_CHANGE, LEAST_GROUPS, change_along, stretches_of
+from train.sites.stretches import LEAST_CHANGE, LEAST_GROUPS, at_most, change_along, stretches_of
 from train.strategies.site_learner import SiteLearner
 from train.structure.fusion import LOWER_QUANTILE, fusion_weights
 from train.structure.trial import DISTANCES, StructureTraining, defective_of, head_phases

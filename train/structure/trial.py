@@ -20,7 +20,6 @@ from torch import Tensor
 from edge_runtime.errors import ConfigError
 from edge_runtime.metrics import auroc
 from edge_runtime.verdict import head_line
-from train.data.grouping import at_most
 from train.data.training_set import spread
 from train.learning.adversarial_step import StepLosses
 from train.learning.folds import FoldPhase
@@ -30,6 +29,7 @@ from train.networks.features_network import CHUNK, FeaturesNetwork
 from train.refinement.outlying import OutlyingRefinement
 from train.schedule import warmed_cosine
 from train.sites.site_statistics import top_sites
+from train.sites.stretches import at_most
 from train.structure.drawing import N_PARTS, StructureDrawing, held_out_kinds, trained_kinds
 from train.structure.fusion import as_terms, fusion_weights, told_apart
 from train.structure.learner import StructureLearner

@@ -113,8 +113,7 @@ def calibrate(
     before = _before(bundle_there)
     # A scale measured once holds for the next threshold too.
     size = asked_size.or_else(before.size) if before else asked_size
-    asked = {"mm_per_pixel": size.mm_per_pixel, "min_area": size.min_area}
-    detector = engine.detector(bundle_there, threads=threads, view=view, on_site=False, **asked)
+    detector = engine.detector(bundle_there, threads=threads, view=view, on_site=False, **size.asked())
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info("scoring %d frames of %s", frames, names)
     normal = _scored(detector, opened, every=every, most=frames, max_bad=max_bad)

@@ -189,8 +189,7 @@ def _scorer(
 
     if device is not None:
         raise click.UsageError(f"--device is for run folders; {model} is none, and bundles run on the CPU")
-    asked = {"mm_per_pixel": size.mm_per_pixel, "min_area": size.min_area}
-    detector = Detector.load(model, threads=threads or 0, threshold=threshold, **asked)  # type: ignore[arg-type]
+    detector = Detector.load(model, threads=threads or 0, threshold=threshold, **size.asked())
     training: dict[str, Any] = detector.bundle.manifest["training"]
     trained_on = TrainedOn.of(training.get("data", {}), called="bundle")
     return BundleScorer(detector), replace(trained_on, levels=detector.preprocess.levels), "bundle"

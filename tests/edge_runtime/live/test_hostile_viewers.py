@@ -17,6 +17,7 @@ from edge_runtime.scoring.detector import Detector
 from edge_runtime.serving.access import Visitor
 from edge_runtime.stream.pipeline import Pipeline
 
+from ..raw_request import answer_to
 from ..waiting import wait_until
 from .test_server import asked, messages, own, port_of
 
@@ -38,17 +39,6 @@ def serve(detector: Detector, tmp_path: Path) -> Iterator[Callable[..., LivePage
 
     with pages:
         yield start
-
-
-def raw(page: LivePage, request: bytes) -> bytes:
-    """All that is answered to these bytes."""
-    with socket.create_connection(("127.0.0.1", port_of(page)), timeout=30) as connection:
-        connection.sendall(request)
-        found = b""
-        with suppress(ConnectionResetError):
-            while content := connection.recv(65536):
-                found += content
-    return found
 
 
 @pytest.mark.parametrize("of", ["nothing", "half a header", "half a body", "nothing read"])
@@ -95,9 +85,8 @@ def test_headers_that_are_none_are_a_bad_request_and_no_failure(
     serve: Callable[..., LivePage], capfd: pytest.CaptureFixture[str], header: str, bound: str
 ) -> None:
     page = serve(host=bound, token=TOKEN)
-    found = raw(
-        page, f"GET / HTTP/1.1\r\n{header}\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n".encode()
-    )
+    request = f"GET / HTTP/1.1\r\n{header}\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n"
+    found = answer_to(port_of(page), request.encode())
     assert found.startswith(b"HTTP/1.1 400 ")
     page.close()
     assert "Traceback" not in capfd.readouterr().err

@@ -29,6 +29,7 @@ from edge_runtime.sources import TestSource
 from edge_runtime.stream.latency import LatencyHistogram
 from edge_runtime.stream.pipeline import Pipeline
 
+from ..raw_request import answer_to
 from ..waiting import wait_until
 
 
@@ -58,17 +59,6 @@ def test_health_and_metrics_of_a_run(detector: Detector) -> None:
             observed(taken, ("127.0.0.1", port)).__enter__()
 
 
-def asked(port: int, request: bytes) -> bytes:
-    """All that is answered to these bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        connection.sendall(request)
-        found = b""
-        with suppress(ConnectionResetError):
-            while content := connection.recv(65536):
-                found += content
-    return found
-
-
 def test_silent_and_slow_connections_take_nothing_of_the_run_and_shut_out_nobody(detector: Detector) -> None:
     """1,400 of them took every descriptor of the run, so that its camera could not be opened again."""
     pipeline = Pipeline(detector, [], lambda record: None)
@@ -82,7 +72,7 @@ def test_silent_and_slow_connections_take_nothing_of_the_run_and_shut_out_nobody
             slow.append(connection)
         assert len(os.listdir("/proc/self/fd")) == before + 300  # this test's own ends alone
         assert threading.active_count() == threads
-        assert b" 200 OK" in asked(port, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 200 OK" in answer_to(port, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         gone = 0
         for connection in slow[:200]:
             with suppress(ConnectionResetError):
@@ -119,7 +109,7 @@ def test_a_header_that_drips_is_ended_at_its_deadline(detector: Detector) -> Non
 )
 def test_what_is_no_request_for_it_is_refused(detector: Detector, request_line: bytes, status: int) -> None:
     with observed(Pipeline(detector, [], lambda record: None), ("127.0.0.1", 0)) as port:
-        assert asked(port, request_line).startswith(f"HTTP/1.1 {status} ".encode())
+        assert answer_to(port, request_line).startswith(f"HTTP/1.1 {status} ".encode())
 
 
 def test_a_run_that_does_not_answer_is_not_healthy(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,9 +117,9 @@ def test_a_run_that_does_not_answer_is_not_healthy(detector: Detector, monkeypat
     pipeline = Pipeline(detector, [], lambda record: None)
     monkeypatch.setattr(pipeline, "health", lambda: waits.wait(30) and {"ok": True})
     with observed(pipeline, ("127.0.0.1", 0)) as port:
-        assert b" 503 " in asked(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").splitlines()[0]
+        assert b" 503 " in answer_to(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").splitlines()[0]
         waits.set()
-        assert b" 200 " in asked(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").splitlines()[0]
+        assert b" 200 " in answer_to(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").splitlines()[0]
 
 
 def test_a_process_that_was_killed_is_begun_again(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +128,7 @@ def test_a_process_that_was_killed_is_begun_again(detector: Detector, monkeypatc
     first, port = server._process, server.port
     first.kill()
     wait_until(lambda: server._process is not first)
-    assert asked(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").endswith(b'{"ok": true}\n')
+    assert answer_to(port, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").endswith(b'{"ok": true}\n')
     server.close()
     assert server._process.poll() is not None
 
