@@ -7,14 +7,19 @@ FROM ${BASE} AS build
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/*
-RUN python3 -m venv /opt/edge-aae
+RUN python3 -m venv /opt/edge-aae && python3 -m venv /opt/build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE constraints.txt ./
+COPY docker/locks/runtime.txt docker/locks/build.txt ./locks/
+RUN /opt/edge-aae/bin/pip install --no-cache-dir --require-hashes --requirement locks/runtime.txt \
+    && /opt/build/bin/pip install --no-cache-dir --require-hashes --requirement locks/build.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY edge_aae ./edge_aae
 COPY edge_runtime ./edge_runtime
 COPY export ./export
 COPY train ./train
-RUN /opt/edge-aae/bin/pip install --no-cache-dir --constraint constraints.txt '.[camera,cpu,mqtt,metrics,dashboard,sign]' \
+RUN /opt/build/bin/python -m hatchling build -t wheel -d /tmp/wheel \
+    && /opt/edge-aae/bin/pip install --no-cache-dir --no-index --no-deps /tmp/wheel/*.whl \
+    && /opt/edge-aae/bin/pip check \
     && /opt/edge-aae/bin/pip uninstall --yes pip setuptools
 
 FROM ${BASE}

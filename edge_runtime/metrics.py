@@ -239,9 +239,13 @@ def wilson_interval(n_flagged: int, n: int, level: float = 0.95) -> tuple[float,
     return max(0.0, center - half) if n_flagged else 0.0, min(1.0, center + half) if n_flagged < n else 1.0
 
 
-def rank_correlation(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """Spearman's rank correlation of two score lists, (N,) each; 1 where either does not vary and both agree."""
-    ranks_a, ranks_b = _mean_ranks(a), _mean_ranks(b)
+def rank_correlation(a: NDArray[Any], b: NDArray[Any], tie: float = 0.0) -> float:
+    """Spearman's rank correlation of two score lists, (N,) each; 1 where either does not vary and both agree.
+
+    tie: pairs whose difference in b is that in a, up to as much, have a's order in both.
+    """
+    ranks_a = _mean_ranks(a)
+    ranks_b = _ranks_beyond(a, b, tie) if tie else _mean_ranks(b)
     if np.ptp(ranks_a) == 0 or np.ptp(ranks_b) == 0:
         return 1.0 if np.array_equal(ranks_a, ranks_b) else 0.0
     return float(np.corrcoef(ranks_a, ranks_b)[0, 1])
@@ -257,6 +261,15 @@ def _mean_ranks(values: NDArray[Any]) -> NDArray[np.float64]:
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[inverse]
+    return ranks
+
+
+def _ranks_beyond(a: NDArray[Any], b: NDArray[Any], tie: float) -> NDArray[np.float64]:
+    """1-based ranks of b, each pair in the order of a unless its difference moved by more than tie."""
+    ranks = np.empty(len(b))
+    for index, (value_a, value_b) in enumerate(zip(a, b, strict=True)):  # row by row: N x N floats may not fit
+        in_a, in_b = value_a - a, value_b - b
+        ranks[index] = (np.sign(np.where(np.abs(in_b - in_a) <= tie, in_a, in_b)).sum() + len(b) + 1) / 2
     return ranks
 
 

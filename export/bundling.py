@@ -21,6 +21,7 @@ from edge_runtime.model.defect_size import DefectSize
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.scoring.heatmap import check_size
 from edge_runtime.signing.signatures import Signature, signature_path, write_signed
+from export.frames import contrast_frames
 from export.graphs import graph_facts, identified
 from export.parity import evidence, torch_outputs
 from export.precisions import ExportRequest, Precision, exported, judged
@@ -100,9 +101,12 @@ def _packed(
     files = {**files, "prior.npz": run.prior.to_npz()}
     preprocess = run.config.preprocess
     placements = [preprocess.place(frame) for frame in run.raw_frames]
+    contrast = contrast_frames(run.sample_inputs, preprocess.self_reference != "none")
     golden = Golden(
         inputs=run.sample_inputs,
         outputs=torch_outputs(run, run.sample_inputs, torch.float32),
+        contrast_inputs=contrast,
+        contrast_outputs=torch_outputs(run, contrast, torch.float32),
         raw_frames=tuple(run.raw_frames),
         raw_inputs=tuple(_raw_input(preprocess, frame) for frame in run.raw_frames),
         raw_views=tuple(np.array(placement.matrix) for placement in placements if placement is not None),

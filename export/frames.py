@@ -23,6 +23,7 @@ from train.runs.run_folder import TrainedRun
 __all__ = [
     "GateFrames",
     "TrainingFrames",
+    "contrast_frames",
     "frames_of_items",
     "hostile_frames",
     "sample_frames",
@@ -38,6 +39,7 @@ MOST_TRAINING_FRAMES = 256
 FEWEST_TRAINING_FRAMES = 16
 PATCH_SHARE = (0.02, 0.15)
 """Of a frame's area that a pasted patch covers, as in CutPaste (Li et al. 2021, arXiv 2104.04015)."""
+CONTRAST = 4
 STRADDLING_PAIRS = 4
 BLENDS = 16
 """Steps from one frame to another, and again within the one that crosses the threshold: uint8 frames have no finer ones
@@ -170,6 +172,12 @@ def with_pasted_patch(frames: NDArray[np.uint8], self_referenced: bool) -> NDArr
         (top, left), (y, x) = ((rng.integers(height - h + 1), rng.integers(width - w + 1)) for _ in range(2))
         frame[y : y + h, x : x + w, changed] = source[top : top + h, left : left + w, changed]
     return pasted
+
+
+def contrast_frames(frames: NDArray[np.uint8], self_referenced: bool) -> NDArray[np.uint8]:
+    """Up to CONTRAST frames, evenly drawn, with a patch pasted in: what golden samples of normal images lack."""
+    drawn = frames[np.linspace(0, len(frames) - 1, min(len(frames), CONTRAST)).round().astype(int)]
+    return with_pasted_patch(drawn, self_referenced)
 
 
 def straddling_frames(frames: NDArray[np.uint8], score: Score, threshold: float) -> NDArray[np.uint8]:

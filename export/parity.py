@@ -106,6 +106,7 @@ class Reference:
             spreads=criterion_spreads(self.run.calibration),
             labels=frames.labels,
             groups=frames.groups,
+            contrast=True,  # hostile frames are always among them
         )
         return Check(report=report, inputs=frames.inputs, reference=reference, actual=actual)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -33,6 +34,11 @@ class Outputs:
         arrays = (getattr(self, field.name) for field in fields(self))
         return Outputs(*(None if array is None else array[inputs] for array in arrays))  # type: ignore[arg-type]
 
+    def joined(self, other: Outputs) -> Outputs:
+        """These and then the others', which the same graphs gave."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return Outputs(*(None if a is None or b is None else np.concatenate((a, b)) for a, b in pairs))  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -50,6 +56,11 @@ class Comparison:
     passed: bool
     spread: float | None = None
     """Of a criterion, what it varies by over normal images; None of another output, or where it is not known"""
+    snr_db: float | None = None
+    """What the reference varies by from frame to frame over the noise, in decibels; None where no frame is known to
+    differ from normal ones, infinite where there is no noise"""
+    too_noisy: bool = False
+    """Whether that is below the tolerance's ratio, of noise that counts"""
 
     @property
     def max_in_spreads(self) -> float | None:
@@ -58,20 +69,27 @@ class Comparison:
 
 
 def compare(
-    where: str, reference: NDArray[Any], actual: NDArray[Any], tolerance: Tolerance, *, spread: float | None = None
+    where: str,
+    reference: NDArray[Any],
+    actual: NDArray[Any],
+    tolerance: Tolerance,
+    *,
+    spread: float | None = None,
+    contrast: bool = False,
 ) -> Comparison:
-    """One output against its reference, element by element; another shape or a value that is not finite fails."""
+    """One output against its reference, element by element; another shape or a value that is not finite fails.
+
+    contrast: some frames are known to differ from normal ones, so that the output must too, beyond its noise.
+    """
     infinite = float("inf")
     if reference.shape != actual.shape or not np.isfinite(actual).all():
         return Comparison(where, infinite, infinite, infinite, tolerance, 0, False, spread)
     expected = np.asarray(reference, dtype=np.float64)
     error = np.abs(np.asarray(actual, dtype=np.float64) - expected)
-    atol: Any = tolerance.atol
-    if tolerance.of_largest and expected.size:
-        largest = np.abs(expected).max(axis=tuple(range(1, expected.ndim)), keepdims=True)
-        atol = tolerance.atol + tolerance.of_largest * np.maximum(0.0, largest - 1.0)
-    excess = error - (atol + tolerance.rtol * np.abs(expected - tolerance.origin))
+    excess = error - (_absolute(expected, tolerance) + tolerance.rtol * np.abs(expected - tolerance.origin))
     worst_frame = int(np.unravel_index(int(np.argmax(excess)), excess.shape)[0])
+    snr_db = _snr_db(expected, error) if contrast else None
+    too_noisy = snr_db is not None and not snr_db >= tolerance.min_snr_db and not _is_quiet(expected, error, tolerance)
     return Comparison(
         where,
         float(error.max()),
@@ -79,6 +97,31 @@ def compare(
         float(error.mean()),
         tolerance,
         worst_frame,
-        bool((excess <= 0).all()),
+        bool((excess <= 0).all()) and not too_noisy,
         spread,
+        snr_db,
+        too_noisy,
     )
+
+
+def _absolute(expected: NDArray[np.float64], tolerance: Tolerance) -> Any:
+    """What each value may be off by, whatever it is itself."""
+    atol: Any = tolerance.atol
+    if (tolerance.of_largest or tolerance.of_peak) and expected.size:
+        largest = np.abs(expected).max(axis=tuple(range(1, expected.ndim)), keepdims=True)
+        atol = atol + tolerance.of_largest * np.maximum(0.0, largest - 1.0) + tolerance.of_peak * largest.max()
+    return np.minimum(atol, tolerance.most_atol)
+
+
+def _snr_db(expected: NDArray[np.float64], error: NDArray[np.float64]) -> float:
+    """Signal-to-noise ratio about the mean over frames: what is the same for all of them tells nothing."""
+    signal, noise = float(expected.var(axis=0).mean()), float(np.square(error).mean())
+    if not noise:
+        return float("inf")
+    return 10.0 * math.log10(signal / noise) if signal else float("-inf")
+
+
+def _is_quiet(expected: NDArray[np.float64], error: NDArray[np.float64], tolerance: Tolerance) -> bool:
+    """Whether the error is too small to be noise, however little the frames differ."""
+    size, largest = (math.sqrt(float(np.square(values).mean())) for values in (error, expected))
+    return size <= max(tolerance.quiet, tolerance.quiet_share * largest)

@@ -32,6 +32,10 @@ class Golden:
     inputs: NDArray[np.uint8]
     """(N, H, W, C)"""
     outputs: Outputs
+    contrast_inputs: NDArray[np.uint8] | None = None
+    """(M, H, W, C) that are not normal: inputs with a patch of another pasted in, which shows what an output tells;
+    None in bundles of before"""
+    contrast_outputs: Outputs | None = None
     raw_frames: tuple[Frame, ...] = ()
     raw_inputs: tuple[Frame, ...] = ()
     """What preprocessing made of each raw frame where the bundle was exported: (H, W, C), or (T, H, W, C) tiles"""
@@ -51,12 +55,30 @@ class Golden:
                 "latent": self.outputs.latent,
                 "anomaly_map": self.outputs.anomaly_map,
                 "x_hat": self.outputs.x_hat,
+                **self._contrast_arrays(),
                 **{f"frame_{index}": frame for index, frame in enumerate(self.raw_frames)},
                 **{f"frame_{index}_input": frame for index, frame in enumerate(self.raw_inputs)},
                 **{f"frame_{index}_view": matrix for index, matrix in enumerate(self.raw_views)},
                 **{f"sha256_{name}": np.array(digest) for name, digest in self.hashes.items()},
             }
         )
+
+    def _contrast_arrays(self) -> dict[str, NDArray[Any]]:
+        if self.contrast_inputs is None or self.contrast_outputs is None:
+            return {}
+        outputs = {f"contrast_{name}": getattr(self.contrast_outputs, name) for name in OUTPUT_DIMS}
+        return {"contrast_inputs": self.contrast_inputs, **outputs}
+
+    @property
+    def has_contrast(self) -> bool:
+        """Whether there are inputs that are not normal."""
+        return self.contrast_inputs is not None
+
+    def every(self) -> tuple[NDArray[np.uint8], Outputs]:
+        """Normal inputs and then those of contrast, and the outputs of all of them."""
+        if self.contrast_inputs is None or self.contrast_outputs is None:
+            return self.inputs, self.outputs
+        return np.concatenate((self.inputs, self.contrast_inputs)), self.outputs.joined(self.contrast_outputs)
 
     @classmethod
     def from_npz(cls, content: bytes) -> Golden:
@@ -69,6 +91,7 @@ class Golden:
             golden = cls(
                 arrays["inputs"],
                 outputs,
+                *_contrast(arrays),
                 tuple(arrays[f"frame_{index}"] for index in range(n_raw)),
                 tuple(arrays[f"frame_{index}_input"] for index in range(n_raw)),
                 tuple(arrays[key] for key in (f"frame_{index}_view" for index in range(n_raw)) if key in arrays),
@@ -84,6 +107,17 @@ class Golden:
         for name, n_dims in OUTPUT_DIMS.items():
             shape = f"{' or '.join(map(str, n_dims))} dimensions of float, the first N"
             _check_array(name, getattr(self.outputs, name), shape, "f2 f4 f8", n_dims)
+        if self.contrast_inputs is not None:
+            expected = f"(M, {', '.join(map(str, self.inputs.shape[1:]))}) uint8 with M > 0"
+            _check_array("contrast_inputs", self.contrast_inputs, expected, "u1", (4,))
+            if self.contrast_inputs.shape[1:] != self.inputs.shape[1:]:
+                raise _unfit("contrast_inputs", self.contrast_inputs, expected)
+            for name in OUTPUT_DIMS:
+                usual, array = getattr(self.outputs, name), getattr(self.contrast_outputs, name)
+                expected = f"(M, {', '.join(map(str, usual.shape[1:]))}) as {name}"
+                _check_array(f"contrast_{name}", array, expected, "f2 f4 f8", (usual.ndim,))
+                if array.shape[1:] != usual.shape[1:] or len(array) != len(self.contrast_inputs):
+                    raise _unfit(f"contrast_{name}", array, expected)
         for index, image in enumerate(self.raw_inputs):
             expected = f"{self.inputs.shape[1:]} uint8, or several of them"
             _check_array(f"frame_{index}_input", image, expected, "u1", (3, 4))
@@ -96,6 +130,14 @@ class Golden:
             raise BundleError(
                 f"golden.npz has views of {len(self.raw_views)} frames, expected {len(self.raw_frames)}; export again"
             )
+
+
+def _contrast(arrays: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.uint8] | None, Outputs | None]:
+    """Inputs and outputs of contrast; None twice where the file is of before there were any."""
+    if "contrast_inputs" not in arrays:
+        return None, None
+    criteria, latent, anomaly_map, x_hat = (arrays[f"contrast_{name}"] for name in OUTPUT_DIMS)
+    return arrays["contrast_inputs"], Outputs(criteria, latent, anomaly_map, latent, x_hat)
 
 
 def _check_array(name: str, array: NDArray[Any], expected: str, dtypes: str, n_dims: tuple[int, ...]) -> None:

@@ -35,7 +35,7 @@ class Decisions:
     flips_beyond_band: int
     """Those whose reference score lies outside the budget's band around the threshold"""
     rank_correlation: float
-    """Of the scores, Spearman's"""
+    """Of the scores, Spearman's; frames whose scores moved apart by no more than the budget's tie keep their order"""
     score: Comparison | None = None
     """Of the fused scores; None where the actual criteria give none"""
     auroc: tuple[float, float] | None = None
@@ -82,12 +82,13 @@ def compare_decisions(
     where: str,
     labels: NDArray[np.int8] | None = None,
     groups: NDArray[np.int64] | None = None,
+    contrast: bool = False,
 ) -> Decisions:
     """What follows from both sides' criteria, (N, K).
 
     where: the graph that gave the actual ones. labels: (F,) of each frame 0 normal, 1 anomalous, UNKNOWN; with both
     kinds among them separation is compared too. groups: (N,) the frame that each input is a tile of; None: each is a
-    frame. A frame's criteria are the largest of its tiles'.
+    frame. A frame's criteria are the largest of its tiles'. contrast: as of compare.
     """
     n_frames = len(reference) if groups is None else int(groups.max()) + 1
     if actual.shape != reference.shape or not np.isfinite(actual).all():
@@ -96,13 +97,14 @@ def compare_decisions(
     # Below the median image lie logarithms of nearly nothing, where rounding shows and nothing is decided.
     above, above_came = (np.maximum(side, MEDIAN_SCORE) for side in (expected, came))
     flips = decision.is_anomalous(expected) != decision.is_anomalous(came)
+    tie = budget.tie_at(decision.threshold)
     near = np.abs(expected - decision.threshold) <= budget.band * max(1.0, abs(decision.threshold))
     return Decisions(
         n_frames=n_frames,
         flips=int(flips.sum()),
         flips_beyond_band=int((flips & ~near).sum()),
-        rank_correlation=max(rank_correlation(expected, came), rank_correlation(above, above_came)),
-        score=compare(f"{where}: score", above, above_came, budget.of_score(decision.threshold)),
+        rank_correlation=max(rank_correlation(expected, came, tie), rank_correlation(above, above_came, tie)),
+        score=compare(f"{where}: score", above, above_came, budget.of_score(decision.threshold), contrast=contrast),
         auroc=_aurocs(expected, came, labels),
         n_pairs=0 if labels is None else int((labels == 0).sum() * (labels == 1).sum()),
     )

@@ -65,8 +65,12 @@ class GateReport:
         """The line of an output that failed, empty where it passed."""
         if item.passed:
             return []
+        noise = ""
+        if item.too_noisy:
+            least = item.tolerance.min_snr_db
+            noise = f"signal-to-noise ratio {item.snr_db:.1f} dB, expected at least {least:.1f} dB; "
         return [
-            f"{item.where} differs from {self.reference}: max error {item.max_error:.3g} at frame "
+            f"{item.where} differs from {self.reference}: {noise}max error {item.max_error:.3g} at frame "
             f"{item.worst_frame}, allowed {item.tolerance}"
         ]
 
@@ -99,6 +103,7 @@ class GateReport:
                 "band": budget.band,
                 "max_flips": budget.max_flips,
                 "min_rank_correlation": budget.min_rank_correlation,
+                "tie": budget.tie,
                 "max_auroc_shift": budget.max_auroc_shift,
             },
             "altered": list(self.altered),
@@ -108,10 +113,13 @@ class GateReport:
                     "p99": finite_or_none(item.p99_error),
                     "mean": finite_or_none(item.mean_error),
                     "atol": finite_or_none(item.tolerance.atol),
+                    "of_peak": item.tolerance.of_peak,
                     "rtol": item.tolerance.rtol,
                     "rtol_from": item.tolerance.origin,
                     "spread": item.spread,
                     "max_in_spreads": None if item.max_in_spreads is None else finite_or_none(item.max_in_spreads),
+                    "snr_db": None if item.snr_db is None else finite_or_none(item.snr_db),
+                    "min_snr_db": finite_or_none(item.tolerance.min_snr_db),
                     "passed": item.passed,
                 }
                 for item in self.comparisons
@@ -143,6 +151,7 @@ def compare_outputs(
     spreads: Mapping[str, float] = NO_SPREADS,
     labels: NDArray[np.int8] | None = None,
     groups: NDArray[np.int64] | None = None,
+    contrast: bool = False,
     prior: Sequence[Comparison] = (),
     preprocessing: Sequence[Comparison] = (),
     altered: Sequence[str] = (),
@@ -150,8 +159,8 @@ def compare_outputs(
     """The report on outputs of a precision's graphs, and on the decisions that follow from them.
 
     criteria: names of the criteria's columns. budget: the precision's own where None. spreads: by criterion, as of
-    criterion_spreads. labels, groups: as of compare_decisions. prior, preprocessing, altered: what was found beside
-    the outputs, as it stands in the report.
+    criterion_spreads. labels, groups: as of compare_decisions. contrast: as of compare. prior, preprocessing, altered:
+    what was found beside the outputs, as it stands in the report.
     """
     budget = budget or budget_of(precision, backend)
     graph = detector_file(precision)
@@ -160,9 +169,16 @@ def compare_outputs(
         backend=backend,
         reference=against,
         budget=budget,
-        graphs=tuple(_compare_graphs(reference, actual, criteria, graph, budget, spreads)),
+        graphs=tuple(_compare_graphs(reference, actual, criteria, graph, budget, spreads, contrast)),
         decisions=compare_decisions(
-            reference.criteria, actual.criteria, decision, budget, where=graph, labels=labels, groups=groups
+            reference.criteria,
+            actual.criteria,
+            decision,
+            budget,
+            where=graph,
+            labels=labels,
+            groups=groups,
+            contrast=contrast,
         ),
         prior=tuple(prior),
         preprocessing=tuple(preprocessing),
@@ -177,19 +193,23 @@ def _compare_graphs(
     graph: str,
     budget: Budget,
     spreads: Mapping[str, float],
+    contrast: bool,
 ) -> list[Comparison]:
     """Criteria by name, or as one where the shapes differ; encoder and decoder where both sides ran them."""
     tolerances = budget.tolerances
     if actual.criteria.shape == reference.criteria.shape:
         rows = [
-            _compare_criterion(f"{graph}: {name}", expected, came, budget, spreads.get(name))
+            _compare_criterion(f"{graph}: {name}", expected, came, budget, spreads.get(name), contrast)
             for name, expected, came in zip(criteria, reference.criteria.T, actual.criteria.T, strict=True)
         ]
     else:
         rows = [compare(f"{graph}: criteria", reference.criteria, actual.criteria, tolerances["criteria"])]
     rows += [
-        compare(f"{graph}: latent", reference.latent, actual.latent, tolerances["latent"]),
-        compare(f"{graph}: anomaly_map", reference.anomaly_map, actual.anomaly_map, tolerances["anomaly_map"]),
+        compare(f"{graph}: {name}", expected, came, tolerances[name], contrast=contrast)
+        for name, expected, came in (
+            ("latent", reference.latent, actual.latent),
+            ("anomaly_map", reference.anomaly_map, actual.anomaly_map),
+        )
     ]
     for where, name, expected, came in (
         ("encoder.onnx: latent", "latent", reference.encoder_latent, actual.encoder_latent),
@@ -201,9 +221,9 @@ def _compare_graphs(
 
 
 def _compare_criterion(
-    where: str, expected: NDArray[Any], came: NDArray[Any], budget: Budget, spread: float | None
+    where: str, expected: NDArray[Any], came: NDArray[Any], budget: Budget, spread: float | None, contrast: bool
 ) -> Comparison:
     """spread: never believed to be more than these frames differ by, which a manifest cannot say away."""
     if spread is not None:
         spread = min(spread, float(np.ptp(expected)))
-    return compare(where, expected, came, budget.of_criterion(spread or 0.0), spread=spread)
+    return compare(where, expected, came, budget.of_criterion(spread or 0.0), spread=spread, contrast=contrast)

@@ -156,12 +156,13 @@ def check_bundle(
             "export the bundle again"
         )
     bundle.detector(precision)  # one that the bundle lacks is said, with those that it has
+    inputs, reference = golden.every()
     actual = run_precision(
-        bundle.files, golden.inputs, golden.outputs.latent, precision=precision, backend=backend, threads=threads
+        bundle.files, inputs, reference.latent, precision=precision, backend=backend, threads=threads
     )
     spreads = criterion_spreads(bundle.manifest["calibration"])
     report = compare_outputs(
-        golden.outputs,
+        reference,
         actual,
         bundle.criteria,
         bundle.decision,
@@ -170,11 +171,12 @@ def check_bundle(
         precision=precision,
         budget=budget,
         spreads=spreads,
+        contrast=golden.has_contrast,
         prior=compare_prior(golden, bundle.prior, spreads.get(LIKELIHOOD)),
         preprocessing=compare_preprocessing(golden, bundle.preprocess),
         altered=_altered(bundle, golden),
     )
-    return Check(report=report, inputs=golden.inputs, reference=golden.outputs, actual=actual)
+    return Check(report=report, inputs=inputs, reference=reference, actual=actual)
 
 
 def _altered(bundle: Bundle, golden: Golden) -> list[str]:

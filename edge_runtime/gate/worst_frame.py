@@ -61,7 +61,7 @@ def _panels(frame: NDArray[np.uint8], reference: Outputs, actual: Outputs, index
         came = np.nan_to_num(np.asarray(actual.anomaly_map[index], dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     levels = [
         frame[..., :3].mean(axis=2) if frame.shape[2] == 3 else frame[..., 0].astype(np.float64),
-        *(255.0 * values / max(float(values.max()), 1e-12) for values in (expected, came)),
+        *(255.0 * np.clip(values / max(float(values.max()), 1e-12), 0.0, 1.0) for values in (expected, came)),
         255.0 * np.minimum(np.abs(came - expected) / max(float(expected.max()), 1e-12), 1.0),
     ]
     height, width = frame.shape[:2]

@@ -81,6 +81,20 @@ def test_scores_that_do_not_vary_correlate_only_with_each_other() -> None:
     assert rank_correlation(np.array([1.0, 5.0]), np.array([2.0, 2.0])) == 0.0
 
 
+def test_ranks_count_beyond_a_tie() -> None:
+    # Three pairs: the first two scores swap by 0.2, the third stays the largest.
+    a, b = np.array([1.0, 1.1, 3.0]), np.array([1.1, 1.0, 3.0])
+    assert rank_correlation(a, b) == rank_correlation(a, b, tie=0.19) == pytest.approx(0.5)
+    assert rank_correlation(a, b, tie=0.21) == pytest.approx(1.0)
+    assert rank_correlation(a, a[::-1], tie=0.5) == pytest.approx(-1.0)
+
+
+def test_a_tie_of_next_to_nothing_leaves_the_ranks_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 9, 40).astype(float), rng.integers(0, 9, 40).astype(float)
+    assert rank_correlation(a, b, tie=1e-9) == pytest.approx(rank_correlation(a, b))
+
+
 @pytest.mark.parametrize("anomalous", [np.zeros(4, dtype=bool), np.ones(4, dtype=bool)])
 def test_metrics_of_one_class_are_nan(anomalous: NDArray[np.bool_]) -> None:
     assert math.isnan(auroc(SCORES, anomalous))

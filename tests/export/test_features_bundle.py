@@ -21,7 +21,7 @@ from edge_runtime.errors import BackendError
 from edge_runtime.gate.verification import verify_bundle
 from edge_runtime.model.prior import SiteNormal, prior_from_npz
 from tests.export.conftest import FEATURES_SIDE, rtx_engine_bytes
-from tests.export.test_sabotage import change_initializer, changed_graph, packed
+from tests.export.test_sabotage import change_initializer, changed_graph, constant_map, packed
 from train.learning.scoring import raw_criteria
 
 Array = np.ndarray[Any, Any]
@@ -123,6 +123,12 @@ SABOTAGES: dict[str, tuple[Callable[[Bundle], Bundle], str]] = {
     ),
     "the integer graph's means": (
         constant(SITES, lambda array: array + 20.0, "detector-int8.onnx"), "int8 onnxruntime-cpu against golden samples"
+    ),
+    "the integer graph's map": (
+        lambda bundle: constant_map(-7.0)(bundle, {}, {}), "anomaly_map differs from golden samples: signal-to-noise"
+    ),
+    "the integer graph's map, as it is on average": (
+        lambda bundle: constant_map(1.0)(bundle, {}, {}), "anomaly_map differs from golden samples: signal-to-noise"
     ),
 }  # fmt: skip
 

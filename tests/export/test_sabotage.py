@@ -116,6 +116,33 @@ def int8_scales_doubled(bundle: Bundle, *_: Any) -> Bundle:
     return changed_graph(bundle, "detector-int8.onnx", double)
 
 
+def constant_map(value: float) -> Sabotage:
+    """The integer detector with the same map for every frame, all else as it was."""
+
+    def change(model: onnx.ModelProto) -> None:
+        graph = model.graph
+        producer = next(node for node in graph.node if "anomaly_map" in node.output)
+        producer.output[list(producer.output).index("anomaly_map")] = "real_map"
+        for node in graph.node:
+            for index, name in enumerate(node.input):
+                if name == "anomaly_map":
+                    node.input[index] = "real_map"
+        graph.initializer.extend(
+            [
+                numpy_helper.from_array(np.array(0.0, dtype=np.float32), "nothing"),
+                numpy_helper.from_array(np.array(value, dtype=np.float32), "everywhere"),
+            ]
+        )
+        graph.node.extend(
+            [
+                onnx.helper.make_node("Mul", ["real_map", "nothing"], ["no_map"]),
+                onnx.helper.make_node("Add", ["no_map", "everywhere"], ["anomaly_map"]),
+            ]
+        )
+
+    return lambda bundle, *_: changed_graph(bundle, "detector-int8.onnx", change)
+
+
 def golden_of_another(bundle: Bundle, runs: dict[str, TrainedRun], exports: dict[str, Export]) -> Bundle:
     return packed(bundle, {"golden.npz": exports["conv-mixture"].bundle.files["golden.npz"]})
 
@@ -142,6 +169,8 @@ SHIPS_INT8 = "any that ships INT8"
         (threshold_edited, "conv-robust", "the manifest's decision is not that of"),
         (resized_otherwise, "conv-robust", "the manifest's preprocess is not that of"),
         (int8_scales_doubled, SHIPS_INT8, "int8 onnxruntime-cpu against PyTorch float32: "),
+        (constant_map(-7.0), SHIPS_INT8, "detector-int8.onnx: anomaly_map differs from PyTorch float32: signal"),
+        (constant_map(0.0), SHIPS_INT8, "detector-int8.onnx: anomaly_map differs from golden samples: signal"),
         (golden_of_another, "conv-robust", "differs from golden samples"),
         (opset_rewritten, "conv-robust", "encoder.onnx has opset 17, it was written with 18"),
     ],

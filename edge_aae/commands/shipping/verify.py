@@ -48,7 +48,9 @@ FILE = click.Path(path_type=Path)
     "tensorrt, tensorrt_rtx.  [default: onnxruntime-cpu, and openvino where it is installed]",
 )
 @click.option("--atol", type=float, help="Tighten every output's absolute tolerance to this.")
-@click.option("--rtol", type=float, help="Tighten every output's relative tolerance to this.")
+@click.option(
+    "--rtol", type=float, help="Tighten every output's relative tolerance to this; its noise too, for FP16 and less."
+)
 @click.option("--max-flips", type=PERCENT, help="Tighten the share of decisions that may flip.")
 @click.option("--threads", type=int, default=0, help="0 uses every core.")
 @require_signature_option
@@ -210,10 +212,11 @@ def print_report(report: GateReport, *, details: bool = False) -> None:
         say(f"  {name:<44} not what was exported (SHA-256)  DIFFERS")
     for item in report.comparisons:
         if details or not item.passed:
+            noise = "" if item.snr_db is None else f"  SNR {item.snr_db:.1f} dB"
             spreads = "" if item.max_in_spreads is None else f" ({item.max_in_spreads:.1e} of its spread)"
             say(
                 f"  {item.where:<44} max {item.max_error:.1e}{spreads}  p99 {item.p99_error:.1e}  "
-                f"mean {item.mean_error:.1e}  allowed {item.tolerance}  {'ok' if item.passed else 'DIFFERS'}"
+                f"mean {item.mean_error:.1e}{noise}  allowed {item.tolerance}  {'ok' if item.passed else 'DIFFERS'}"
             )
 
 

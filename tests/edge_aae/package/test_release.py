@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import re
 import subprocess
 import sys
@@ -100,3 +101,60 @@ def test_every_package_of_the_extras_is_pinned() -> None:
         plain(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     }
     assert closure(["demo", "openvino", "mqtt", "metrics", "dashboard", "sign"]) - pinned <= {"setuptools"}
+
+
+def workflow_uses() -> list[tuple[str, str]]:
+    """Every action that a workflow, or a page's example of one, runs: file and the line's reference."""
+    files = [*(ROOT / ".github/workflows").glob("*.yml"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    return [(file.name, found) for file in files for found in re.findall(r"uses: +(\S+@.*)", file.read_text())]
+
+
+def test_every_action_is_pinned_by_its_commit() -> None:
+    used = workflow_uses()
+    assert len(used) > 20
+    pinned = re.compile(r"[\w-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+    assert [line for line in used if not pinned.fullmatch(line[1])] == []
+    versions = {line.split("@")[0]: set() for _, line in used}  # type: dict[str, set[str]]
+    for _, line in used:
+        versions[line.split("@")[0]].add(line)
+    assert [action for action, lines in versions.items() if len(lines) > 1] == [], "one action, one commit"
+
+
+def lock_module() -> Any:
+    spec = importlib.util.spec_from_file_location("lock", ROOT / "docker/lock.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_locks_are_the_constraints_with_a_hash_for_each_platform() -> None:
+    lock = lock_module()
+    assert {file.stem for file in (ROOT / "docker/locks").glob("*.txt")} == set(lock.LOCKS)
+    for name in lock.LOCKS:
+        path = ROOT / f"docker/locks/{name}.txt"
+        pins = lock.locked(path)
+        entries = [entry for entry in re.split(r"\n(?=\S)", path.read_text()) if "==" in entry]
+        assert len(pins) == len(entries) > 4
+        assert set(pins) <= set(lock.pins())
+        assert all(re.search(r"\n    --hash=sha256:[0-9a-f]{64}", entry) for entry in entries)
+
+
+@pytest.mark.parametrize("name", ["runtime", "openvino", "build"])
+def test_a_lock_has_everything_that_its_extras_bring(name: str) -> None:
+    lock = lock_module()
+    pins = lock.locked(ROOT / f"docker/locks/{name}.txt")
+    (wanted,) = lock.LOCKS[name]
+    brought = closure(re.findall(r"\w+", wanted.partition("[")[2])) if "[" in wanted else {"hatchling"}
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    here = {pin[0] for pin in pins if lock.pin_for(pin[0], python) == pin}
+    assert brought - {"setuptools"} <= here
+
+
+def test_the_audit_covers_every_pin_on_every_python() -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    audit = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["audit"]
+    assert audit["strategy"]["matrix"]["python"] == list(lock_module().PYTHONS)
+    (command,) = [step["run"] for step in audit["steps"] if "pip_audit" in step.get("run", "")]
+    assert {"constraints.txt", "docker/gpu-requirements.txt"} <= set(command.split())

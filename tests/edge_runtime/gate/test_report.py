@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -118,6 +119,92 @@ def test_what_is_found_beside_the_outputs_stands_behind_them_and_before_the_deci
         *report.failures_of_files(),
         *report.failures_of_decisions(),
     ]
+
+
+SCENES = np.linspace(0.2, 1.8, 8)[:, None, None] * np.linspace(0.5, 1.5, 12).reshape(3, 4)
+"""(8, 3, 4) maps that grow from frame to frame, 0.1 to 2.7"""
+
+
+def noisy_report(maps: NDArray[Any], precision: str, backend: str, **changes: Any) -> GateReport:
+    """On frames whose scores and codes agree, and whose maps are these in the place of SCENES."""
+    errors = np.linspace(0.0, 2.0, 8)
+    frames = Outputs(np.stack([errors, errors], axis=1), np.outer(errors, [1.0, -1.0]), SCENES)
+    actual = replace(frames, anomaly_map=maps)
+    found = {"backend": backend, "against": "there", "precision": precision, "contrast": True, **changes}
+    return compare_outputs(frames, actual, CRITERIA, IS_ERROR, **found)
+
+
+@pytest.mark.parametrize(("precision", "backend"), [("int8", "here"), ("fp32", "openvino-bf16"), ("fp16", "here")])
+@pytest.mark.parametrize("value", [-7.0, 0.0, 1.0])
+def test_the_same_map_for_every_frame_is_refused(precision: str, backend: str, value: float) -> None:
+    report = noisy_report(np.full_like(SCENES, value), precision, backend)
+    (item,) = [item for item in report.comparisons if not item.passed]
+    assert item.where.endswith("anomaly_map")
+    assert item.too_noisy
+    assert re.search(
+        r"anomaly_map differs from there: signal-to-noise ratio -?\d+\.\d dB, expected at least", str(report.failures())
+    )
+
+
+def test_the_usual_map_for_every_frame_is_refused() -> None:
+    usual = np.broadcast_to(SCENES.mean(axis=0), SCENES.shape)
+    report = noisy_report(usual, "int8", "here")
+    assert [item.snr_db for item in report.comparisons if not item.passed] == [pytest.approx(0.0)]
+
+
+def test_noise_is_measured_as_by_hand() -> None:
+    noise = 0.1 * np.where(np.arange(12).reshape(3, 4) % 2, 1.0, -1.0)
+    report = noisy_report(SCENES + noise, "int8", "here")
+    (item,) = [item for item in report.comparisons if item.where.endswith("anomaly_map")]
+    assert report.passed
+    assert item.snr_db == pytest.approx(10 * np.log10(SCENES.var(axis=0).mean() / 0.01))
+    assert report.to_json()["outputs"][item.where]["snr_db"] == item.snr_db
+    assert report.to_json()["outputs"][item.where]["min_snr_db"] == 6.0
+
+
+def test_a_map_that_is_right_but_for_one_wild_value_is_refused() -> None:
+    maps = SCENES.copy()
+    maps[3, 1, 1] = 40.0
+    report = noisy_report(maps, "int8", "here")
+    assert [item.worst_frame for item in report.comparisons if not item.passed] == [3]
+
+
+@pytest.mark.parametrize(("precision", "backend"), [("int8", "here"), ("fp32", "openvino-bf16")])
+def test_a_relative_tolerance_acts_on_reduced_precisions(precision: str, backend: str) -> None:
+    maps = SCENES * 1.05
+    budget = budget_of(precision, backend)
+    assert noisy_report(maps, precision, backend, budget=budget).passed
+    for rtol, passes in ((0.2, True), (0.01, False), (0.0, False)):
+        tight = budget.tightened(atol=None, rtol=rtol, max_flips=None)
+        assert noisy_report(maps, precision, backend, budget=tight).passed is passes
+        assert noisy_report(SCENES, precision, backend, budget=tight).passed
+
+
+@pytest.mark.parametrize(("precision", "backend"), [("int8", "here"), ("fp32", "openvino-bf16")])
+def test_an_absolute_tolerance_acts_on_every_output_of_reduced_precisions(precision: str, backend: str) -> None:
+    tight = budget_of(precision, backend).tightened(atol=1e-3, rtol=0.0, max_flips=None)
+    report = noisy_report(SCENES + 2e-3, precision, backend, budget=tight)
+    assert [item.where.split(": ")[1] for item in report.comparisons if not item.passed] == ["anomaly_map"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_still_scene_has_no_order(precision: str) -> None:
+    # Frames that are all alike: their scores differ by rounding alone, here and there in another order.
+    rng = np.random.default_rng(0)
+    came = (0.3 + 1e-6 * rng.normal(size=10)).tolist()
+    report = report_of((0.3 + 1e-6 * rng.normal(size=10)).tolist(), came, budget=BUDGETS[precision])
+    assert report.decisions.rank_correlation == pytest.approx(1.0)
+    assert report.passed
+
+
+def test_a_still_scene_that_moved_as_one_has_no_order_either() -> None:
+    rng = np.random.default_rng(0)
+    came = (0.36 + 1e-6 * rng.normal(size=10)).tolist()
+    assert report_of((0.3 + 1e-6 * rng.normal(size=10)).tolist(), came).passed
+
+
+def test_scores_that_fall_together_lose_their_order() -> None:
+    assert report_of([0.0, 0.3, 0.6, 0.9], [0.45] * 4).decisions.rank_correlation == 0.0
 
 
 def test_budgets_tighten_and_never_loosen() -> None:
