@@ -63,9 +63,22 @@ def read_config(path: Path, options: Mapping[str, click.Parameter]) -> dict[str,
         if isinstance(value, list) != many:
             came = "***" if name in TOKENS else redact(repr(value))
             raise ConfigError(f"{path} sets {key} to {came}, expected {'a list' if many else 'one value'}")
+        # To click a path that is a number is an open file.
+        kinds = (str,) if isinstance(option.type, click.Path) else (str, int, float)
+        if strange := [one for one in _each(value) if not isinstance(one, kinds)]:
+            came = "***" if name in TOKENS else redact(str(strange[0]))
+            expected = "a text in quotes" + (", a number, true or false" if len(kinds) > 1 else "")
+            raise ConfigError(f"{path} sets {key} to {came}, expected {expected}")
+        # As flags have it: of a number for a count click cuts 3.5, and fails on inf.
+        if not getattr(option, "is_flag", False):
+            value = [_text(one) for one in value] if many else _text(value)
         found[name] = value
     check_mode(path, ((name, one) for name, set_to in found.items() for one in _each(set_to)))
     return found
+
+
+def _text(value: str | float) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _each(value: Any) -> list[Any]:

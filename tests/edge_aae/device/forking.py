@@ -72,11 +72,13 @@ class Commands:
 
 def serve() -> None:
     import cv2  # noqa: F401  here once, not in every child
-    import onnxruntime  # noqa: F401
 
     import edge_runtime.gate.last_good
     import edge_runtime.stream.pipeline  # noqa: F401
     from edge_aae.cli import main
+    from edge_runtime.extras import require
+
+    require("onnxruntime", extra="cpu", purpose="commands")
 
     for line in sys.stdin:
         arguments = json.loads(line)

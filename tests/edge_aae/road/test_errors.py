@@ -69,6 +69,23 @@ def test_a_number_in_a_configuration_that_stands_for_no_such_value_is_a_usage_er
     assert_one_line(done, 2, line.rpartition(" ")[2], part)
 
 
+@pytest.mark.parametrize(
+    ("line", "part"),
+    [
+        ("rotate-keep = inf", "rotate-keep"), ("rotate-keep = 3.5", "rotate-keep"), ("threshold = true", "threshold"),
+        ("model = 1", "a text in quotes"), ("model = 99999999999999999999999", "a text in quotes"),
+        ("model = 1979-05-27", "a text in quotes"), ("out = [[1]]", "a text in quotes"),
+        ("device = 07:32:00", "a text in quotes"), ("boxes = 'perhaps'", "boxes"),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_kind_in_a_configuration_is_refused(cli: Cli, tmp_path: Path, line: str, part: str) -> None:
+    """A number for a path was an open file to click, a date and an infinity ended in tracebacks, 3.5 counted as 3."""
+    (tmp_path / "line.toml").write_text(f"{line}\n")
+    done = cli("run", "--config", "line.toml", "--print-config", cwd=tmp_path)
+    assert_one_line(done, done.returncode, part)
+    assert done.returncode in (1, 2)
+
+
 def test_no_bundle_is_named_with_the_way_to_make_one(cli: Cli, photos: Path, tmp_path: Path) -> None:
     done = cli("score", photos / "test", cwd=tmp_path)
     assert_one_line(done, 1, "no ./model.aae", "EDGE_AAE_MODEL", "--model", "edge-aae export")
