@@ -118,7 +118,10 @@ def training_frames(run: TrainedRun, data: Path | None = None) -> TrainingFrames
         )
     kept = _kept(run.path / "refinement.csv", len(images.names))
     if len(kept) < FEWEST_TRAINING_FRAMES:
-        raise DataError(f"{len(kept)} training images were kept, INT8 needs {FEWEST_TRAINING_FRAMES} or more")
+        raise DataError(
+            f"{run.path} kept {len(kept)} training images, expected {FEWEST_TRAINING_FRAMES} or more to calibrate on "
+            "and to judge by"
+        )
     drawn = kept[np.linspace(0, len(kept) - 1, min(len(kept), MOST_TRAINING_FRAMES)).round().astype(int)]
     return TrainingFrames(np.ascontiguousarray(images.images[drawn]))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends import open_backend, present_backends
 from edge_runtime.bundle.budgets import PRECISIONS, PrecisionName, detector_file
-from edge_runtime.errors import BackendError, DataError, GateError
+from edge_runtime.errors import BackendError, ConfigError, DataError, GateError
 from edge_runtime.gate.report import Check, GateReport
 from edge_runtime.gate.verification import DEFAULT_BACKEND, detector_outputs
 from edge_runtime.gate.worst_frame import save_worst_frame
@@ -36,6 +36,12 @@ from train.runs.run_folder import TrainedRun
 __all__ = ["ExportRequest", "Precision", "exported", "gate_frames", "judged"]
 
 logger = logging.getLogger(__name__)
+
+
+class UnusedCalibrationError(ConfigError):
+    """Images to calibrate on that are none of the run's, where nothing that was asked for is calibrated on images."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,8 +133,14 @@ def _training_frames(run: TrainedRun, request: ExportRequest) -> tuple[TrainingF
     try:
         return training_frames(run, request.calibration), ""
     except DataError as error:
-        if request.calibration is not None:
+        if request.calibration is not None and "int8" in (request.precisions or PRECISIONS):
             raise
+        if request.calibration is not None:
+            wanted = ", ".join(request.precisions or ())
+            raise UnusedCalibrationError(
+                f"--calibration {request.calibration} cannot be used: {error}. --precision {wanted} is calibrated on "
+                "no images, it is only judged by more of them: leave --calibration out"
+            ) from error
         return None, str(error)
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import DataError, SourceError
-from edge_runtime.model.images import as_frame
 from edge_runtime.redact import redact
 from edge_runtime.sources.bayer import demosaiced, mosaic_of
-from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped
+from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext
 from edge_runtime.sources.probe import why_unreachable
 from edge_runtime.sources.quiet import quiet_cv2
 
@@ -57,9 +56,9 @@ class CaptureSource(SourceContext):
             raise DataError(f"cannot decode frame {self._n_grabbed - 1} of {redact(self.source_id)}")
         if self._settings.bayer is not None:
             image = demosaiced(mosaic_of(image, *self._shape()), self._settings.bayer)
-        image = flipped(as_frame(image, self.levels, called=redact(self.source_id)), self._settings.flip)
+        frame, deep = self._frame(image, self._settings.flip, redact(self.source_id))
         capture_ms = 1000.0 * (time.perf_counter() - self._started_s)
-        return CapturedFrame(image, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, None)
+        return CapturedFrame(frame, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, None, deep)
 
     def _shape(self) -> tuple[int, int]:
         """Rows and columns that the capture says it gives."""

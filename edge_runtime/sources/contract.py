@@ -10,8 +10,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_runtime.errors import ConfigError
 from edge_runtime.image_files.levels import Levels
+from edge_runtime.model.images import as_frame
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.sources.bayer import BAYER
 
@@ -36,6 +40,15 @@ class CapturedFrame:
     """What grabbing and decoding took; for a live camera this includes waiting for the frame."""
     name: str | None
     """File name of an image file, None for cameras and videos."""
+    deep: NDArray[np.uint16] | None = None
+    """The picture that image was made of by the source's levels, of the same height and width; None for 8 bits"""
+
+    def read_by(self, levels: Levels | None) -> Frame:
+        """The image by other levels than the source's: (H, W, 3) BGR or (H, W) grey, uint8; image itself for 8 bits.
+
+        levels: as Preprocess.levels.
+        """
+        return self.image if self.deep is None else as_frame(self.deep, levels, called=self.name or "frame")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +146,14 @@ class SourceContext:
         """
         self.levels = levels
 
+    def _frame(self, picture: NDArray[Any], flip: str, called: str) -> tuple[Frame, NDArray[np.uint16] | None]:
+        """A decoded picture, mirrored and by the levels, and that of 16 bits which it was made of; raises FrameError.
+
+        picture: as for as_frame.
+        """
+        picture = flipped(picture, flip)
+        return as_frame(picture, self.levels, called=called), picture if picture.dtype == np.uint16 else None
+
     def __enter__(self: Any) -> Any:
         self.open()
         return self
@@ -150,11 +171,11 @@ def tell_levels(sources: Iterable[FrameSource], levels: Levels | None) -> None:
             source.take_levels(levels)
 
 
-def flipped(image: Frame, flip: str) -> Frame:
-    """The image mirrored as CaptureSettings.flip says; C-contiguous."""
+def flipped(image: NDArray[Any], flip: str) -> NDArray[Any]:
+    """The image, of any type, mirrored as CaptureSettings.flip says; C-contiguous."""
     if flip == "none":
         return image
     rows = slice(None, None, -1 if flip in ("vertical", "180") else 1)
     columns = slice(None, None, -1 if flip in ("horizontal", "180") else 1)
-    mirrored: Frame = image[rows, columns].copy()
+    mirrored: NDArray[Any] = image[rows, columns].copy()
     return mirrored

@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_runtime.errors import SourceError
+from edge_runtime.errors import DataError, FrameError, SourceError
 from edge_runtime.image_files.listing import FORMATS, unread_pictures
-from edge_runtime.model.images import read_image
+from edge_runtime.model.images import decoded, read_bytes
 from edge_runtime.sources.capture import CaptureSource
-from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped
+from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext
 from edge_runtime.sources.quiet import quiet_cv2
 
 __all__ = ["ImageSource", "VideoSource"]
@@ -53,9 +53,13 @@ class ImageSource(SourceContext):
     def retrieve(self) -> CapturedFrame:
         """Read and decode the file; raises DataError where it cannot be."""
         file = self._files[(self._n_grabbed - 1) % len(self._files)]
-        image = flipped(read_image(file, self.levels), self._settings.flip)
+        picture = decoded(read_bytes(file), called=str(file))
+        try:
+            image, deep = self._frame(picture, self._settings.flip, str(file))
+        except FrameError as error:
+            raise DataError(f"{file}: {error}") from error
         capture_ms = 1000.0 * (time.perf_counter() - self._grabbed_s)
-        return CapturedFrame(image, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, str(file))
+        return CapturedFrame(image, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, str(file), deep)
 
     def close(self) -> None:
         """Nothing to release."""

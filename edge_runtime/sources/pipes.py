@@ -11,16 +11,17 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_runtime.errors import SourceError
 from edge_runtime.image_files.wholeness import jpeg_end
-from edge_runtime.model.images import as_frame, decoded
-from edge_runtime.model.preprocess import Frame
+from edge_runtime.model.images import decoded
 from edge_runtime.redact import redact
 from edge_runtime.sources.bayer import demosaiced
-from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext, flipped
+from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext
 from edge_runtime.sources.quiet import quiet_cv2
 
 __all__ = ["ChildSource", "StdinSource", "ffmpeg_command", "gstreamer_command"]
@@ -108,13 +109,20 @@ class _PipeSource(SourceContext, ABC):
 
     def retrieve(self) -> CapturedFrame:
         """Decode the grabbed frame; raises DataError where it cannot be."""
-        image = flipped(self._decoded(self._content), self._settings.flip)
+        called = f"frame {self._n_grabbed - 1} of {self._described()}"
+        image, deep = self._frame(self._decoded(self._content, called), self._settings.flip, called)
         capture_ms = 1000.0 * (time.perf_counter() - self._started_s)
-        return CapturedFrame(image, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, None)
+        return CapturedFrame(image, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, None, deep)
+
+    def _described(self) -> str:
+        return redact(self.source_id)
 
     @abstractmethod
-    def _decoded(self, content: bytes) -> Frame:
-        """The frame of its bytes; raises DataError where they are none."""
+    def _decoded(self, content: bytes, called: str) -> NDArray[Any]:
+        """The picture of its bytes, as as_frame takes it; raises DataError where they are none.
+
+        called: what messages call it.
+        """
 
     def _grabbed(self, content: bytes) -> bool:
         self._content = content
@@ -193,11 +201,12 @@ class ChildSource(_PipeSource):
                     stream.close()
             self._child = None
 
-    def _decoded(self, content: bytes) -> Frame:
+    def _decoded(self, content: bytes, called: str) -> NDArray[Any]:
         cv2 = quiet_cv2()
         width, height = self._size
         planes = np.frombuffer(content, dtype=np.uint8).reshape(height * 3 // 2, width)
-        return as_frame(cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420))
+        image: NDArray[Any] = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
+        return image
 
     def _failed(self, code: str, reason: str) -> SourceError:
         """The error, with what the child said last on its standard error; the child is ended."""
@@ -274,13 +283,15 @@ class StdinSource(_PipeSource):
                     logger.warning("standard input ends within a frame: %d bytes of one are left out", len(stream))
                 return None
 
-    def _decoded(self, content: bytes) -> Frame:
-        called = f"frame {self._n_grabbed - 1} of standard input"
+    def _described(self) -> str:
+        return "standard input"
+
+    def _decoded(self, content: bytes, called: str) -> NDArray[Any]:
         if self._settings.raw is None:
-            return as_frame(decoded(content, called=called), self.levels, called=called)
+            return decoded(content, called=called)
         width, height, channels = self._settings.raw
         image = np.frombuffer(content, dtype=np.uint8).reshape(height, width, channels)
-        return as_frame(image if self._settings.bayer is None else demosaiced(image[:, :, 0], self._settings.bayer))
+        return image if self._settings.bayer is None else demosaiced(image[:, :, 0], self._settings.bayer)
 
 
 def gstreamer_command(pipeline: str) -> list[str] | None:

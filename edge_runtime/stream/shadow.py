@@ -98,7 +98,7 @@ class Shadow:
                 return None
         begun_s = self._clock()
         try:
-            seen = self._detector.score(frame.image)
+            seen = self._detector.score(frame.read_by(self._detector.preprocess.levels))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the run that decides goes on
             self._switch_off(error)
             return None

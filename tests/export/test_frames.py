@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.errors import DataError
+from edge_runtime.bundle.budgets import PrecisionName
+from edge_runtime.errors import ConfigError, DataError
 from export.frames import (
     GateFrames,
     _kept,
@@ -17,6 +19,7 @@ from export.frames import (
     training_frames,
     with_pasted_patch,
 )
+from export.precisions import ExportRequest, _training_frames
 from train.runs.run_folder import TrainedRun
 
 
@@ -99,3 +102,29 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, content: str | Non
         (tmp_path / "refinement.csv").write_text(content)
     with pytest.raises(DataError, match=message):
         _kept(tmp_path / "refinement.csv", 8)
+
+
+@pytest.mark.parametrize("precisions", [("fp32",), ("fp32", "fp16")])
+def test_images_for_int8_that_cannot_be_used_are_no_fault_of_int8_where_it_is_not_asked_for(
+    runs: dict[str, TrainedRun], tmp_path: Path, precisions: tuple[PrecisionName, ...]
+) -> None:
+    np.savez(tmp_path / "others.npz", images=np.zeros((48, 28, 28), dtype=np.uint8))
+    request = ExportRequest(precisions=precisions, calibration=tmp_path / "others.npz")
+    with pytest.raises(
+        ConfigError, match=f"--precision {', '.join(precisions)} .*: leave --calibration out"
+    ) as refused:
+        _training_frames(runs["hog"], request)
+    assert "INT8" not in str(refused.value)
+    assert refused.value.exit_code == 2
+    with pytest.raises(DataError, match="no longer holds the 48 images"):
+        _training_frames(runs["hog"], replace(request, precisions=("int8",)))
+
+
+def test_a_run_with_few_images_does_not_name_int8_to_who_asks_for_fp32(
+    runs: dict[str, TrainedRun], tmp_path: Path
+) -> None:
+    run = replace(runs["hog"], path=tmp_path)
+    (tmp_path / "refinement.csv").write_text("index,kept\n0,1\n1,1\n")
+    with pytest.raises(ConfigError, match="kept 2 training images, expected 16 or more") as refused:
+        _training_frames(run, ExportRequest(precisions=("fp32",), calibration=Path(run.config.data.path)))
+    assert "INT8" not in str(refused.value)

@@ -43,7 +43,11 @@ FILE = click.Path(path_type=Path)
     type=PRECISION_NAMES,
     help="Comma-separated: fp32, fp16, int8; each must pass.  [default: all, without those that fail]",
 )
-@click.option("--calibration", type=FILE, help="The training images, if they moved; INT8 needs them.")
+@click.option(
+    "--calibration",
+    type=FILE,
+    help="The training images, if they moved; INT8 needs them.",
+)
 @click.option("--batch", type=click.IntRange(min=2), help="Add detector-batch.onnx for up to so many frames at once.")
 @click.option(
     "--worst", type=FILE, default=Path("parity-failure"), show_default=True, help="Folder for a failing check's frame."

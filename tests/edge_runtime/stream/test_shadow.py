@@ -8,19 +8,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from edge_runtime.backends import OnnxRuntimeCpu
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import BackendError
-from edge_runtime.model.images import write_image
-from edge_runtime.model.preprocess import Frame
+from edge_runtime.model.images import as_frame, write_image
+from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.score import Limit, UnionRule
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.scoring.result import Result
 from edge_runtime.sources import source_from
-from edge_runtime.sources.contract import CapturedFrame
+from edge_runtime.sources.contract import CapturedFrame, CaptureSettings
 from edge_runtime.stream.feed import FeedSettings
 from edge_runtime.stream.pipeline import Pipeline, RunSettings, RunSummary
 from edge_runtime.stream.shadow import Pace, Shadow
@@ -70,6 +71,26 @@ def recorded(
     max_frames = options.pop("max_frames", None)
     pipeline = Pipeline(detector, [source_from(None, str(path))], records.append, settings, **options)
     return pipeline.run(max_frames=max_frames), records
+
+
+@pytest.mark.parametrize("flip", ["none", "180"])
+def test_each_bundle_reads_16_bits_by_its_own_levels(
+    make_bundle: Callable[..., Bundle], tmp_path: Path, flip: str
+) -> None:
+    def of(levels: tuple[int, int] | None) -> Detector:
+        bundle = make_bundle(Preprocess(height=8, width=8, levels=levels))
+        return Detector(bundle, OnnxRuntimeCpu(bundle.files["detector.onnx"], threads=1))
+
+    picture = np.random.default_rng(5).integers(0, 4096, (8, 8), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.png"), picture)
+    deployed, beside = of((0, 4095)), of((0, 65535))
+    assert deployed.score(tmp_path / "deep.png").score != beside.score(tmp_path / "deep.png").score
+    source = source_from(None, str(tmp_path / "deep.png"), CaptureSettings(flip=flip))
+    records: list[dict[str, Any]] = []
+    Pipeline(deployed, [source], records.append, shadow=beside).run()
+    turned = np.ascontiguousarray(picture[::-1, ::-1]) if flip == "180" else picture
+    assert [record["score"] for record in records] == [deployed.score(turned).score]
+    assert [record["shadow"]["score"] for record in records] == [beside.score(as_frame(turned, (0, 65535))).score]
 
 
 def test_records_say_what_the_shadow_found_at_their_end(detector: Detector, other: Detector, images: Path) -> None:
