@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
@@ -19,8 +20,10 @@ from edge_runtime.errors import DataError
 from edge_runtime.redact import redact
 
 __all__ = [
+    "DISK_FULL",
     "OWN_ALONE",
     "csv_bytes",
+    "file_identity",
     "file_stem",
     "finite_or_none",
     "is_run_folder",
@@ -36,6 +39,8 @@ LONGEST_STEM = 40
 
 OWN_ALONE = 0o600
 """Mode of files that hold secrets, or what a camera saw: their owner's alone."""
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Errors of a disk that takes nothing for now, which a person or time can mend while a run goes on."""
 OF_A_RUN = ("weights.safetensors", "checkpoint.safetensors", "calibration.json")
 """What a run folder holds beside its config.json, one of them at least once a training has begun."""
 
@@ -77,6 +82,15 @@ def read_regular(path: Path, most_bytes: int) -> tuple[bytes, os.stat_result]:
         return stream.read(status.st_size), status
 
 
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of what stands at the path; None where nothing does, or it cannot be told."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def is_run_folder(path: Path) -> bool:
     """Whether `edge-aae train` wrote this folder."""
     return (path / "config.json").is_file() and any((path / name).is_file() for name in OF_A_RUN)
@@ -104,7 +118,7 @@ def finite_or_none(value: Any) -> Any:
 def file_stem(name: str) -> str:
     """A name for files of something that is named, such as a source: letters, digits, . _ - alone, no password."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", redact(name)).strip("._") or "source"
-    return plain if len(plain) <= LONGEST_STEM else f"{plain[:LONGEST_STEM]}-{zlib.crc32(name.encode()):08x}"
+    return plain if len(plain) <= LONGEST_STEM else f"{plain[:LONGEST_STEM]}-{zlib.crc32(redact(name).encode()):08x}"
 
 
 def unicode_name(name: str) -> str:

@@ -7,40 +7,29 @@ in order, and a message that comes twice has the same id.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.files import OWN_ALONE
+from edge_runtime.delivery.outbox_file import OutboxFile, carried, in_memory, is_full, reason_of
+from edge_runtime.errors import ConfigError, DataError, EdgeAaeError
 
 __all__ = ["Message", "Outbox"]
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
+PUT_ASIDE = "UPDATE destinations SET delivered = MAX(delivered, ?) WHERE name = ?"
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS messages (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, message_id TEXT UNIQUE NOT NULL, event_id TEXT NOT NULL,
-    phase TEXT NOT NULL, record TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS open_events (event_id TEXT PRIMARY KEY, record TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS destinations (name TEXT PRIMARY KEY, delivered INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS refused (
-    destination TEXT NOT NULL, message_id TEXT NOT NULL, reason TEXT NOT NULL, record TEXT NOT NULL,
-    at_s REAL NOT NULL);
-"""
-
-ACKNOWLEDGE = "UPDATE destinations SET delivered = MAX(delivered, ?) WHERE name = ?"
+ACKNOWLEDGE = """UPDATE destinations SET delivered =
+    MAX(delivered, COALESCE((SELECT seq FROM messages WHERE message_id = ?), 0)) WHERE name = ?"""
+"""By the id: another file, begun meanwhile, counts its messages anew."""
 
 MOST_REFUSED = 1000
 """Messages kept that a destination refused for good, the newest."""
@@ -64,7 +53,8 @@ class Outbox:
         """Open or create it, and end the events that a crash left open, with the reason "interrupted".
 
         destinations: who must acknowledge; one that is new gets what comes from now on, and one that is not named any
-        more is forgotten. A damaged file is moved aside and said. max_bytes: above it the oldest messages are dropped
+        more is forgotten. A damaged file is moved aside and said; where the disk is full, messages are in memory alone
+        until follow() finds room. max_bytes: above it the oldest messages are dropped
         and counted, delivered or not. Raises DataError where the file cannot be used, ConfigError where another run
         has it.
         """
@@ -73,28 +63,71 @@ class Outbox:
         self.path = path
         self.dropped = 0
         """Messages dropped because the file had grown too large."""
+        self.in_memory = ""
+        """Why messages are in memory alone; empty while the file takes them."""
+        self.n_left = 0
+        """Messages that were in memory alone when it was closed, and not delivered."""
+        self._destinations = tuple(destinations)
         self._max_bytes = max_bytes
         self._lock = threading.RLock()
+        self._file: OutboxFile | None = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._claim = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise DataError(f"cannot keep events in {path}: {error.strerror or error}") from error
-        try:
-            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._claim)
-            raise ConfigError(f"{path} is another run's outbox; give each run its own with --outbox") from error
+            self._take_file()
+        except (sqlite3.Error, OSError) as error:
+            if not is_full(error):
+                raise DataError(f"cannot keep events in {path}: {reason_of(error)}") from error
+            self.in_memory = reason_of(error)
+            self._database = in_memory()
+            self._register()
+            logger.error("%s takes nothing (%s); events are in memory alone until it does", path, self.in_memory)
+
+    def follow(self) -> str:
+        """Go on in the file that belongs at the path, where ours was removed, renamed or replaced, or took nothing
+        before; what was not delivered goes along. Gives what was done, empty where there was nothing to do.
+
+        Raises OSError, sqlite3.Error or ConfigError while there is no such file; messages are then kept, and delivered,
+        in memory.
+        """
+        with self._lock:
+            if self._file is not None and self._file.is_in_place:
+                return ""
+            if self._file is not None:
+                self.in_memory = "it was removed, renamed or replaced while events were kept in it"
+                # SQLite names its -wal and -shm by the path: the old file is closed before the new one is opened.
+                gone, kept = self._database, in_memory()
+                try:
+                    gone.backup(kept)
+                except sqlite3.Error as error:
+                    logger.error("%s: what was not delivered is lost with the file: %s", self.path, error)
+                    kept.close()
+                    kept = in_memory()
+                self._database = kept
+                self._register()
+                gone.close()
+                self._file.close(left=not self.path.exists())
+                self._file = None
+            why, kept = self.in_memory, self._database
+            ours = {str(event) for (event,) in kept.execute("SELECT event_id FROM open_events")}
+            self._take_file(ours)
+            n = carried(kept, self._database)
+            kept.close()
+            self.in_memory = ""
+            return f"{self.path}: {why}; a new file goes on there, {n} messages that were not delivered went along"
+
+    def _take_file(self, ours: Collection[str] = ()) -> None:
+        """Open or create the file; on an error all is as before. ours: open events that go on."""
+        before = getattr(self, "_database", None)
+        file = OutboxFile(self.path)
         with ExitStack() as undo:  # whatever is wrong, the file is free for another try
-            undo.callback(os.close, self._claim)
-            try:
-                self._database = self._opened()
-                undo.callback(self._database.close)
-                self._register(destinations)
-                self._end_interrupted()
-            except (sqlite3.Error, OSError) as error:
-                raise DataError(f"cannot keep events in {path}: {error}") from error
+            undo.callback(file.close)
+            undo.callback(setattr, self, "_database", before)
+            self._database = file.connected()
+            undo.callback(self._database.close)
+            self._register()
+            self._end_interrupted(ours)
+            file.remember()
             undo.pop_all()
+        self._file = file
 
     def append(self, records: Iterable[dict[str, Any]], last_times: Mapping[str, str] | None = None) -> None:
         """Commit event records, all or none, in order; one whose message_id is there already is left out.
@@ -143,11 +176,13 @@ class Outbox:
     def acknowledge(self, destination: str, message: Message) -> None:
         """A destination has this message and all before it."""
         with self._lock, self._database as database:
-            database.execute(ACKNOWLEDGE, (message.seq, destination))
+            database.execute(ACKNOWLEDGE, (message.message_id, destination))
 
     def refuse(self, destination: str, message: Message, reason: str) -> None:
         """A destination will never take this message: it is put aside, so that those after it can go."""
-        self._put_aside(destination, message.seq, message.message_id, json.dumps(message.record), reason)
+        with self._lock, self._database as database:
+            self._keep_refused(destination, message.message_id, json.dumps(message.record), reason)
+            database.execute(ACKNOWLEDGE, (message.message_id, destination))
 
     def refused(self) -> list[tuple[str, str, str]]:
         """(destination, message id, reason) of what was put aside."""
@@ -170,51 +205,30 @@ class Outbox:
                 self.dropped += cursor.rowcount
 
     def close(self) -> None:
-        """Close the file; others may open it."""
+        """Close the file; others may open it. What is in memory alone gets a last try."""
         with self._lock:
+            try:
+                self.follow()
+            except (sqlite3.Error, OSError, EdgeAaeError) as error:
+                self.n_left = self.n_in_memory
+                logger.error("%s: %d messages were in memory alone: %s", self.path, self.n_left, reason_of(error))
             self._database.close()
-            os.close(self._claim)
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+            self.in_memory = ""
 
-    def _opened(self) -> sqlite3.Connection:
-        try:
-            return self._connected()
-        except sqlite3.DatabaseError as error:
-            if not self.path.exists() or isinstance(error, sqlite3.OperationalError):
-                raise
-            aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
-            for suffix in ("", "-wal", "-shm"):
-                part = Path(f"{self.path}{suffix}")
-                if part.exists():
-                    part.rename(f"{aside}{suffix}")
-            logger.error("the outbox %s is damaged (%s); it was moved to %s, a new one begins", self.path, error, aside)
-            return self._connected()
+    @property
+    def n_in_memory(self) -> int:
+        """Messages that no file has and not everyone has."""
+        if not self.in_memory:
+            return self.n_left
+        query = "SELECT COUNT(*) FROM messages WHERE seq > COALESCE((SELECT MIN(delivered) FROM destinations), 0)"
+        with self._lock:
+            return int(self._database.execute(query).fetchone()[0])
 
-    def _connected(self) -> sqlite3.Connection:
-        # SQLite gives -wal and -shm the mode of the file itself.
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, OWN_ALONE))
-        if os.stat(self.path).st_uid == os.geteuid():
-            os.chmod(self.path, OWN_ALONE)
-        database = sqlite3.connect(self.path, check_same_thread=False, timeout=5.0)
-        try:
-            found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise sqlite3.DatabaseError(str(found))
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA):
-                raise DataError(
-                    f"{self.path} has outbox schema {version}, this release knows {SCHEMA}; update edge-aae or name "
-                    "another --outbox"
-                )
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=FULL")
-            database.executescript(TABLES)
-            database.execute(f"PRAGMA user_version={SCHEMA}")
-        except BaseException:
-            database.close()
-            raise
-        return database
-
-    def _register(self, destinations: Sequence[str]) -> None:
+    def _register(self) -> None:
+        destinations = self._destinations
         with self._database as database:
             newest = database.execute("SELECT MAX(seq) FROM messages").fetchone()[0] or 0
             known = {name for (name,) in database.execute("SELECT name FROM destinations")}
@@ -226,9 +240,11 @@ class Outbox:
             for name in known - set(destinations):
                 database.execute("DELETE FROM destinations WHERE name = ?", (name,))
 
-    def _end_interrupted(self) -> None:
+    def _end_interrupted(self, ours: Collection[str] = ()) -> None:
         rows = self._database.execute("SELECT event_id, record FROM open_events").fetchall()
         for event_id, text in rows:
+            if event_id in ours:
+                continue
             try:
                 self.append([_interrupted(_record_of(text))])
             except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -238,10 +254,15 @@ class Outbox:
 
     def _put_aside(self, destination: str, seq: int, message_id: str, text: Any, reason: str) -> None:
         with self._lock, self._database as database:
-            aside = (destination, message_id, reason, text, time.time())
-            database.execute("INSERT INTO refused VALUES (?, ?, ?, ?, ?)", aside)
-            database.execute("DELETE FROM refused WHERE rowid <= (SELECT MAX(rowid) FROM refused) - ?", (MOST_REFUSED,))
-            database.execute(ACKNOWLEDGE, (seq, destination))
+            self._keep_refused(destination, message_id, text, reason)
+            database.execute(PUT_ASIDE, (seq, destination))
+
+    def _keep_refused(self, destination: str, message_id: str, text: Any, reason: str) -> None:
+        aside = (destination, message_id, reason, text, time.time())
+        self._database.execute("INSERT INTO refused VALUES (?, ?, ?, ?, ?)", aside)
+        self._database.execute(
+            "DELETE FROM refused WHERE rowid <= (SELECT MAX(rowid) FROM refused) - ?", (MOST_REFUSED,)
+        )
 
     def _used_bytes(self) -> int:
         pages, free, size = (

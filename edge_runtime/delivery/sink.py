@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections import deque
 
 from edge_runtime.delivery.outbox import Outbox
+from edge_runtime.delivery.outbox_file import reason_of
+from edge_runtime.errors import EdgeAaeError
 from edge_runtime.sinks.contract import Emission, SinkBase
 
 __all__ = ["OutboxSink"]
+
+logger = logging.getLogger(__name__)
 
 BACKLOG = 10_000
 """Events kept in memory while the disk takes none; beyond it the oldest updates go first."""
@@ -26,6 +31,11 @@ class OutboxSink(SinkBase):
         self.lost = 0
         """Events that found no room in memory either."""
         self._backlog: deque[Emission] = deque()
+
+    @property
+    def unwritten(self) -> int:
+        """Events that are nowhere, or in memory alone."""
+        return self.lost + len(self._backlog) + self.outbox.n_in_memory
 
     def write(self, emission: Emission) -> None:
         """Commit it with what waits; raises OSError where the disk takes nothing. Nobody is kept waiting longer."""
@@ -50,7 +60,25 @@ class OutboxSink(SinkBase):
         """The last try for what waits."""
         self._commit()
 
+    def reopen(self) -> None:
+        """See whether the file is still where it was."""
+        self._commit()
+
     def _commit(self) -> None:
+        try:
+            news = self.outbox.follow()
+        except (sqlite3.Error, OSError, EdgeAaeError) as error:
+            self._append()  # to memory, from where they are delivered too
+            raise OSError(
+                f"{self.outbox.n_in_memory} events are in memory alone, {self.outbox.path} does not take them: "
+                f"{reason_of(error)}"
+            ) from error
+        if news:
+            logger.warning("%s", news)
+            self.say("warning", "SINK_REOPENED", reason=news)
+        self._append()
+
+    def _append(self) -> None:
         if not self._backlog:
             return
         try:

@@ -100,6 +100,11 @@ class LivePage(SinkBase):
         self.address = ""
         """Where it is, once it is open"""
 
+    @property
+    def unwritten(self) -> int:
+        """It keeps no records: whoever looks later sees what is now."""
+        return 0
+
     def open(self) -> None:
         """Start the process and wait until it serves; raises ConfigError where it cannot."""
         settings = self._settings

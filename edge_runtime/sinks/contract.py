@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.result import Result
 
-__all__ = ["Emission", "Sink", "SinkBase"]
+__all__ = ["Emission", "Say", "Sink", "SinkBase"]
+
+Say = Callable[..., None]
+"""(severity, event_type, **payload): a status record about the sink"""
+
+
+def _say_nothing(severity: str, event_type: str, **payload: Any) -> None:
+    """What a sink says that nobody runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,13 @@ class SinkBase:
     kinds: tuple[str, ...] = ("frame", "event", "status")
     pictures = False
     commits = False
+    say: Say = staticmethod(_say_nothing)
+    """Set by whoever runs it: has a status record written, from any thread."""
+
+    @property
+    def unwritten(self) -> int | None:
+        """How many records lie nowhere, or in memory alone; None: those that it raised for."""
+        return None
 
     def open(self) -> None:
         """Nothing to open."""
@@ -79,6 +94,9 @@ class SinkBase:
 
     def tick(self) -> None:
         """Nothing to do by the clock."""
+
+    def reopen(self) -> None:
+        """Nothing to open again: whoever moved a file away asks for it, with SIGHUP."""
 
     def close(self) -> None:
         """Nothing to close."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import deque
@@ -12,13 +13,16 @@ from typing import Any
 
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.extras import require
-from edge_runtime.files import OWN_ALONE, file_stem, write_atomically
+from edge_runtime.files import OWN_ALONE, file_identity, file_stem, write_atomically
 from edge_runtime.model.preprocess import Frame
+from edge_runtime.redact import redact
 from edge_runtime.sinks.annotate import annotated
 from edge_runtime.sinks.contract import Emission, SinkBase
 from edge_runtime.sinks.retention import KeptFolder, Retention
 
 __all__ = ["Clips", "Recording", "Snapshots", "clip_name", "snapshot_name"]
+
+logger = logging.getLogger(__name__)
 
 SNAPSHOT_QUALITY = 90
 PRE_ROLL_QUALITY = 85
@@ -60,6 +64,12 @@ class _Folder(SinkBase):
             self._cleaned_s = time.monotonic()
             self._kept.clean()
 
+    def _say_gone(self, video: _Video) -> None:
+        video.give_up()
+        reason = f"{video.path} was removed or renamed while it was written; a new file goes on"
+        logger.warning("%s", redact(reason))
+        self.say("warning", "SINK_REOPENED", reason=reason)
+
 
 class Snapshots(_Folder):
     """One JPEG an event, with its map and regions: the frame with the highest score so far."""
@@ -94,7 +104,8 @@ class _Video:
         self._part.parent.mkdir(parents=True, exist_ok=True)
         codec = cv2.VideoWriter_fourcc(*"MJPG")
         self._writer = cv2.VideoWriter(str(self._part), cv2.CAP_OPENCV_MJPEG, codec, fps, self._size)
-        if not self._writer.isOpened():
+        self._place = file_identity(self._part)
+        if not self._writer.isOpened() or self._place is None:
             raise OSError(f"OpenCV cannot write {self._part}; is the folder there, and room on the disk?")
 
     def add(self, frame: Frame) -> None:
@@ -103,10 +114,28 @@ class _Video:
             frame = require("cv2", extra="camera", purpose="videos").resize(frame, self._size)
         self._writer.write(frame)
 
-    def close(self) -> None:
-        """Finish the file and give it its name."""
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file still stands where it was begun; frames that come into one that was removed are lost."""
+        return file_identity(self._part) == self._place
+
+    def give_up(self) -> None:
+        """Close the file without a name."""
         self._writer.release()
+
+    def close(self) -> None:
+        """Finish the file and give it its name; raises OSError where the disk did not take all of it."""
+        self._writer.release()
+        said, found = _riff_bytes(self._part), self._part.stat().st_size
+        if said != found:  # OpenCV's writer tells of no failure
+            raise OSError(f"{self._part} has {found} bytes, its header says {said}: the disk did not take the video")
         self._part.replace(self.path)
+
+
+def _riff_bytes(path: Path) -> int:
+    """How long a RIFF file says that it is."""
+    with path.open("rb") as stream:
+        return 8 + int.from_bytes(stream.read(8)[4:8], "little")
 
 
 def fps_of(times_s: list[float]) -> float:
@@ -197,6 +226,14 @@ class Clips(_Folder):
         if reel.video is not None and moment_s >= min(reel.until_s, reel.begun_s + self.MOST_S):
             self._finish(reel)
 
+    def tick(self) -> None:
+        """Also begin a clip again whose file went away, with the seconds that are in memory."""
+        super().tick()
+        for reel in self._reels.values():
+            if reel.video is not None and not reel.video.is_in_place:
+                self._say_gone(reel.video)
+                reel.video = None
+
     @staticmethod
     def _finish(reel: _Reel) -> None:
         video, reel.video, reel.path, reel.event_id = reel.video, None, None, None
@@ -236,6 +273,14 @@ class Recording(_Folder):
         waiting.append((moment_s, picture))
         if len(waiting) >= PROBE_FRAMES:
             self._begin(source)
+
+    def tick(self) -> None:
+        """Also begin a file again that went away."""
+        super().tick()
+        for source, (_, video) in list(self._videos.items()):
+            if not video.is_in_place:
+                self._say_gone(video)
+                del self._videos[source]
 
     def close(self) -> None:
         """Finish all files."""

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edge_runtime.errors import EdgeAaeError
-from edge_runtime.sinks.contract import Emission, Sink
+from edge_runtime.errors import DataError, EdgeAaeError
+from edge_runtime.redact import redact
+from edge_runtime.sinks.contract import Emission, Sink, SinkBase
 from edge_runtime.sinks.records import status_record
 
 __all__ = ["SinkCounts", "SinkRunner", "Sinks"]
@@ -41,6 +42,10 @@ class SinkCounts:
     """Did not fit into the queue, or were left at the end."""
     failed: int = 0
     """The sink raised for it."""
+    failing: bool = False
+    """It raised last, and has not taken a record since."""
+    last_error: str | None = None
+    """What it raised last."""
 
 
 class SinkRunner:
@@ -70,8 +75,28 @@ class SinkRunner:
         self._changed = threading.Condition()
         self._closing = False
         self._given_up = False
-        self._failing = self._dropping = False
+        self._dropping = self._reopening = self._failed_at_tick = False
         self._thread = threading.Thread(target=self._run, name=f"sink {sink.name}", daemon=True)
+
+        if isinstance(sink, SinkBase):
+            sink.say = self._say
+
+    @property
+    def lost(self) -> int:
+        """Records that it was given and that are nowhere, but those that were dropped."""
+        unwritten = getattr(self.sink, "unwritten", None)
+        return self.counts.failed if unwritten is None else int(unwritten)
+
+    def health(self) -> dict[str, Any]:
+        """{sink, ok, failed, dropped, last_error}; ok unless it fails now. From any thread."""
+        counts = self.counts
+        return {
+            "sink": redact(self.sink.name),
+            "ok": not counts.failing,
+            "failed": counts.failed,
+            "dropped": counts.dropped,
+            "last_error": counts.last_error,
+        }
 
     def start(self) -> None:
         """Open the sink, raising what it raises, and begin."""
@@ -88,6 +113,12 @@ class SinkRunner:
             if len(self._queue) >= self._capacity and not self._make_room(emission):
                 return
             self._queue.append(emission)
+            self._changed.notify_all()
+
+    def reopen(self) -> None:
+        """Have the sink open its file again, in its thread."""
+        with self._changed:
+            self._reopening = True
             self._changed.notify_all()
 
     def finish(self) -> None:
@@ -124,16 +155,19 @@ class SinkRunner:
         ticked_s = time.monotonic()
         while True:
             with self._changed:
-                if not self._queue and not self._closing:
+                if not (self._queue or self._closing or self._reopening):
                     self._changed.wait(max(0.0, ticked_s + TICK_S - time.monotonic()))
                 emission = self._queue.popleft() if self._queue else None
                 ended = emission is None and self._closing
+                reopening, self._reopening = self._reopening, False
                 self._changed.notify_all()
+            if reopening and isinstance(self.sink, SinkBase):
+                self._guarded(self.sink.reopen)
             if emission is not None:
                 self._guarded(self._write, emission)
             if time.monotonic() - ticked_s >= TICK_S:
                 ticked_s = time.monotonic()
-                self._guarded(self.sink.tick)
+                self._guarded(self._tick)
                 self._dropping = self._dropping and len(self._queue) > self._capacity // 2
             if ended or self._given_up:
                 break
@@ -142,10 +176,27 @@ class SinkRunner:
     def _write(self, emission: Emission) -> None:
         if emission.committed is not None and not self.sink.commits:
             emission.committed.wait(COMMIT_WAIT_S)
-        self.sink.write(emission)
+        try:
+            self.sink.write(emission)
+        except BrokenPipeError:
+            raise
+        except Exception:
+            self.counts.failed += 1
+            raise
         self.counts.written += 1
-        if self._failing:
-            self._failing = False
+        self._recovered()
+
+    def _tick(self) -> None:
+        failed_before = self._failed_at_tick
+        self._failed_at_tick = True
+        self.sink.tick()
+        self._failed_at_tick = False
+        if failed_before or self.sink.commits:  # what waited there went out
+            self._recovered()
+
+    def _recovered(self) -> None:
+        if self.counts.failing:
+            self.counts.failing = False
             self._say("info", "SINK_RECOVERED", failed=self.counts.failed)
 
     def _guarded(self, call: Callable[..., None], *arguments: Any) -> None:
@@ -161,11 +212,11 @@ class SinkRunner:
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        self.counts.failed += 1
-        if not self._failing:
-            self._failing = True
-            logger.warning("sink %s fails: %s", self.sink.name, error)
-            self._say("error", "SINK_FAILED", reason=str(error) or type(error).__name__)
+        began, reason = not self.counts.failing, redact(str(error)) or type(error).__name__
+        self.counts.failing, self.counts.last_error = True, reason
+        if began:
+            logger.warning("sink %s fails: %s", redact(self.sink.name), reason)
+            self._say("error", "SINK_FAILED", reason=reason)
 
     def _say(self, severity: Any, event_type: str, **payload: Any) -> None:
         self._report(status_record(severity, event_type, self.sink.name, payload))
@@ -191,6 +242,24 @@ class Sinks:
     def broken(self) -> BrokenPipeError | None:
         """The reader of one sink's pipe went away."""
         return next((runner.broken for runner in self.runners if runner.broken), None)
+
+    def health(self) -> list[dict[str, Any]]:
+        """Each sink's."""
+        return [runner.health() for runner in self.runners]
+
+    def check_lost(self) -> None:
+        """Raise DataError where records that were to be written are nowhere, once all is closed."""
+        lost = [runner for runner in self.runners if runner.lost]
+        if lost:
+            each = ", ".join(
+                f"{runner.lost} to {redact(runner.sink.name)} ({runner.counts.last_error})" for runner in lost
+            )
+            raise DataError(f"records could not be written: {each}; see to the disk, they are lost")
+
+    def reopen(self) -> None:
+        """Have all open their files again, each in its own thread."""
+        for runner in self.runners:
+            runner.reopen()
 
     def start(self) -> None:
         """Open all; one that does not open closes those before it and raises."""

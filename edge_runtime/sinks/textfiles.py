@@ -7,13 +7,15 @@ import io
 import logging
 import os
 import re
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import ConfigError, DataError
-from edge_runtime.files import OWN_ALONE
+from edge_runtime.files import DISK_FULL, OWN_ALONE, file_identity
+from edge_runtime.redact import redact
 from edge_runtime.sinks.contract import Emission, SinkBase
 from edge_runtime.sinks.records import to_line
 
@@ -100,10 +102,12 @@ class TextFile(SinkBase):
     def open(self) -> None:
         """Create the file; raises DataError where that cannot be."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             older = self._rotation.put_aside(self.path)
             self._begin()
         except OSError as error:
+            if error.errno in DISK_FULL:  # for now: records are counted that find no room
+                logger.error("%s takes nothing yet: %s", redact(self.name), error.strerror)
+                return
             raise DataError(f"cannot write records to {self.path}: {error.strerror or error}") from error
         if older:
             logger.info("kept the older records as %s", older)
@@ -111,6 +115,7 @@ class TextFile(SinkBase):
     def write(self, emission: Emission) -> None:
         """Add a record's line; raises OSError where the disk does not take it."""
         content = self.line(emission.record).encode("utf-8")
+        self._follow()
         if self._rotation.max_bytes and self._size and self._size + len(content) > self._rotation.max_bytes:
             self.close()
             self._rotation.put_aside(self.path)
@@ -124,6 +129,16 @@ class TextFile(SinkBase):
             self._stream.close()
             self._stream = None
 
+    def tick(self) -> None:
+        """See whether the file is still where it was."""
+        self._follow()
+
+    def reopen(self) -> None:
+        """Go on in the file that stands at the path now."""
+        self._follow()
+        self.close()
+        self._begin()
+
     def header(self) -> str:
         """What stands at the top of each file."""
         return ""
@@ -132,9 +147,31 @@ class TextFile(SinkBase):
         """One record as text."""
         return to_line(record)
 
+    def _follow(self) -> None:
+        """Go on in another file where ours was renamed, replaced or removed: nobody would find what came into it."""
+        if self._stream is None:
+            return
+        ours = os.fstat(self._stream.fileno())
+        there = file_identity(self.path)
+        if there == (ours.st_dev, ours.st_ino):
+            if stat.S_ISREG(ours.st_mode):
+                self._size = ours.st_size  # somebody may have emptied it
+                self._head()
+            return
+        self.close()
+        self._begin()
+        how = "removed or renamed" if there is None else "replaced by another file"
+        reason = f"{self.path} was {how} while it was written; a new file goes on there"
+        logger.warning("%s", redact(reason))
+        self.say("warning", "SINK_REOPENED", reason=reason)
+
     def _begin(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = io.FileIO(self.path, "a", opener=_own_alone)
-        self._size = self._stream.tell()
+        self._size = self._stream.tell() if self._stream.seekable() else 0
+        self._head()
+
+    def _head(self) -> None:
         header = self.header()
         if header and not self._size:
             try:
@@ -150,7 +187,8 @@ class TextFile(SinkBase):
             while left:
                 left = left[self._stream.write(left) or 0 :]
         except OSError:
-            os.ftruncate(self._stream.fileno(), self._size)
+            if stat.S_ISREG(os.fstat(self._stream.fileno()).st_mode):
+                os.ftruncate(self._stream.fileno(), self._size)
             raise
         self._size += len(content)
 
@@ -163,7 +201,6 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
     """Add a record's line to what stands in a JSON Lines file; missing folders are made. Raises DataError."""
     lines = JsonLinesFile(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Not opened before: that would put aside what stands there.
         lines.write(Emission(record))
     except OSError as error:

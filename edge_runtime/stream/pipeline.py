@@ -106,10 +106,13 @@ class Pipeline:
         return list(self._streams)
 
     def health(self) -> dict[str, Any]:
-        """{ok, scorer_moves, sources}: ok while every source is up and the scorer does not hang. From any thread."""
+        """{ok, scorer_moves, sources, sinks}: ok while every source is up, the scorer moves and every sink takes
+        what it is given. From any thread."""
         moves = time.perf_counter() - self._moved_s < HANG_S
         sources = [state.health() for state in self._streams]
-        return {"ok": moves and all(source["up"] for source in sources), "scorer_moves": moves, "sources": sources}
+        sinks = self.sinks.health()
+        ok = moves and all(source["up"] for source in sources) and all(sink["ok"] for sink in sinks)
+        return {"ok": ok, "scorer_moves": moves, "sources": sources, "sinks": sinks}
 
     def current(self) -> dict[str, Any]:
         """{ok, model, threshold, sources}: the run's state without what changes with every frame; signed_by too where a

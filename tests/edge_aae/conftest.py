@@ -100,6 +100,18 @@ def workplace(cli: Cli, photos: Path, made_once: Callable[[str, Callable[[Path],
     return made_once("workplace", make)
 
 
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
 def _draw_photos(root: Path) -> None:
     rng = np.random.default_rng(3)
     for folder, n_images, scratched in (

@@ -62,9 +62,9 @@ def run(print_config: bool, **options: Any) -> None:
 
     --shadow NEW scores the same frames by a second bundle too: records say what it found, nothing is done about it.
 
-    SIGINT and SIGTERM end a run cleanly; SIGHUP takes up a calibration that was made or undone meanwhile. The last line
-    on standard error sums the run up: frames, anomalies, latency. An existing --out file is kept: it gets the suffix
-    .1, .2 and so on.
+    SIGINT and SIGTERM end a run cleanly; SIGHUP takes up a calibration that was made or undone meanwhile, and opens the
+    files of --out and --outbox again. The last line on standard error sums the run up: frames, anomalies, latency. An
+    existing --out file is kept: it gets the suffix .1, .2 and so on. Records that could not be written: exit status 1.
 
     \b
     edge-aae run --camera 0
@@ -136,6 +136,7 @@ def _carry_out(plan: RunPlan) -> None:
         upkeep.stopping()
     if summary.frames == 0 and summary.unscored:
         raise DataError(f"none of {summary.unscored} frames of {names} could be scored; see above")
+    pipeline.sinks.check_lost()
     if not any(source.live for source in opened):
         check_unscored(summary.unscored, summary.frames + summary.unscored, plan.feed.max_bad, names)
 

@@ -77,6 +77,7 @@ class Upkeep:
                 "now with the bundle sha256:%s, threshold %g", fresh.bundle.digest[:12], fresh.decision.threshold
             )
         if self._reload_asked():
+            self.pipeline.sinks.reopen()
             self._reload()
         asked = self.page.take_threshold() if self.page else None
         if asked is not None:

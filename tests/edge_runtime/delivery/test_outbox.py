@@ -123,7 +123,7 @@ def test_a_message_that_is_damaged_is_put_aside_and_those_around_it_go(tmp_path:
 def test_an_outbox_that_does_not_open_is_free_for_the_next_try(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def fail(outbox: Outbox) -> None:
+    def fail(outbox: Outbox, ours: object) -> None:
         raise error
 
     with monkeypatch.context() as patch:

@@ -1,0 +1,157 @@
+"""The file of an outbox: claimed by one run, opened or begun, and whether it is still where it was."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.files import DISK_FULL, OWN_ALONE, file_identity
+
+__all__ = ["OutboxFile", "carried", "in_memory", "is_full", "reason_of"]
+
+logger = logging.getLogger(__name__)
+
+SCHEMA = 1
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS messages (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, message_id TEXT UNIQUE NOT NULL, event_id TEXT NOT NULL,
+    phase TEXT NOT NULL, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS open_events (event_id TEXT PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS destinations (name TEXT PRIMARY KEY, delivered INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS refused (
+    destination TEXT NOT NULL, message_id TEXT NOT NULL, reason TEXT NOT NULL, record TEXT NOT NULL,
+    at_s REAL NOT NULL);
+"""
+
+SQLITE_FULL = ("disk is full", "disk I/O error")
+"""What SQLite calls it; Python 3.10 does not tell its codes"""
+
+Identity = tuple[int, int]
+"""Device and inode"""
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a disk takes nothing for now, which a person or time can mend while a run goes on."""
+    if isinstance(error, sqlite3.Error):
+        return any(words in str(error) for words in SQLITE_FULL)
+    return isinstance(error, OSError) and error.errno in DISK_FULL
+
+
+def reason_of(error: Exception) -> str:
+    """An error's words alone: messages name the file themselves."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def in_memory() -> sqlite3.Connection:
+    """An empty outbox that no file holds."""
+    database = sqlite3.connect(":memory:", check_same_thread=False)
+    database.executescript(TABLES)
+    return database
+
+
+def carried(old: sqlite3.Connection, new: sqlite3.Connection) -> int:
+    """Commit to the new one what the old one has that not everyone got, open events too; how many messages."""
+    lowest = old.execute("SELECT MIN(delivered) FROM destinations").fetchone()[0] or 0
+    messages = old.execute(
+        "SELECT seq, message_id, event_id, phase, record FROM messages WHERE seq > ? ORDER BY seq", (lowest,)
+    ).fetchall()
+    is_empty = new.execute("SELECT COUNT(*) FROM messages").fetchone()[0] == 0
+    with new:
+        places = {}
+        for seq, *message in messages:
+            cursor = new.execute(
+                "INSERT OR IGNORE INTO messages (message_id, event_id, phase, record) VALUES (?, ?, ?, ?)", message
+            )
+            places[seq] = cursor.lastrowid or 0
+        if is_empty:  # else what it had may wait for a destination that has ours already: better twice than never
+            for name, delivered in old.execute("SELECT name, delivered FROM destinations").fetchall():
+                place = max((places[seq] for seq in places if seq <= delivered), default=0)
+                new.execute("UPDATE destinations SET delivered = MAX(delivered, ?) WHERE name = ?", (place, name))
+        new.executemany("INSERT OR REPLACE INTO open_events VALUES (?, ?)", old.execute("SELECT * FROM open_events"))
+        new.executemany("INSERT INTO refused VALUES (?, ?, ?, ?, ?)", old.execute("SELECT * FROM refused"))
+    return len(messages)
+
+
+class OutboxFile:
+    """One run's claim to a path, by a lock beside it."""
+
+    def __init__(self, path: Path) -> None:
+        """Claim it; missing folders are made. Raises OSError, ConfigError where another run has it."""
+        self.path = path
+        self._lock_path = path.with_name(path.name + ".lock")
+        self._places: tuple[Identity | None, Identity | None] = (None, None)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._claim = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, OWN_ALONE)
+        try:
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._claim)
+            raise ConfigError(f"{path} is another run's outbox; give each run its own with --outbox") from error
+
+    def remember(self) -> None:
+        """The file is open: this is where it is."""
+        self._places = self._found()
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether file and lock still are what stands at their paths."""
+        return None not in self._places and self._found() == self._places
+
+    def close(self, *, left: bool = False) -> None:
+        """Give up the claim. left: the file is gone; what SQLite kept beside it is none of the next one's."""
+        if left:
+            for suffix in ("-wal", "-shm"):
+                with suppress(OSError):
+                    os.unlink(f"{self.path}{suffix}")
+        os.close(self._claim)
+
+    def _found(self) -> tuple[Identity | None, Identity | None]:
+        return file_identity(self.path), file_identity(self._lock_path)
+
+    def connected(self) -> sqlite3.Connection:
+        """A connection to the file, made where there is none; one that is damaged is moved aside. Raises sqlite3.Error,
+        OSError, and DataError for one of another schema."""
+        try:
+            return self._connected()
+        except sqlite3.DatabaseError as error:
+            if not self.path.exists() or isinstance(error, sqlite3.OperationalError):
+                raise
+            aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
+            for suffix in ("", "-wal", "-shm"):
+                part = Path(f"{self.path}{suffix}")
+                if part.exists():
+                    part.rename(f"{aside}{suffix}")
+            logger.error("the outbox %s is damaged (%s); it was moved to %s, a new one begins", self.path, error, aside)
+            return self._connected()
+
+    def _connected(self) -> sqlite3.Connection:
+        # SQLite gives -wal and -shm the mode of the file itself.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, OWN_ALONE))
+        if os.stat(self.path).st_uid == os.geteuid():
+            os.chmod(self.path, OWN_ALONE)
+        database = sqlite3.connect(self.path, check_same_thread=False, timeout=5.0)
+        try:
+            found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(str(found))
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, SCHEMA):
+                raise DataError(
+                    f"{self.path} has outbox schema {version}, this release knows {SCHEMA}; update edge-aae or name "
+                    "another --outbox"
+                )
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=FULL")
+            database.executescript(TABLES)
+            database.execute(f"PRAGMA user_version={SCHEMA}")
+        except BaseException:
+            database.close()
+            raise
+        return database
