@@ -30,6 +30,7 @@ from edge_aae.commands.training.train import train
 from edge_runtime import __version__
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.own_packages import PACKAGES, claim
+from edge_runtime.redact import redact
 from edge_runtime.terminal import PrintableFormatter
 
 __all__ = ["cli", "main"]
@@ -102,7 +103,7 @@ def main() -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.UsageError as error:
-        error.show()
+        click.UsageError(redact(error.format_message()), error.ctx).show()
         sys.exit(2)
     except click.ClickException as error:
         error.show()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import unicodedata
 
+from edge_runtime.redact import redact
+
 __all__ = ["PrintableFormatter", "printable"]
 
 KEPT = frozenset("\n\t")
@@ -25,7 +27,7 @@ def printable(text: str, *, one_line: bool = False) -> str:
 
 
 class PrintableFormatter(logging.Formatter):
-    """A log's lines, printable."""
+    """A log's lines, printable and without passwords: tracebacks of libraries quote URLs."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return printable(redact(super().format(record)))

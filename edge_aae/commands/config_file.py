@@ -11,7 +11,7 @@ import click
 
 from edge_aae.commands.secret_values import TOKENS, check_mode, is_shown
 from edge_runtime.errors import ConfigError
-from edge_runtime.redact import redact
+from edge_runtime.redact import redact, remember
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -122,5 +122,7 @@ def _toml(value: Any, show: Callable[[Any], str]) -> str:
         return "true" if value else "false"
     if isinstance(value, (int, float)) and show is str:
         return repr(value)
-    text = redact(show(value)).replace("\\", "\\\\").replace('"', '\\"')
+    shown = show(value)
+    remember(shown)
+    text = redact(shown).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'

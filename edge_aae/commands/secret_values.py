@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.redact import redact
+from edge_runtime.redact import redact, remember
 
 __all__ = ["TOKENS", "check_mode", "is_shown", "page_place", "secret_of", "warn_of_shown_secrets"]
 
@@ -33,6 +33,7 @@ def secret_of(value: str, name: str) -> str:
     name: the option's, for messages.
     """
     if not value.startswith("@"):
+        remember(value, token=True)
         return value
     path = Path(value[1:])
     try:
@@ -48,6 +49,7 @@ def secret_of(value: str, name: str) -> str:
         raise ConfigError(f"{path} has {len(text.splitlines())} lines, expected {name} alone, in one")
     if stat.S_ISREG(mode) and mode & stat.S_IROTH:
         _warn_of_mode(path)
+    remember(text, token=True)
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from edge_runtime.redact import redact
 from edge_runtime.terminal import printable
 
 __all__ = ["say", "say_line"]
@@ -11,7 +12,7 @@ __all__ = ["say", "say_line"]
 
 def say(text: str, *, err: bool = False) -> None:
     """Print a text of one or more lines; escapes that strangers put into it are shown and not obeyed."""
-    click.echo(printable(text), err=err)
+    click.echo(printable(redact(text) if err else text), err=err)
 
 
 def say_line(text: str) -> None:

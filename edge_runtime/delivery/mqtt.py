@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from edge_runtime.delivery.outbox import Message
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
 from edge_runtime.files import file_stem
-from edge_runtime.redact import redact
+from edge_runtime.redact import is_ambiguous, redact, remember
 
 __all__ = ["Mqtt", "MqttSettings"]
 
@@ -40,6 +41,10 @@ PUBLISH = 0x30
 FREE_PACKETS = 100
 """A broker may send so many that nobody waits for, one a second more, and two for each message of ours"""
 
+SOON_S, MOST_SOON = 5.0, 3
+"""So many connections in a row that the broker ended so soon after it had let us in: as MQTT 3.1.1, 3.1.4, has it do
+where another client comes with our id; it gives no reason, which MQTT 5 calls 0x8E"""
+
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
@@ -52,7 +57,13 @@ class MqttSettings:
     topic: str = "edge-aae"
     """What all topics begin with."""
     device: str = ""
-    """This device's part of the topics; the host's name where it is empty."""
+    """This device's part of the topics, as somebody named it; empty: default_device."""
+    default_device: str = ""
+    """That part where nobody named one; the host's name where it is empty. It may change with the sources: what waits
+    in an outbox still goes to the same destination."""
+    run: str = ""
+    """What tells this run from all others on the host and stays from start to start, such as its outbox's path: two
+    clients of one id throw each other off the broker"""
     ca: Path | None = None
     """Certificates that the broker's is checked against, for mqtts; None: the system's."""
     certificate: Path | None = None
@@ -60,14 +71,20 @@ class MqttSettings:
     key: Path | None = None
 
     def __post_init__(self) -> None:
+        remember(self.url)
+        if is_ambiguous(self.url):
+            raise ConfigError(
+                f"MQTT broker is {redact(self.url)!r}: user or password holds one of / ? # as it is; write %2F, "
+                "%3F, %23"
+            )
         try:
             parts = urlsplit(self.url)
             port = parts.port
         except ValueError as error:
-            raise ConfigError(f"MQTT broker is {redact(self.url)!r}: {error}") from error
+            raise ConfigError(f"MQTT broker is {redact(self.url)!r}: {redact(str(error))}") from error
         if parts.scheme not in PORTS or not parts.hostname or parts.path not in ("", "/") or port == 0:
             raise ConfigError(f"MQTT broker is {redact(self.url)!r}, expected mqtt://HOST:PORT or mqtts://HOST:PORT")
-        for name, value in (("topic", self.topic), ("device", self.device)):
+        for name, value in (("topic", self.topic), ("device", self.device or self.default_device)):
             if any(mark in value for mark in "#+\0") or value.startswith("/") or value.endswith("/"):
                 raise ConfigError(f"MQTT {name} is {value!r}, expected names between slashes, without + and #")
         tls = [path for path in (self.ca, self.certificate, self.key) if path]
@@ -98,10 +115,16 @@ class Mqtt:
         self._paho = require("paho.mqtt.client", extra="mqtt", purpose="MQTT")
         self._settings = settings
         self._parts = urlsplit(settings.url)
-        device = settings.device or socket.gethostname()
+        host = socket.gethostname()
+        device = settings.device or settings.default_device or host
         self.base = f"{settings.topic}/{device}"
-        self.name = f"{self._parts.scheme}://{self._parts.hostname}:{self._port}/{self.base}"
-        self._client_id = f"edge-aae-{file_stem(device)}-{file_stem(settings.topic)}"[:64]
+        broker = f"{self._parts.scheme}://{self._parts.hostname}:{self._port}"
+        self.name = f"{broker}/{settings.topic}/{settings.device or host}"
+        # The same after a restart: a broker ends a connection of before, and tells its Last Will, before it lets us in.
+        own = zlib.crc32("\n".join((host, settings.run, self.base)).encode())
+        self._client_id = f"edge-aae-{file_stem(device)}"[:55] + f"-{own:08x}"
+        self._let_in_s = 0.0
+        self._n_soon = 0
         self._client: Any = None
         self._answered = threading.Event()
         self._lost = threading.Event()
@@ -135,9 +158,12 @@ class Mqtt:
 
         def on_connect(_: Any, __: Any, ___: Any, reason: Any, ____: Any) -> None:
             self._refusal = str(reason) if reason.is_failure else ""
+            self._let_in_s = time.monotonic()
             answered.set()
 
         def on_disconnect(*_: Any) -> None:
+            if answered.is_set() and not self._refusal and not lost.is_set() and self._client is not None:
+                self._n_soon = self._n_soon + 1 if time.monotonic() - self._let_in_s < SOON_S else 0
             lost.set()
 
         client.on_connect, client.on_disconnect = on_connect, on_disconnect
@@ -185,7 +211,12 @@ class Mqtt:
             client.loop_stop()  # a broker that takes nothing would keep it waiting
 
     def _end(self) -> str:
-        return self._fault or "ended the connection"
+        if self._fault or self._n_soon < MOST_SOON:
+            return self._fault or "ended the connection"
+        return (
+            f"ended the connection {self._n_soon} times in a row soon after it had let us in: another client may have "
+            f"the id {self._client_id} (session taken over); give each run an --outbox and a --device of its own"
+        )
 
     def _check_packet(self, is_publish: bool, begun_s: float) -> str:
         """What is wrong with getting another packet; empty: nothing."""

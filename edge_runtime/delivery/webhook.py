@@ -16,7 +16,7 @@ from edge_runtime.delivery.courier import DeliveryError
 from edge_runtime.delivery.deadline import Deadline
 from edge_runtime.delivery.outbox import Message
 from edge_runtime.errors import ConfigError
-from edge_runtime.redact import redact
+from edge_runtime.redact import redact, remember
 
 __all__ = ["Webhook"]
 
@@ -87,8 +87,16 @@ class Webhook:
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
         """headers: sent with every request, such as Authorization. User and password in the URL go as Basic."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        remember(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise ConfigError(
+                f"webhook is {redact(url)!r}: {redact(str(error))}; "
+                "write marks in user and password as %20, %2F, %3F, %23"
+            ) from error
+        if port == 0 or parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"webhook is {redact(url)!r}, expected http://HOST/PATH or https://HOST/PATH")
         self.name = redact(url)
         self._timeout_s = timeout_s
@@ -146,7 +154,7 @@ class Webhook:
                 said = body.read(200).decode("utf-8", errors="replace").strip()
             except (OSError, HTTPException, ValueError):
                 said = ""
-            return DeliveryError(f"{reason}: {said}" if said else reason, for_good=True)
+            return DeliveryError(redact(f"{reason}: {said}") if said else reason, for_good=True)
         asked = headers.get("Retry-After", "")
         pause_s = min(MOST_RETRY_AFTER_S, float(asked[:9])) if asked.isascii() and asked.isdigit() else None
         return DeliveryError(reason, retry_after_s=pause_s)

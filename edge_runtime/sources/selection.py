@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.image_files.listing import is_image, list_images, natural_order, unread_pictures
-from edge_runtime.redact import redact
+from edge_runtime.redact import is_ambiguous, redact, remember
 from edge_runtime.sources.capture import CameraSource, NetworkSource, PipelineSource, opencv_has
 from edge_runtime.sources.contract import CaptureSettings, FrameSource
 from edge_runtime.sources.files import ImageSource, VideoSource
@@ -35,6 +35,13 @@ def source_from(
     Raises SourceError; ConfigError where neither is named or a setting does not fit.
     """
     settings = settings or CaptureSettings()
+    if path is not None:
+        remember(path)
+        if is_ambiguous(path):
+            logger.warning(
+                "%s: its user or password holds one of / ? # as it is; write %%2F, %%3F, %%23",
+                redact(path),
+            )
     if settings.bayer is not None and camera is None and not (path == "-" and settings.raw) and not _is_device(path):
         raise ConfigError(
             f"--bayer {settings.bayer} is for V4L2 cameras, and for raw frames on standard input with --raw; "

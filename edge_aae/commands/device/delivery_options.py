@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,9 @@ class DeliveryOptions(OptionGroup):
         help="Broker for events: mqtt[s]://HOST:PORT; @FILE with USER:PASSWORD@ too.",
     )
     mqtt_topic: str = option("--mqtt-topic", default="edge-aae", show_default=True, help="What all topics begin with.")
-    device: str = option("--device", default="", help="This device's name in topics.  [default: the host's name]")
+    device: str = option(
+        "--device", default="", help="Name in topics.  [default: the host's and the service's, or the sources']"
+    )
     mqtt_ca: Path | None = option(
         "--mqtt-ca", type=PATH, help="Certificates to check the broker's against.  [default: the system's]"
     )
@@ -67,17 +70,25 @@ class DeliveryOptions(OptionGroup):
         """Whether events are kept or brought anywhere."""
         return self.outbox is not None or bool(self.mqtt or self.webhooks)
 
-    def publishers(self) -> list[Publisher]:
-        """The broker and the webhooks, none of them connected; raises MissingExtraError where MQTT's is missing."""
+    @property
+    def place(self) -> Path:
+        """Where the outbox lies."""
+        return self.outbox or Path(os.environ.get("STATE_DIRECTORY", ".")) / "edge-aae-outbox.db"
+
+    def publishers(self, sources: Sequence[str] = ()) -> list[Publisher]:
+        """The broker and the webhooks, none of them connected; raises MissingExtraError where MQTT's is missing.
+
+        sources: their names, by which a device is called that has no name and is no service.
+        """
         found: list[Publisher] = []
-        broker = self._broker()
+        broker = self._broker(sources)
         if broker is not None:
             from edge_runtime.delivery import Mqtt
 
             found.append(Mqtt(broker))
         return [*found, *self._posts()]
 
-    def _broker(self) -> MqttSettings | None:
+    def _broker(self, sources: Sequence[str] = ()) -> MqttSettings | None:
         if not self.mqtt:
             if self.mqtt_ca or self.mqtt_cert or self.mqtt_key:
                 raise ConfigError("certificates are for --mqtt mqtts://HOST, which is not named")
@@ -88,6 +99,8 @@ class DeliveryOptions(OptionGroup):
             url=secret_of(self.mqtt, "--mqtt"),
             topic=self.mqtt_topic,
             device=self.device,
+            default_device=default_device(sources),
+            run=str(self.place.resolve()),
             ca=self.mqtt_ca,
             certificate=self.mqtt_cert,
             key=self.mqtt_key,
@@ -105,20 +118,30 @@ class DeliveryOptions(OptionGroup):
         return [Webhook(secret_of(url, "--webhook"), headers) for url in self.webhooks]
 
 
+def default_device(sources: Sequence[str]) -> str:
+    """HOST-SERVICE of a run that systemd started, else HOST-SOURCES: two runs on one host are two devices."""
+    from edge_runtime.files import file_stem
+
+    service = Path(os.environ.get("STATE_DIRECTORY", "").partition(":")[0]).name
+    called = service or (file_stem(" ".join(sources)) if sources else "")
+    return f"{socket.gethostname()}-{called}" if called else ""
+
+
 @contextmanager
-def outbox_of(delivery: DeliveryOptions) -> Iterator[tuple[Outbox | None, list[Publisher]]]:
+def outbox_of(
+    delivery: DeliveryOptions, sources: Sequence[str] = ()
+) -> Iterator[tuple[Outbox | None, list[Publisher]]]:
     """The outbox, open within the block, and the publishers; None and none where no one is to be told of events."""
     if not delivery.wanted:
         yield None, []
         return
     from edge_runtime.delivery import Outbox
 
-    publishers = delivery.publishers()
-    path = delivery.outbox or Path(os.environ.get("STATE_DIRECTORY", ".")) / "edge-aae-outbox.db"
+    publishers = delivery.publishers(sources)
     names = [publisher.name for publisher in publishers]
     if len(set(names)) < len(names):
         raise click.UsageError(f"one destination is named twice among {', '.join(names)}")
-    outbox = Outbox(path, names, max_bytes=round(MB * delivery.outbox_mb))
+    outbox = Outbox(delivery.place, names, max_bytes=round(MB * delivery.outbox_mb))
     try:
         yield outbox, publishers
     finally:

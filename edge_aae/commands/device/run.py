@@ -112,7 +112,7 @@ def _carry_out(plan: RunPlan) -> None:
         _summed_up(summary),
         stop_requests() as stopped,
         reload_requests() as reload_asked,
-        outbox_of(plan.delivery) as (outbox, publishers),
+        outbox_of(plan.delivery, [source.source_id for source in opened]) as (outbox, publishers),
     ):
         sinks = sinks_of(plan.sinks, detector, outbox)
         page = page_of(plan.page, lambda: upkeep.pipeline, model.path)

@@ -13,7 +13,7 @@ from edge_aae.commands.option_groups import OptionGroup, option
 from edge_aae.commands.options import COUNT_OR_INF, MOST_UNSCORED, PERCENT, SECONDS_RANGE, WIDTH_HEIGHT_CHANNELS
 from edge_aae.commands.secret_values import check_mode
 from edge_runtime.errors import ConfigError
-from edge_runtime.redact import redact
+from edge_runtime.redact import redact, remember
 
 if TYPE_CHECKING:
     from edge_runtime.sources import CaptureSettings, FrameSource
@@ -54,6 +54,8 @@ class NamedSources:
 
     def __post_init__(self) -> None:
         named = [*self.cameras, *self.others]
+        for one in named:
+            remember(one)
         if not named:
             raise click.UsageError("name one source or more: --camera INDEX, --source PATH or --streams FILE")
         if len(set(named)) < len(named):

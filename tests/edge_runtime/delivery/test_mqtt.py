@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -184,3 +185,61 @@ def test_a_broker_that_answers_nothing_is_given_up(monkeypatch: pytest.MonkeyPat
             mqtt.connect()
         mqtt.close()
         assert time.monotonic() - started < 9  # An answer is waited for 10 s by default.
+
+
+def test_a_client_id_is_the_run_s_own_and_the_same_after_a_restart() -> None:
+    def of(**changes: Any) -> Mqtt:
+        return Mqtt(MqttSettings(**({"url": "mqtt://127.0.0.1", "run": "/a/o.db"} | changes)))
+
+    ids = [of()._client_id, of(run="/b/o.db")._client_id, of(topic="t")._client_id, of(device="x" * 80)._client_id]
+    assert len(set(ids)) == 4
+    assert max(map(len, ids)) <= 64
+    assert of()._client_id == ids[0]
+
+
+def test_what_waits_goes_on_to_the_same_destination_whatever_a_device_is_called_by_default() -> None:
+    first, second = (
+        Mqtt(MqttSettings(url="mqtt://127.0.0.1", default_device=name)) for name in ("host-camera_0", "host-camera_1")
+    )
+    assert first.name == second.name
+    assert (first.base, second.base) == ("edge-aae/host-camera_0", "edge-aae/host-camera_1")
+    explicit = Mqtt(MqttSettings(url="mqtt://127.0.0.1", device="line3", default_device="host-camera_0"))
+    assert (explicit.base, explicit.name) == ("edge-aae/line3", "mqtt://127.0.0.1:1883/edge-aae/line3")
+
+
+@needs_broker
+def test_two_runs_of_one_device_do_not_throw_each_other_off(broker: Broker) -> None:
+    runs = [Mqtt(settings(broker, run=run)) for run in ("/a/o.db", "/b/o.db")]
+    for run in runs:
+        run.connect()
+    for number in range(5):
+        for run in runs:
+            run.publish(Message(number + 1, f"e/{number}", record("e", number)))
+    for run in runs:
+        run.close()
+
+
+def test_a_broker_that_throws_a_client_off_again_and_again_is_told_with_the_likely_cause() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def throw_off() -> None:
+            for _ in range(4):
+                connection, _ = server.accept()
+                with connection:
+                    connection.settimeout(10)
+                    connection.recv(4096)
+                    connection.sendall(b"\x20\x02\x00\x00")  # CONNACK: let in
+                    connection.recv(4096)
+
+        thread = threading.Thread(target=throw_off)
+        thread.start()
+        mqtt = Mqtt(MqttSettings(url=f"mqtt://127.0.0.1:{server.getsockname()[1]}", device="line3"))
+        said = []
+        for _ in range(4):
+            with pytest.raises(DeliveryError) as ended:
+                mqtt.connect()
+            said.append(str(ended.value))
+            mqtt.close()
+        thread.join(20)
+    assert ["session taken over" in line for line in said] == [False, False, True, True], said
+    assert mqtt._client_id in said[-1]
