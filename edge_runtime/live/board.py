@@ -161,7 +161,8 @@ class Board:
                 self.events.popitem(last=False)
             self.number += 1
         else:
-            self.statuses.append({**record, "time": time.time()})
+            told = record.get("t_emit")  # earlier releases' have none
+            self.statuses.append({**record, "time": time.time() if told is None else _seconds(told)})
             self.number += 1
 
     def _take_picture(self, header: dict[str, Any], jpeg: bytes, heat: bytes) -> None:

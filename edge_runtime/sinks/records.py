@@ -99,13 +99,15 @@ def event_record(
 def status_record(
     severity: Literal["info", "warning", "error"], event_type: str, source_id: str, payload: dict[str, Any]
 ) -> dict[str, Any]:
-    """The record of something that happened to a source, such as a frame that could not be decoded."""
+    """The record of something that happened to a source, such as a frame that could not be decoded, with the moment of
+    now."""
     return {
         "v": VERSION,
         "type": "status",
         "severity": severity,
         "event_type": event_type,
         "source_id": _text(source_id),
+        "t_emit": timestamp(time.time()),
         "payload": {key: _text(value) if isinstance(value, str) else value for key, value in payload.items()},
     }
 

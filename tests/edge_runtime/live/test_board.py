@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from datetime import datetime, timezone
 from typing import Any
 
@@ -124,6 +125,16 @@ def test_a_week_on_the_board_takes_no_more_room_than_an_hour() -> None:
         if half_minute > 120:
             assert len(board.scores[SOURCE].scores()) == 121
     assert (len(board.events), len(board.statuses), len(board.latest)) == (168, 100, 1)
+
+
+def test_a_status_is_as_old_as_it_says_and_one_that_says_nothing_as_it_came() -> None:
+    """Records of earlier releases had no t_emit."""
+    board, began_s = Board(), time.time()
+    said = {"type": "status", "source_id": SOURCE, "t_emit": "2023-11-14T22:13:20.500Z"}
+    for record in (said, {"type": "status", "source_id": SOURCE}):
+        board.take({"kind": "record", "record": record}, b"")
+    assert board.statuses[0]["time"] == 1_700_000_000.5
+    assert began_s <= board.statuses[1]["time"] <= time.time()
 
 
 def test_a_preview_counts_no_frame_that_is_known_to_be_too_small() -> None:

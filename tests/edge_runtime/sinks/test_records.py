@@ -66,11 +66,12 @@ def test_the_line_of_a_frame_is_pinned() -> None:
     )
 
 
-def test_the_line_of_a_status_is_pinned() -> None:
+def test_the_line_of_a_status_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_runtime.sinks.records.time.time", lambda: 1_700_000_000.5)
     status = status_record("warning", "FRAME_NOT_SCORED", "folder", {"reason": "a.png is empty"})
     assert to_line(status) == (
         '{"v":1,"type":"status","severity":"warning","event_type":"FRAME_NOT_SCORED","source_id":"folder",'
-        '"payload":{"reason":"a.png is empty"}}\n'
+        '"t_emit":"2023-11-14T22:13:20.500Z","payload":{"reason":"a.png is empty"}}\n'
     )
 
 

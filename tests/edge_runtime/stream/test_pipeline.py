@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,8 @@ def test_a_lost_source_has_a_status_record_and_ends_the_run(detector: Detector, 
     with pytest.raises(SourceError, match="lost camera 0 after 3 frames"):
         run(detector, source_from(0, None), records.append, summary=summary, settings=ONCE)
     assert [record["type"] for record in records] == ["frame", "frame", "frame", "status"]
+    before = datetime.fromisoformat(records[-2]["t_emit"].replace("Z", "+00:00"))
+    assert datetime.fromisoformat(records[-1].pop("t_emit").replace("Z", "+00:00")) >= before
     assert records[-1] == {
         "v": 1,
         "type": "status",
