@@ -46,7 +46,7 @@ class FeedSettings:
     every: int = 1
     """Take each n-th frame alone."""
     max_fps: float = math.inf
-    """Take a live source's frames at most so often a second."""
+    """Take a source's frames at most so often a second: of a live one the others are passed over, a file waits."""
     guard: GuardSettings | None = None
     """None: everything is checked on live sources, nothing on files."""
 
@@ -132,6 +132,10 @@ class Feed:
         What befell a file comes as a status record in its place. Call with `ready` held.
         """
         return self._handover.take()
+
+    def due_s(self) -> float:
+        """Seconds until what waits may be taken; infinite where nothing does. Call with `ready` held."""
+        return self._handover.due_s(time.perf_counter())
 
     def watch(self) -> None:
         """Notice a stall; called a few times a second by whoever takes the frames, because a grab can hang."""

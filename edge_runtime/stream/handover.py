@@ -72,8 +72,8 @@ class Handover:
     def __init__(
         self, ready: threading.Condition, counts: FeedCounts, *, live: bool, max_age_ms: float, max_fps: float
     ) -> None:
-        """ready: is notified when something can be taken, when there is room, and at the end. max_age_ms, max_fps: of
-        live frames."""
+        """ready: is notified when something can be taken, when there is room, and at the end. max_age_ms: of live
+        frames. max_fps: of both; what is too early of a live source is replaced by what comes next, a file waits."""
         self._ready, self._counts = ready, counts
         self._live, self._max_age_ms, self._least_s = live, max_age_ms, 1.0 / max_fps
         self._waiting: deque[Taken] = deque()
@@ -110,17 +110,25 @@ class Handover:
         self._closed = True
         self._ready.notify_all()
 
+    def due_s(self, now_s: float) -> float:
+        """Seconds until what waits may be taken; infinite where nothing waits. now_s: by time.perf_counter."""
+        if not self._waiting:
+            return math.inf
+        # What a file says between two frames costs no score: it comes at once.
+        is_frame = isinstance(self._waiting[0], CapturedFrame)
+        return max(0.0, self._last_taken_s + self._least_s - now_s) if is_frame or self._live else 0.0
+
     def take(self) -> Taken | None:
         """What is next; None where there is nothing, or nothing yet. Never waits."""
-        if self._live and time.perf_counter() - self._last_taken_s < self._least_s:
+        if self.due_s(time.perf_counter()) > 0.0:
             return None
         while self._waiting:
             item = self._waiting.popleft()
             self._wanted = True
             self._ready.notify_all()
-            if self._live and isinstance(item, CapturedFrame):
+            if isinstance(item, CapturedFrame):
                 now_s = time.perf_counter()
-                if 1000.0 * (now_s - item.grabbed_s) > self._max_age_ms:
+                if self._live and 1000.0 * (now_s - item.grabbed_s) > self._max_age_ms:
                     self._counts.too_old += 1
                     continue
                 self._last_taken_s = now_s

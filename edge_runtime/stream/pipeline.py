@@ -216,7 +216,7 @@ class Pipeline:
                     if item is not None:
                         return stream, item
                 if attempt == 0 and not all(feed.ended for feed in self.feeds):
-                    self._ready.wait(WAIT_S)
+                    self._ready.wait(min(WAIT_S, *(feed.due_s() for feed in self.feeds)))
         return None
 
     def _pass_on(self, stream: SourceState, taken: Taken) -> None:

@@ -123,7 +123,9 @@ class FeedOptions(OptionGroup):
     every: int = option(
         "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Each n-th frame alone."
     )
-    max_fps: float | None = option("--max-fps", type=float, help="Score a live source at most so often a second.")
+    max_fps: float | None = option(
+        "--max-fps", type=float, help="Score each source at most so often a second; a file waits."
+    )
     max_age_ms: float = option(
         "--max-age-ms", type=float, default=1000.0, show_default=True, help="Drop older live frames."
     )

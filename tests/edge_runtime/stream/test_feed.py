@@ -109,6 +109,20 @@ def test_every_and_max_fps_leave_frames_out() -> None:
     assert time.perf_counter() - started_s >= 4 / 20.0
 
 
+def test_max_fps_makes_a_file_wait_and_leaves_nothing_out(tmp_path: Path) -> None:
+    for index in range(5):
+        write_image(tmp_path / f"{index}.png", np.full((4, 6), index, dtype=np.uint8))
+    started_s = time.perf_counter()
+    with feeding(source_from(None, str(tmp_path)), max_fps=20.0) as (feed, _, ready):
+        ids = []
+        while (item := next_of(feed, ready)) is not None:
+            assert isinstance(item, CapturedFrame)
+            ids.append(item.frame_id)
+    assert time.perf_counter() - started_s >= 4 / 20.0
+    assert ids == [0, 1, 2, 3, 4]
+    assert feed.counts.skipped == 0
+
+
 def test_a_hundred_reconnects_leave_no_descriptor_and_no_thread_behind() -> None:
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))

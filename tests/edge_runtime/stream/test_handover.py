@@ -67,6 +67,18 @@ def test_everything_of_a_file_is_taken_in_order_whatever_its_age(ready: threadin
     assert (counts.skipped, counts.too_old) == (0, 0)
 
 
+def test_what_befell_a_file_comes_at_once_and_its_frames_when_they_are_due(ready: threading.Condition) -> None:
+    waiting = Handover(ready, FeedCounts(), live=False, max_age_ms=1000.0, max_fps=0.01)
+    assert waiting.due_s(time.perf_counter()) == math.inf
+    put = [frame(0), {"type": "status"}, DataError("cannot decode"), frame(1)]
+    for item in put:
+        waiting.put(item)
+    assert [waiting.take() for _ in put] == [*put[:3], None]
+    now_s = time.perf_counter()
+    assert 0.0 < waiting.due_s(now_s) <= 100.0
+    assert waiting.due_s(now_s + 100.0) == 0.0
+
+
 def test_a_wait_for_room_ends_with_room_or_the_stop(ready: threading.Condition) -> None:
     waiting, _ = handover(ready, live=False)
     stop = threading.Event()
