@@ -54,7 +54,8 @@ def cli(verbose: bool, quiet: bool) -> None:
     edge-aae verify           the gate again, on this machine
     edge-aae run --camera 0   one JSON record a frame
 
-    Exit status: 0 ok, 1 error, 2 usage, 3 a gate failed (parity, speed, master parts), 4 source lost or not openable.
+    Exit status: 0 ok, 1 error, 2 usage or a bad value, 3 a gate failed (parity, speed, master parts), 4 source lost or
+    not openable.
     """
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler = logging.StreamHandler(sys.stderr)

@@ -1,7 +1,9 @@
 """The errors a user of edge-aae can meet, one family.
 
     EdgeAaeError                     base; `exit_code` is what the command line ends with
-    |- ConfigError     (ValueError)      an option or a settings value is out of range
+    |- ConfigError     (ValueError)      an option or a settings value is out of range,
+    |    |                               which no restart mends              exit code 2
+    |    `- TakenError                   what it names is another's just now exit code 1
     |- FrameError      (ValueError)      a frame has a shape or a type the bundle does not take
     |- DataError       (ValueError)      images or labels on disk cannot be used
     |- BundleError     (ValueError)      a bundle is damaged, altered, unsafe or of another version
@@ -16,6 +18,9 @@ Every message says what was expected, what came and what to do.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 __all__ = [
     "EdgeAaeError",
     "ConfigError",
@@ -26,6 +31,8 @@ __all__ = [
     "MissingExtraError",
     "GateError",
     "SourceError",
+    "TakenError",
+    "expected_name",
 ]
 
 
@@ -37,6 +44,14 @@ class EdgeAaeError(Exception):
 
 class ConfigError(EdgeAaeError, ValueError):
     """An option or a settings value is out of range or does not fit the others."""
+
+    exit_code = 2
+
+
+class TakenError(ConfigError):
+    """An address or a file that was named is in use by another process; it may be free again later."""
+
+    exit_code = 1
 
 
 class FrameError(EdgeAaeError, ValueError):
@@ -74,3 +89,10 @@ class SourceError(EdgeAaeError, OSError):
         """code: the kind of failure for machines, one of docs/records.md's source error codes."""
         super().__init__(message)
         self.code = code
+
+
+def expected_name(known: Iterable[str], came: str) -> str:
+    """The end of a message about a name that is none of the known: which there are, which one may have been meant."""
+    names = list(known)
+    near = difflib.get_close_matches(came.lower(), names, n=1)
+    return f"expected one of {', '.join(names)}{f'; did you mean {near[0]}?' if near else ''}"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from edge_aae.commands.secret_values import TOKENS, check_mode, is_shown
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, expected_name
 from edge_runtime.redact import redact, remember
 
 if sys.version_info >= (3, 11):
@@ -54,7 +54,7 @@ def read_config(path: Path, options: Mapping[str, click.Parameter]) -> dict[str,
         name = keys.get(key.replace("_", "-"))
         if name is None:
             raise ConfigError(
-                f"{path} sets {key!r}, which is no option here; expected some of {', '.join(sorted(keys))}"
+                f"{path} sets {key!r}, which is no option here; {expected_name(sorted(keys), key.replace('_', '-'))}"
             )
         if isinstance(value, dict):
             raise ConfigError(f"{path} has a table {key!r}, expected a value")

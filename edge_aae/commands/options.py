@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edge_aae.commands.option_groups import OptionGroup, option
-from edge_runtime.errors import BundleError
+from edge_runtime.errors import BundleError, expected_name
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
@@ -22,18 +22,23 @@ if TYPE_CHECKING:
     from edge_runtime.scoring.detector import Detector
 
 __all__ = [
+    "BACKEND",
     "CLASSES",
     "CONTAMINATE",
     "COUNT_OR_INF",
+    "ENGINE",
     "EngineOptions",
+    "FINITE",
     "LEVELS",
     "N_OF_M",
     "PERCENT",
+    "PRECISION",
     "PRECISION_NAMES",
     "ROI",
     "SECONDS_RANGE",
     "SIZE",
     "SizeOptions",
+    "THREADS",
     "ViewOptions",
     "WIDTH_HEIGHT_CHANNELS",
     "MOST_UNSCORED",
@@ -110,15 +115,68 @@ def max_pixels_option(command: Command) -> Command:
     )(command)
 
 
+class _Named(click.ParamType[str]):
+    """One of some names, which are looked up when a value comes: their modules need not be loaded before."""
+
+    def __init__(self, name: str, known: Callable[[], tuple[str, ...]]) -> None:
+        self.name = name
+        self._known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self._known():
+            self.fail(f"{value!r}, {expected_name(self._known(), str(value))}", param, ctx)
+        return str(value)
+
+
+def _backends() -> tuple[str, ...]:
+    from edge_runtime.backends.selection import BACKEND_NAMES
+
+    return BACKEND_NAMES
+
+
+def _precision_names() -> tuple[str, ...]:
+    from edge_runtime.bundle.budgets import PRECISIONS
+
+    return tuple(PRECISIONS)
+
+
+def _engines() -> tuple[str, ...]:
+    from edge_runtime.backends.selection import BACKENDS
+
+    return tuple(BACKENDS)
+
+
+class _Finite(click.ParamType[float]):
+    """A number; not nan, and not infinite."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = click.FLOAT.convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r}, expected a finite number", param, ctx)
+        return float(number)
+
+
+BACKEND = _Named("backend", _backends)
+"""What a run may be asked for, `auto` among it"""
+ENGINE = _Named("backend", _engines)
+"""One that is meant by its name"""
+FINITE = _Finite()
+THREADS = click.IntRange(min=0)
+PRECISION = _Named("precision", _precision_names)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineOptions(OptionGroup):
     """Which bundles are taken, which of a bundle's detectors runs, and through what."""
 
     precision: str = option(
-        "--precision", default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them."
+        "--precision", type=PRECISION, default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them."
     )
     backend: str = option(
         "--backend",
+        type=BACKEND,
         default="onnxruntime-cpu",
         show_default=True,
         help="Or auto, openvino, openvino-bf16; experimental, never run on a GPU so far: onnxruntime-cuda, "

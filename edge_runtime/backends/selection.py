@@ -8,9 +8,9 @@ from typing import Literal
 
 from edge_runtime.backends.contract import Backend
 from edge_runtime.backends.onnxruntime_cpu import OnnxRuntimeCpu
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, expected_name
 
-__all__ = ["BACKENDS", "EXPERIMENTAL", "open_backend", "present_backends"]
+__all__ = ["BACKENDS", "BACKEND_NAMES", "EXPERIMENTAL", "open_backend", "present_backends"]
 
 
 Opener = Callable[[bytes, int, str], Backend]
@@ -54,6 +54,8 @@ BACKENDS: dict[str, Opener] = {
     "tensorrt_rtx": _tensorrt("tensorrt_rtx"),
 }
 
+BACKEND_NAMES = (*BACKENDS, "auto")
+"""What a run can be asked for: one of them, or the fastest here (auto.py)."""
 
 EXPERIMENTAL = ("onnxruntime-cuda", "tensorrt", "tensorrt_rtx")
 """Those that have never run on a GPU so far: their calls are held to published bindings and to stand-ins."""
@@ -66,7 +68,7 @@ def open_backend(name: str, detector_onnx: bytes, *, threads: int = 0, precision
     threads: of CPU backends; 0 uses every core. precision: the graph's, by which TensorRT's engines are told apart.
     """
     if name not in BACKENDS:
-        raise ConfigError(f"--backend is {name}, expected one of {', '.join(BACKENDS)}")
+        raise ConfigError(f"--backend is {name}, {expected_name(BACKEND_NAMES, name)}")
     return BACKENDS[name](detector_onnx, threads, precision)
 
 

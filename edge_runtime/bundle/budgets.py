@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, expected_name
 
 __all__ = [
     "BUDGETS",
@@ -219,5 +219,5 @@ def budget_of(precision: str, backend: str) -> Budget:
 def detector_file(precision: str) -> str:
     """Name of a precision's detector in a bundle; raises ConfigError for one that there is not."""
     if precision not in DETECTOR_FILES:
-        raise ConfigError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}")
+        raise ConfigError(f"precision is {precision!r}, {expected_name(PRECISIONS, precision)}")
     return DETECTOR_FILES[precision]

@@ -55,7 +55,7 @@ class Outbox:
         destinations: who must acknowledge; one that is new gets what comes from now on, and one that is not named any
         more is forgotten. A damaged file is moved aside and said; where the disk is full, messages are in memory alone
         until follow() finds room. max_bytes: above it the oldest messages are dropped
-        and counted, delivered or not. Raises DataError where the file cannot be used, ConfigError where another run
+        and counted, delivered or not. Raises DataError where the file cannot be used, TakenError where another run
         has it.
         """
         if max_bytes < 1_000_000:
@@ -85,7 +85,7 @@ class Outbox:
         """Go on in the file that belongs at the path, where ours was removed, renamed or replaced, or took nothing
         before; what was not delivered goes along. Gives what was done, empty where there was nothing to do.
 
-        Raises OSError, sqlite3.Error or ConfigError while there is no such file; messages are then kept, and delivered,
+        Raises OSError, sqlite3.Error, DataError or TakenError while there is no such file; messages are then kept, and delivered,
         in memory.
         """
         with self._lock:

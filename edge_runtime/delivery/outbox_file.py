@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.errors import DataError, TakenError
 from edge_runtime.files import DISK_FULL, OWN_ALONE, file_identity
 
 __all__ = ["OutboxFile", "carried", "in_memory", "is_full", "reason_of"]
@@ -83,7 +83,7 @@ class OutboxFile:
     """One run's claim to a path, by a lock beside it."""
 
     def __init__(self, path: Path) -> None:
-        """Claim it; missing folders are made. Raises OSError, ConfigError where another run has it."""
+        """Claim it; missing folders are made. Raises OSError, TakenError where another run has it."""
         self.path = path
         self._lock_path = path.with_name(path.name + ".lock")
         self._places: tuple[Identity | None, Identity | None] = (None, None)
@@ -93,7 +93,7 @@ class OutboxFile:
             fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._claim)
-            raise ConfigError(f"{path} is another run's outbox; give each run its own with --outbox") from error
+            raise TakenError(f"{path} is another run's outbox; give each run its own with --outbox") from error
 
     def remember(self) -> None:
         """The file is open: this is where it is."""

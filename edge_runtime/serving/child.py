@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from edge_runtime.backoff import Backoff
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import TakenError
 from edge_runtime.serving.framing import receive, send_within
 
 __all__ = ["AGAIN", "Process", "begin", "end", "greeted", "tell"]
@@ -33,7 +33,7 @@ def begin(module: str, hello: dict[str, Any], what: str) -> tuple[Process, dict[
     """Start a module, greet it, and wait until it serves: the process and its answer.
 
     hello: has host and port; sent through the pipe, so that a token in it is in no list of processes. what: starts the
-    message of the ConfigError that is raised where it does not serve.
+    message of the TakenError that is raised where it does not serve.
     """
     # A session of its own: Ctrl-C is the run's to answer; the process ends with the pipe.
     process = subprocess.Popen(
@@ -56,7 +56,7 @@ def begin(module: str, hello: dict[str, Any], what: str) -> tuple[Process, dict[
         end(process)
         process.stdout.close()
         reason = answer[0].get("reason") if answer else "its process ended"
-        raise ConfigError(f"{what} cannot be served at {hello['host']}:{hello['port']}: {reason}")
+        raise TakenError(f"{what} cannot be served at {hello['host']}:{hello['port']}: {reason}")
     return process, answer[0]
 
 

@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from edge_aae.commands.device.score import score_with_progress
-from edge_aae.commands.options import EngineOptions, SizeOptions, ViewOptions, model_option, resolve_model
+from edge_aae.commands.options import (
+    FINITE,
+    THREADS,
+    EngineOptions,
+    SizeOptions,
+    ViewOptions,
+    model_option,
+    resolve_model,
+)
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import GateError
 
@@ -19,10 +27,10 @@ __all__ = ["check"]
 @click.argument("parts", type=click.Path(path_type=Path))
 @model_option
 @EngineOptions.options
-@click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
+@click.option("--threshold", type=FINITE, help="On the score; 1 is as calibrated, more flags less.")
 @ViewOptions.options
 @SizeOptions.options
-@click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
+@click.option("--threads", type=THREADS, default=0, help="For inference; 0 uses every core.")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON Lines file that gets one line a check, at its end.")
 def check(
     parts: Path, model: Path | None, threshold: float | None, threads: int, out: Path | None, **options: Any

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edge_aae.commands.options import EngineOptions, SizeOptions, ViewOptions
+from edge_aae.commands.options import THREADS, EngineOptions, SizeOptions, ViewOptions
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
@@ -28,7 +28,7 @@ PATH = click.Path(path_type=Path)
 @EngineOptions.options
 @ViewOptions.options
 @SizeOptions.options
-@click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
+@click.option("--threads", type=THREADS, default=0, help="For inference; 0 uses every core.")
 @click.option("--top", type=click.IntRange(min=0), default=20, show_default=True, help="Changed frames shown.")
 @click.option("--out", type=PATH, help="Folder for pictures of changed frames: the frame, and both heatmaps.")
 @click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.options import EngineOptions, model_option, resolve_model
+from edge_aae.commands.options import THREADS, EngineOptions, model_option, resolve_model
 from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import GateError
@@ -30,7 +30,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 )
 @model_option
 @EngineOptions.options
-@click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
+@click.option("--threads", type=THREADS, default=0, help="For inference; 0 uses every core.")
 @click.option("--frames", type=click.IntRange(min=50), default=500, show_default=True, help="How many are measured.")
 @click.option("--min-fps", type=POSITIVE, help="Exit 3 below it.")
 @click.option("--max-p99-ms", type=POSITIVE, help="Exit 3 where the 99th percentile end to end is above it.")

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.device.source_options import CaptureOptions, NamedSources, sources_of
-from edge_aae.commands.options import PERCENT, EngineOptions, SizeOptions, ViewOptions, max_bad_option, resolve_model
+from edge_aae.commands.options import (
+    FINITE,
+    PERCENT,
+    THREADS,
+    EngineOptions,
+    SizeOptions,
+    ViewOptions,
+    max_bad_option,
+    resolve_model,
+)
 from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError, DataError
@@ -40,9 +49,9 @@ logger = logging.getLogger(__name__)
 @click.option("--target-fpr", type=PERCENT, default="1%", show_default=True, help="False alarms asked for.")
 @click.option("--strict", is_flag=True, help="Refuse where the frames cannot show that rate.")
 @click.option("--known-bad", type=click.Path(path_type=Path), help="Images of defects: a threshold between.")
-@click.option("--threshold", type=float, help="Keep this one, which you chose; takes no frames.")
+@click.option("--threshold", type=FINITE, help="Keep this one, which you chose; takes no frames.")
 @click.option("--undo", is_flag=True, help="Go back to the bundle's own threshold.")
-@click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
+@click.option("--threads", type=THREADS, default=0, help="For inference; 0 uses every core.")
 @max_bad_option
 @EngineOptions.options
 @ViewOptions.options

@@ -14,7 +14,15 @@ from edge_aae.commands.device.delivery_options import DeliveryOptions
 from edge_aae.commands.device.sink_options import PageOptions, SinkOptions
 from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, NamedSources, SourceOptions
 from edge_aae.commands.option_groups import OptionGroup, option
-from edge_aae.commands.options import N_OF_M, PERCENT, EngineOptions, SizeOptions, ViewOptions
+from edge_aae.commands.options import (
+    FINITE,
+    N_OF_M,
+    PERCENT,
+    THREADS,
+    EngineOptions,
+    SizeOptions,
+    ViewOptions,
+)
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
@@ -31,12 +39,12 @@ class DetectorOptions(EngineOptions):
     """How a detector is made of a bundle."""
 
     threshold: float | None = option(
-        "--threshold", type=float, help="On the score; 1 is as calibrated, more flags less."
+        "--threshold", type=FINITE, help="On the score; 1 is as calibrated, more flags less."
     )
     target_fpr: float | None = option(
         "--target-fpr", type=PERCENT, help="Threshold for so many false alarms, such as 1%."
     )
-    threads: int = option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
+    threads: int = option("--threads", type=THREADS, default=0, help="For inference; 0 uses every core.")
 
     def loader(self, view: View | None, size: SizeOptions) -> Callable[[Bundle], Detector]:
         """Makes a detector of a bundle, that of the run's beginning or one that replaces it."""
@@ -96,16 +104,16 @@ class AlarmOptions(OptionGroup):
         "--alarm", type=N_OF_M, help="Events: begin after N/M frames above threshold.  [default: no events]"
     )
     clear_threshold: float | None = option(
-        "--clear-threshold", type=float, help="Scores at or below it end an event.  [default: threshold]"
+        "--clear-threshold", type=FINITE, help="Scores at or below it end an event.  [default: threshold]"
     )
     clear_frames: int = option(
         "--clear-frames", type=click.IntRange(min=1), default=5, show_default=True, help="So many in a row."
     )
     min_duration: float = option(
-        "--min-duration", type=float, default=0.0, show_default=True, help="Seconds until an event begins."
+        "--min-duration", type=FINITE, default=0.0, show_default=True, help="Seconds until an event begins."
     )
     cooldown: float = option(
-        "--cooldown", type=float, default=0.0, show_default=True, help="Seconds between two events."
+        "--cooldown", type=FINITE, default=0.0, show_default=True, help="Seconds between two events."
     )
     drift: int = option(
         "--drift", type=click.IntRange(min=0), default=0, help="Watch drift over so many frames.  [default: no]"

@@ -12,6 +12,8 @@ import click
 
 from edge_aae.commands.options import (
     CLASSES,
+    FINITE,
+    THREADS,
     EngineOptions,
     SizeOptions,
     ViewOptions,
@@ -45,12 +47,12 @@ logger = logging.getLogger(__name__)
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write one line an image.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write images and metrics.")
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
-@click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
+@click.option("--threshold", type=FINITE, help="On the score; 1 is as calibrated, more flags less.")
 @ViewOptions.options
 @SizeOptions.options
 @max_pixels_option
 @max_bad_option
-@click.option("--threads", type=int, default=0, help="For inference; 0 uses every core.")
+@click.option("--threads", type=THREADS, default=0, help="For inference; 0 uses every core.")
 @click.option("--top", type=click.IntRange(min=0), default=10, show_default=True, help="Highest scores shown.")
 def score(
     paths: tuple[Path, ...],

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_aae.commands.option_groups import OptionGroup, option
-from edge_aae.commands.options import COUNT_OR_INF, MOST_UNSCORED, PERCENT, SECONDS_RANGE, WIDTH_HEIGHT_CHANNELS
+from edge_aae.commands.options import (
+    COUNT_OR_INF,
+    FINITE,
+    MOST_UNSCORED,
+    PERCENT,
+    SECONDS_RANGE,
+    WIDTH_HEIGHT_CHANNELS,
+)
 from edge_aae.commands.secret_values import check_mode
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact, remember
@@ -89,10 +96,10 @@ class CaptureOptions(OptionGroup):
         help="Colours of Bayer-coded frames: of a V4L2 camera, or --raw WxHx1.",
     )
     open_timeout: float = option(
-        "--open-timeout", type=float, default=10.0, show_default=True, help="Seconds a stream may take."
+        "--open-timeout", type=FINITE, default=10.0, show_default=True, help="Seconds a stream may take."
     )
     read_timeout: float = option(
-        "--read-timeout", type=float, default=5.0, show_default=True, help="Seconds a frame may take."
+        "--read-timeout", type=FINITE, default=5.0, show_default=True, help="Seconds a frame may take."
     )
 
     def __post_init__(self) -> None:
@@ -124,13 +131,13 @@ class FeedOptions(OptionGroup):
         "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Each n-th frame alone."
     )
     max_fps: float | None = option(
-        "--max-fps", type=float, help="Score each source at most so often a second; a file waits."
+        "--max-fps", type=FINITE, help="Score each source at most so often a second; a file waits."
     )
     max_age_ms: float = option(
-        "--max-age-ms", type=float, default=1000.0, show_default=True, help="Drop older live frames."
+        "--max-age-ms", type=FINITE, default=1000.0, show_default=True, help="Drop older live frames."
     )
     stall_timeout: float = option(
-        "--stall-timeout", type=float, default=5.0, show_default=True, help="Seconds without a good frame."
+        "--stall-timeout", type=FINITE, default=5.0, show_default=True, help="Seconds without a good frame."
     )
     reconnect: float = option(
         "--reconnect", type=COUNT_OR_INF, default="inf", show_default=True, help="Times a source is reopened."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from edge_aae.commands.options import require_signature_option, resolve_model
+from edge_aae.commands.options import PRECISION, require_signature_option, resolve_model
 from edge_aae.commands.terminal import say
 
 __all__ = ["build", "cache"]
@@ -26,7 +26,9 @@ MEBIBYTE = 1 << 20
     show_default=True,
     help="tensorrt: Jetson and data centre; tensorrt_rtx: RTX desktops, builds without a GPU too.",
 )
-@click.option("--precision", default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them.")
+@click.option(
+    "--precision", type=PRECISION, default="fp32", show_default=True, help="Or fp16, int8, if the bundle has them."
+)
 @click.option("--workspace", type=click.IntRange(min=1), default=512, show_default=True, help="MiB for tactics.")
 @click.option("--timing-cache/--no-timing-cache", default=True, show_default=True, help="Keep the times of tactics.")
 @click.option("--force", is_flag=True, help="Build although an engine is kept, or little memory is free.")

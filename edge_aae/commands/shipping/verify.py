@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge_aae.commands.options import PERCENT, require_signature_option, resolve_model
+from edge_aae.commands.options import (
+    ENGINE,
+    FINITE,
+    PERCENT,
+    PRECISION,
+    THREADS,
+    require_signature_option,
+    resolve_model,
+)
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BackendError, GateError
 from edge_runtime.extras import require
@@ -39,20 +47,23 @@ FILE = click.Path(path_type=Path)
     help="Run folder: compare with PyTorch on it. Without, with the golden samples in the bundle (no torch needed).",
 )
 @click.option("--frames", type=FILE, multiple=True, help="With --against: compare on these images too.")
-@click.option("--precision", "precisions", multiple=True, help="fp32, fp16 or int8.  [default: all in the bundle]")
+@click.option(
+    "--precision", "precisions", type=PRECISION, multiple=True, help="fp32, fp16 or int8.  [default: all in the bundle]"
+)
 @click.option(
     "--backend",
     "backends",
+    type=ENGINE,
     multiple=True,
     help="onnxruntime-cpu, openvino, openvino-bf16; experimental, never run on a GPU so far: onnxruntime-cuda, "
     "tensorrt, tensorrt_rtx.  [default: onnxruntime-cpu, and openvino where it is installed]",
 )
-@click.option("--atol", type=float, help="Tighten every output's absolute tolerance to this.")
+@click.option("--atol", type=FINITE, help="Tighten every output's absolute tolerance to this.")
 @click.option(
-    "--rtol", type=float, help="Tighten every output's relative tolerance to this; its noise too, for FP16 and less."
+    "--rtol", type=FINITE, help="Tighten every output's relative tolerance to this; its noise too, for FP16 and less."
 )
 @click.option("--max-flips", type=PERCENT, help="Tighten the share of decisions that may flip.")
-@click.option("--threads", type=int, default=0, help="0 uses every core.")
+@click.option("--threads", type=THREADS, default=0, help="0 uses every core.")
 @require_signature_option
 @click.option("--details", is_flag=True, help="Print every output's errors, not those alone that differ.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")

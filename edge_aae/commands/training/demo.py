@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edge_aae.commands.options import FINITE
 from edge_aae.commands.terminal import say
 from edge_runtime.extras import require
 
@@ -20,7 +21,7 @@ __all__ = ["demo"]
     show_default=True,
     help="Folder for the results.",
 )
-@click.option("--epochs-scale", type=float, default=1.0, show_default=True, help="Times every phase's epochs.")
+@click.option("--epochs-scale", type=FINITE, default=1.0, show_default=True, help="Times every phase's epochs.")
 @click.option("--seed", type=int, default=0, show_default=True)
 def demo(out: Path, epochs_scale: float, seed: int) -> None:
     """Train, export, verify and run on an embedded sample of real images, in minutes.

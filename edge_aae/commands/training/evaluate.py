@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.device.score import score_with_progress
-from edge_aae.commands.options import CLASSES, SizeOptions, max_bad_option, max_pixels_option
+from edge_aae.commands.options import CLASSES, FINITE, SizeOptions, max_bad_option, max_pixels_option
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError, MissingExtraError
 from edge_runtime.extras import require
@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
     help="Resamples behind the intervals; 0 gives none.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
-@click.option("--threshold", type=float, help="On the score; 1 is as calibrated, more flags less.")
+@click.option("--threshold", type=FINITE, help="On the score; 1 is as calibrated, more flags less.")
 @SizeOptions.options
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
 @click.option("--device", help="For a run: auto, cpu, cuda or cuda:N.  [default: auto]")

@@ -76,6 +76,8 @@ def train(
     learning = LearningOptions.of(options)
     device = learning.device
     with joined(os.environ, device) as world:
+        if world.device is None:
+            session.pick_device(device)  # before images are read
         if not world.is_first:
             logging.getLogger().setLevel(logging.ERROR)
             for package in ("edge_aae", "train"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from edge_aae.commands.option_groups import OptionGroup, option
-from edge_aae.commands.options import CLASSES, CONTAMINATE, LEVELS, PERCENT, ROI, SIZE
+from edge_aae.commands.options import CLASSES, CONTAMINATE, FINITE, LEVELS, PERCENT, ROI, SIZE
 
 if TYPE_CHECKING:
     from train.calibration.thresholds import ThresholdRule
@@ -80,13 +80,13 @@ class MethodOptions(OptionGroup):
     )
     cost_miss: float = option(
         "--cost-miss",
-        type=float,
+        type=FINITE,
         default=1.0,
         metavar="COST",
         help="Of a missed defect, in any unit: the dearer, the more false alarms balanced allows in place of 5%.",
     )
     cost_false_alarm: float = option(
-        "--cost-false-alarm", type=float, default=1.0, metavar="COST", help="Of a false alarm, in the same unit."
+        "--cost-false-alarm", type=FINITE, default=1.0, metavar="COST", help="Of a false alarm, in the same unit."
     )
     decision: DecisionName | None = option(
         "--decision",
@@ -129,17 +129,17 @@ class ImageOptions(OptionGroup):
     )
     smallest_defect: float | None = option(
         "--smallest-defect",
-        type=float,
+        type=FINITE,
         help="Its extent in pixels of the images; makes the network's input so large that it is seen.",
     )
     scale: float | None = option(
-        "--scale", type=float, help="patch: photographs are scaled by this before tiles are cut.  [default: 0.5]"
+        "--scale", type=FINITE, help="patch: photographs are scaled by this before tiles are cut.  [default: 0.5]"
     )
     overlap: int | None = option(
         "--overlap", type=int, help="patch: pixels neighbouring tiles share.  [default: a quarter of a tile]"
     )
     width: float = option(
-        "--width", type=float, default=1.0, show_default=True, help="patch: times the channels of every layer."
+        "--width", type=FINITE, default=1.0, show_default=True, help="patch: times the channels of every layer."
     )
     roi: tuple[int, int, int, int] | None = option(
         "--roi", type=ROI, help="Region of interest in image pixels, cut out first."
@@ -159,7 +159,7 @@ class ImageOptions(OptionGroup):
         help="Mix in unmarked anomalies: 2:0.05 makes 5 % of the training set class 2.",
     )
     sample_fps: float = option(
-        "--sample-fps", type=float, default=2.0, show_default=True, help="Frames a second taken from a video."
+        "--sample-fps", type=FINITE, default=2.0, show_default=True, help="Frames a second taken from a video."
     )
     drop_duplicates: bool | None = option(
         "--drop-duplicates/--keep-duplicates",
@@ -226,7 +226,7 @@ class LearningOptions(OptionGroup):
     )
     retrain_epochs: int | None = option("--retrain-epochs", type=int, help="Epochs of itsr's re-training.")
     epochs_scale: float = option(
-        "--epochs-scale", type=float, default=1.0, show_default=True, help="Times every phase's epochs."
+        "--epochs-scale", type=FINITE, default=1.0, show_default=True, help="Times every phase's epochs."
     )
     batch: int | None = option("--batch", type=int, help="Images a step.  [default: 128; conv 32, patch, features 16]")
     seed: int = option("--seed", type=int, default=0, show_default=True, help="Repeats a run on one machine.")

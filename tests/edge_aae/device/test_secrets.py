@@ -143,7 +143,7 @@ def test_what_is_a_secret_is_known() -> None:
 
 def test_tokens_that_are_short_and_two_sources_alike_are_refused_without_telling_them(commands: Commands) -> None:
     ended = commands.run("run", "--source", "frames", "--serve", ":0", "--serve-token", "hunter2")
-    assert ended.status == 1
+    assert ended.status == 2
     assert "--serve-token has 7 characters, expected 16 or more" in ended.err
     assert "hunter2" not in ended.err
     twice = ("--source", f"rtsp://user:{SECRET}@h/") * 2

@@ -140,11 +140,11 @@ def test_precision_and_backend_are_chosen_and_said(cli: Cli, workplace: Path, ph
     scores = [[json.loads(line)["score"] for line in done.stdout.splitlines()] for done in (full, half)]
     np.testing.assert_allclose(scores[1], scores[0], atol=5e-3, rtol=5e-3)
     unknown = cli("run", "--source", photos / "test", "--precision", "fp8", cwd=workplace)
-    assert unknown.returncode == 1
-    assert "precision is 'fp8', expected one of fp32, fp16, int8" in unknown.stderr
+    assert unknown.returncode == 2
+    assert "'fp8', expected one of fp32, fp16, int8" in unknown.stderr
     other = cli("score", photos / "test", "--backend", "tpu", cwd=workplace)
-    assert other.returncode == 1
-    assert "--backend is tpu, expected one of onnxruntime-cpu" in other.stderr
+    assert other.returncode == 2
+    assert "'tpu', expected one of onnxruntime-cpu" in other.stderr
 
 
 @pytest.mark.slow
