@@ -44,7 +44,7 @@ INTERRUPTED = 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="edge-aae")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
-@click.option("-q", "--quiet", is_flag=True, help="Say warnings and errors alone.")
+@click.option("-q", "--quiet", is_flag=True, help="Say errors alone.")
 def cli(verbose: bool, quiet: bool) -> None:
     """Train an image anomaly detector on unsorted images, export it with a parity gate, run it on the edge.
 
@@ -57,10 +57,10 @@ def cli(verbose: bool, quiet: bool) -> None:
     Exit status: 0 ok, 1 error, 2 usage or a bad value, 3 a gate failed (parity, speed, master parts), 4 source lost or
     not openable.
     """
-    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PrintableFormatter("%(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.ERROR if quiet else logging.WARNING, handlers=[handler], force=True)
     for package in PACKAGES:
         logging.getLogger(package).setLevel(level)
 

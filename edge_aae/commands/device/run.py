@@ -115,6 +115,8 @@ def _carry_out(plan: RunPlan) -> None:
         outbox_of(plan.delivery, [source.source_id for source in opened]) as (outbox, publishers),
     ):
         sinks = sinks_of(plan.sinks, detector, outbox)
+        if bounds := plan.sinks.bounds():
+            logger.info("%s", bounds)
         page = page_of(plan.page, lambda: upkeep.pipeline, model.path)
         if page:
             sinks.append(page)
@@ -235,7 +237,7 @@ def _summed_up(summary: RunSummary) -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         failed = False
     finally:
-        if not failed or summary.frames or summary.unscored:
+        if logger.isEnabledFor(logging.INFO) and (not failed or summary.frames or summary.unscored):
             if summary.shadow is not None:
                 say(str(summary.shadow), err=True)
             say(str(summary), err=True)

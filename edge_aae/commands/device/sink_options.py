@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 from collections.abc import Callable
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 MB = 1_000_000
 PATH = click.Path(path_type=Path)
-POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,11 +42,19 @@ class SinkOptions(OptionGroup):
         help="- (standard output), FILE.jsonl or FILE.csv; may be repeated.  [default: -]",
     )
     events_only: bool = option("--events-only", is_flag=True, help="No frame records on - and in JSON Lines files.")
-    rotate_mb: float | None = option(
-        "--rotate-mb", type=POSITIVE, help="Begin a new file of --out at this size.  [default: never]"
+    rotate_mb: float = option(
+        "--rotate-mb",
+        type=click.FloatRange(min=0),
+        default=100.0,
+        show_default=True,
+        help="Begin a new file of --out at this size; 0: never.",
     )
     rotate_keep: int = option(
-        "--rotate-keep", type=click.IntRange(min=0), default=0, help="Older files kept.  [default: all]"
+        "--rotate-keep",
+        type=click.IntRange(min=0),
+        default=10,
+        show_default=True,
+        help="Older files of each --out kept; 0: all.",
     )
     boxes: bool = option("--boxes", is_flag=True, help="Boxes around what is anomalous, in frame records.")
     snapshots: Path | None = option("--snapshots", type=PATH, help="Folder for a picture of each event.")
@@ -66,8 +74,6 @@ class SinkOptions(OptionGroup):
     )
 
     def __post_init__(self) -> None:
-        if self.rotate_keep and not self.rotate_bytes:
-            raise click.UsageError("--rotate-keep says how many files --rotate-mb leaves; name that too")
         if len(set(self.outs)) < len(self.outs):
             raise click.UsageError(f"--out names one place twice among {', '.join(self.outs)}")
         folders = [folder.resolve() for folder in (self.snapshots, self.clips, self.record) if folder]
@@ -77,7 +83,18 @@ class SinkOptions(OptionGroup):
     @property
     def rotate_bytes(self) -> int:
         """Size of a file at which the next begins; 0: never."""
-        return round(MB * (self.rotate_mb or 0))
+        return math.ceil(MB * self.rotate_mb)
+
+    def bounds(self) -> str | None:
+        """What is kept of the files of records, in a sentence; None where there are none."""
+        files = [out for out in self.outs if out != "-"]
+        if not files:
+            return None
+        named = ", ".join(files)
+        if not self.rotate_bytes:
+            return f"{named}: one file each, of any size (--rotate-mb 0)"
+        older = f"with {self.rotate_keep} older ones" if self.rotate_keep else "with all older ones"
+        return f"{named}: a new file each {self.rotate_mb:g} MB, {older} kept (--rotate-mb, --rotate-keep)"
 
     @property
     def of_events(self) -> bool:

@@ -7,14 +7,17 @@ from dataclasses import fields
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edge_aae.cli import cli
 from edge_aae.commands.device.run import run
 from edge_aae.commands.device.run_plan import AlarmOptions, RunPlan
 from edge_aae.commands.device.source_options import SourceOptions
 from edge_aae.commands.option_groups import OptionGroup
 from edge_runtime.errors import ConfigError
+from edge_runtime.model.images import write_image
 from edge_runtime.watching.guard import GuardSettings
 
 SOURCE = ("--source", "test://pattern")
@@ -91,7 +94,6 @@ def test_lines_of_streams_are_sources_and_named_once(tmp_path: Path) -> None:
         (("--outbox", "events.db"), click.UsageError, "--mqtt, --webhook and --outbox carry events"),
         (("--clips", "clips"), click.UsageError, "--snapshots and --clips are of events"),
         (("--clips", "c", "--record", "x/../c"), click.UsageError, "need a folder each"),
-        (("--rotate-keep", "3"), click.UsageError, "--rotate-keep says how many files"),
         (("--out", "a.csv", "--out", "a.csv"), click.UsageError, "names one place twice"),
         (("--serve", "here"), ConfigError, "address is 'here'"),
         (("--metrics", "here"), ConfigError, "address is 'here'"),
@@ -107,6 +109,40 @@ def test_what_does_not_fit_is_told_before_anything_is_opened(
     ended = CliRunner().invoke(run, ["--source", "nowhere.avi", "--model", "none.aae", *arguments])
     assert isinstance(ended.exception, error) or says in ended.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_records_are_bounded_unless_asked_otherwise_and_that_is_said() -> None:
+    files = plan_of(*SOURCE, "--out", "a.jsonl", "--out", "-", "--out", "b.csv").sinks
+    assert (files.rotate_bytes, files.rotate_keep) == (100_000_000, 10)
+    assert files.bounds() == (
+        "a.jsonl, b.csv: a new file each 100 MB, with 10 older ones kept (--rotate-mb, --rotate-keep)"
+    )
+    assert plan_of(*SOURCE).sinks.bounds() is None
+    endless = plan_of(*SOURCE, "--out", "a.jsonl", "--rotate-mb", "0", "--rotate-keep", "3").sinks
+    assert endless.rotate_bytes == 0
+    assert endless.bounds() == "a.jsonl: one file each, of any size (--rotate-mb 0)"
+    every = plan_of(*SOURCE, "--out", "a.jsonl", "--rotate-mb", "0.0000001", "--rotate-keep", "0").sinks
+    assert every.rotate_bytes == 1
+    assert "with all older ones kept" in str(every.bounds())
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_a_quiet_run_says_nothing_but_errors(
+    quiet: bool, bundle_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two files cannot be read, which is a warning."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    write_image(tmp_path / "photos/a.png", np.arange(64, dtype=np.uint8).reshape(8, 8))
+    (tmp_path / "photos/b.png").write_bytes(b"")
+    level = ["--quiet"] if quiet else []
+    ended = CliRunner().invoke(
+        cli, [*level, "run", "--source", "photos", "--model", str(bundle_file), "--out", "log.jsonl"]
+    )
+    assert (ended.exit_code, ended.stdout) == (0, ""), ended.output
+    assert (ended.stderr == "") is quiet, ended.stderr
+    assert ("log.jsonl: a new file each 100 MB" in ended.stderr) is not quiet
+    assert ("frame not scored" in ended.stderr) is not quiet
 
 
 def test_a_clearing_threshold_is_checked_against_the_detectors() -> None:
