@@ -85,8 +85,8 @@ class Outbox:
         """Go on in the file that belongs at the path, where ours was removed, renamed or replaced, or took nothing
         before; what was not delivered goes along. Gives what was done, empty where there was nothing to do.
 
-        Raises OSError, sqlite3.Error, DataError or TakenError while there is no such file; messages are then kept, and delivered,
-        in memory.
+        Raises OSError, sqlite3.Error, DataError or TakenError while there is no such file; messages are then kept, and
+        delivered, in memory.
         """
         with self._lock:
             if self._file is not None and self._file.is_in_place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -45,7 +46,12 @@ def stop_requests(on_request: Callable[[], None] = lambda: None) -> Iterator[Cal
 
 @contextmanager
 def reload_requests() -> Iterator[Callable[[], bool]]:
-    """Within the block, the function tells once after a SIGHUP that it came; outside the main thread it never does."""
+    """Within the block, the function tells once after a SIGHUP that it came; outside the main thread it never does.
+
+    A SIGHUP because the terminal was closed is a SIGTERM: nobody is left to end what holds a camera. Not where it was
+    ignored before, as nohup(1) has it.
+    """
+    terminals = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else _terminals()
     requested = threading.Event()
 
     def asked() -> bool:
@@ -56,8 +62,19 @@ def reload_requests() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    previous = signal.signal(signal.SIGHUP, lambda *_: requested.set())
+
+    def came(number: int, frame: FrameType | None) -> None:
+        if terminals and not _terminals():
+            signal.raise_signal(signal.SIGTERM)
+        requested.set()
+
+    previous = signal.signal(signal.SIGHUP, came)
     try:
         yield asked
     finally:
         signal.signal(signal.SIGHUP, previous)
+
+
+def _terminals() -> tuple[int, ...]:
+    """Which of standard input, output and error are terminals that are there."""
+    return tuple(descriptor for descriptor in range(3) if os.isatty(descriptor))

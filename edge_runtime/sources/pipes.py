@@ -40,6 +40,18 @@ MAX_HEADER = 256
 POLL_S = 0.1
 """How often a wait for bytes looks whether the source was closed."""
 
+TIE = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+if os.getppid() == int(sys.argv[1]):
+    try:
+        os.execvp(sys.argv[2], sys.argv[2:])
+    except OSError as error:
+        sys.exit(f"{sys.argv[2]}: {error.strerror}")
+"""
+"""Of a child: end with the parent, of the number given, that is there still; then be the command."""
+
 SOI, EOI = b"\xff\xd8\xff", b"\xff\xd9"
 
 
@@ -148,7 +160,7 @@ class ChildSource(_PipeSource):
         self.close()
         logger.info("%s: frames come through a child process, %s", redact(self.source_id), self._command[0])
         self._child = subprocess.Popen(
-            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            _ending_with_us(self._command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert self._child.stdout is not None
         self._bytes = _Bytes(self._child.stdout.fileno(), self._settings.open_timeout_s)
@@ -292,6 +304,17 @@ class StdinSource(_PipeSource):
         width, height, channels = self._settings.raw
         image = np.frombuffer(content, dtype=np.uint8).reshape(height, width, channels)
         return image if self._settings.bayer is None else demosaiced(image[:, :, 0], self._settings.bayer)
+
+
+def _ending_with_us(command: list[str]) -> list[str]:
+    """The command as a child that does not outlive us, whatever ends us, and with us its hold on a camera.
+
+    The kernel's own signal (prctl(2), PR_SET_PDEATHSIG) goes to it with the thread that starts it. Set by a program
+    of its own, because nothing may run between fork and exec of a process with threads.
+    """
+    if not sys.platform.startswith("linux"):
+        return command  # there it ends when it next writes to the pipe
+    return [sys.executable, "-I", "-S", "-c", TIE, str(os.getpid()), *command]
 
 
 def gstreamer_command(pipeline: str) -> list[str] | None:

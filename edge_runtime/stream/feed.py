@@ -37,7 +37,8 @@ class FeedSettings:
     """How a source is kept alive and its frames are chosen."""
 
     reconnects: float = math.inf
-    """Times a live source is opened again after it was lost or did not open, before the run gives it up."""
+    """Times in all that a live source is opened again after it was lost or did not open, before the run gives it up:
+    one that gives a frame each time, such as the address of a single picture, is no exception."""
     backoff: Backoff = field(default_factory=Backoff)
     stall_timeout_s: float = 5.0
     """Seconds without a good frame after which a live source counts as stalled."""
@@ -242,6 +243,7 @@ class _Retries:
     def __init__(self, settings: FeedSettings, *, live: bool, seed: int | None) -> None:
         """A source that is not live is never opened again."""
         self.failures = 0
+        self._reopened = 0
         self._most = settings.reconnects if live else 0
         self._backoff, self._rng = settings.backoff, random.Random(seed)
 
@@ -251,4 +253,7 @@ class _Retries:
         gave_frames: whether it had given good ones since it was opened, so that this is the first failure in a row.
         """
         self.failures = 1 if gave_frames else self.failures + 1
-        return None if self.failures > self._most else self._backoff.wait_s(self.failures, self._rng)
+        if self._reopened >= self._most:
+            return None
+        self._reopened += 1
+        return self._backoff.wait_s(self.failures, self._rng)

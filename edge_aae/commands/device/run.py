@@ -62,9 +62,10 @@ def run(print_config: bool, **options: Any) -> None:
 
     --shadow NEW scores the same frames by a second bundle too: records say what it found, nothing is done about it.
 
-    SIGINT and SIGTERM end a run cleanly; SIGHUP takes up a calibration that was made or undone meanwhile, and opens the
-    files of --out and --outbox again. The last line on standard error sums the run up: frames, anomalies, latency. An
-    existing --out file is kept: it gets the suffix .1, .2 and so on. Records that could not be written: exit status 1.
+    SIGINT, SIGTERM and a closed terminal end a run cleanly; any other SIGHUP takes up a calibration that was made or
+    undone meanwhile, and opens the files of --out and --outbox again. The last line on standard error sums the run up:
+    frames, anomalies, latency. An existing --out file is kept: it gets the suffix .1, .2 and so on. Records that could
+    not be written: exit status 1.
 
     \b
     edge-aae run --camera 0

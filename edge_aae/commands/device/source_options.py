@@ -140,7 +140,7 @@ class FeedOptions(OptionGroup):
         "--stall-timeout", type=FINITE, default=5.0, show_default=True, help="Seconds without a good frame."
     )
     reconnect: float = option(
-        "--reconnect", type=COUNT_OR_INF, default="inf", show_default=True, help="Times a source is reopened."
+        "--reconnect", type=COUNT_OR_INF, default="inf", show_default=True, help="Times in all a source is reopened."
     )
     backoff: tuple[float, float] = option(
         "--backoff", type=SECONDS_RANGE, default="1:30", show_default=True, help="Waits, seconds FIRST:MOST."

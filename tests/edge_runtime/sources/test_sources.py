@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError, SourceError
 from edge_runtime.model.images import write_image
 from edge_runtime.sources import CameraSource, CapturedFrame, FrameSource, ImageSource, VideoSource, source_from
+from tests.edge_runtime.waiting import wait_until
 
 N_FRAMES = 12
 GREY_STEP = 20
@@ -254,3 +260,36 @@ def test_image_files_are_given_in_the_order_they_are_passed(tmp_path: Path) -> N
     saved_images(tmp_path, ["a.png", "b.png"])
     with ImageSource("list", [tmp_path / "b.png", tmp_path / "a.png"]) as source:
         assert names_of(all_frames(source)) == ["b.png", "a.png"]
+
+
+SILENT_CHILD = """
+import sys, threading, time
+from edge_runtime.sources import ChildSource
+silent = "import sys, time; print('YUV4MPEG2 W16 H16', flush=True); time.sleep(60)"
+source = ChildSource("silent", [sys.executable, "-c", silent])
+source.open()
+print(source._child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="prctl(2) is Linux's")
+def test_a_child_that_gives_no_frame_ends_with_a_parent_that_was_killed() -> None:
+    """One that writes would end by its pipe."""
+    parent = subprocess.Popen([sys.executable, "-c", SILENT_CHILD], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    try:
+        wait_until(lambda: not Path(f"/proc/{child}").exists() or _is_zombie(child))
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def _is_zombie(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    return True

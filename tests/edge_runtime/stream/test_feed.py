@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from edge_runtime.backoff import Backoff
-from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.errors import ConfigError, DataError, SourceError
 from edge_runtime.model.images import write_image
 from edge_runtime.sources import CapturedFrame, FrameSource, TestSource, source_from
 from edge_runtime.stream.feed import Feed, FeedSettings
 from edge_runtime.stream.handover import Taken
+from edge_runtime.watching.guard import GuardSettings
 from tests.edge_runtime.waiting import wait_until
 
 QUICK = Backoff(first_s=0.001, most_s=0.002)
@@ -48,6 +49,24 @@ def next_of(feed: Feed, ready: threading.Condition, timeout_s: float = 20.0) -> 
                 return item
             assert time.monotonic() < deadline
             ready.wait(0.05)
+
+
+class Snapshot(TestSource):
+    """One frame, then none, whenever it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__("test://pattern?fps=500&width=16&height=16")
+        self.opened = self._given = 0
+
+    def open(self) -> None:
+        super().open()
+        self.opened, self._given = self.opened + 1, 0
+
+    def grab(self) -> bool:
+        if self._given:
+            raise SourceError("lost the picture after 1 frames: it gives no frame any more", code="LOST")
+        self._given = 1
+        return super().grab()
 
 
 def test_a_file_gives_every_frame_to_a_slow_taker(tmp_path: Path) -> None:
@@ -134,6 +153,16 @@ def test_a_hundred_reconnects_leave_no_descriptor_and_no_thread_behind() -> None
         wait_until(lambda: feed.counts.reconnects >= 100)
         assert (descriptors(), threading.active_count()) == before
     assert {record["event_type"] for record in statuses} <= {"SOURCE_LOST", "SOURCE_OPEN_FAILED", "SOURCE_RECOVERED"}
+
+
+@pytest.mark.parametrize("reconnects", [0, 1, 3])
+def test_a_source_that_gives_one_frame_each_time_is_opened_again_as_often_as_asked(reconnects: int) -> None:
+    """As the address of a single picture is."""
+    source = Snapshot()
+    with feeding(source, reconnects=reconnects, guard=GuardSettings(checks=())) as (feed, statuses, _):
+        wait_until(lambda: feed.health.error is not None)
+    assert source.opened == 1 + reconnects
+    assert [record["event_type"] for record in statuses].count("SOURCE_LOST") == 1 + reconnects
 
 
 def test_a_source_that_breaks_ends_with_an_error_and_not_in_silence(caplog: pytest.LogCaptureFixture) -> None:
