@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKEND",
+    "BAD_IMAGE",
     "CLASSES",
     "CONTAMINATE",
     "COUNT_OR_INF",
@@ -60,6 +61,13 @@ LATEST_CONFIG = Path("runs/latest/config.json")
 SIGNATURE: dict[str, Any] = {
     "type": click.Path(path_type=Path),
     "help": "Public keys (a .pub file, or a folder of such): take no bundle that none of them signed.",
+}
+
+BAD_IMAGE: dict[str, Any] = {
+    "type": click.Choice(["score", "unknown"]),
+    "default": "score",
+    "show_default": True,
+    "help": "Frames blurred, dark or bright unlike those trained on: decided as any, or, where not anomalous, unknown.",
 }
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -21,6 +21,7 @@ from edge_runtime.bundle.spread import criterion_spreads
 from edge_runtime.errors import BundleError, ConfigError
 from edge_runtime.files import write_atomically
 from edge_runtime.model.defect_size import DefectSize
+from edge_runtime.model.image_quality import QualityLimits
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.prior import Prior, prior_from_npz
 from edge_runtime.model.score import CRITERIA, Decision, decision_from_json
@@ -187,6 +188,14 @@ class Bundle:
             raise BundleError(f"{self.path}: the manifest's defect_size cannot be used: {error}") from error
 
     @cached_property
+    def quality_limits(self) -> QualityLimits | None:
+        """What picture quality was usual in training; None in bundles that do not say."""
+        try:
+            return QualityLimits.from_json(self.manifest["calibration"].get("image_quality"))
+        except ConfigError as error:
+            raise BundleError(f"{self.path}: the manifest's image_quality cannot be used: {error}") from error
+
+    @cached_property
     def prior(self) -> Prior:
         """The latent prior."""
         return prior_from_npz(self.files["prior.npz"])
@@ -248,7 +257,7 @@ class Bundle:
             if name.endswith(".onnx") and name not in self.altered_graphs:
                 check_onnx(content, f"{self.path}: {name}")
         # Read now, so that a bad part is refused at start, before a camera opens.
-        _ = self.preprocess, self.decision, self.defect_size, self.prior
+        _ = self.preprocess, self.decision, self.defect_size, self.quality_limits, self.prior
         _ = KeptScores.of_manifest(self.manifest["calibration"]), criterion_spreads(self.manifest["calibration"])
 
 

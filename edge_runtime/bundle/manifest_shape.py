@@ -157,6 +157,9 @@ DECISION = Fields(
     },
 )
 
+QUALITY = Fields(dict.fromkeys(("sharpness_x", "sharpness_y", "level", "clipped"), NUMBER))
+"""Of edge_runtime.model.image_quality.MEASURES"""
+
 CALIBRATION = Fields(
     {
         "anomaly_map_peak": MapOf(NUMBER),
@@ -179,6 +182,18 @@ CALIBRATION = Fields(
             )
         ),
         "left_out": OrNull(COUNT),
+        "image_quality": OrNull(
+            Fields(
+                {},
+                {
+                    "low": QUALITY,
+                    "high": QUALITY,
+                    "diagonals": ListOf(Number(1, 1e6), 2, 2),
+                    "n": COUNT,
+                    "usual_spots": ListOf(Number(0, (1 << 32) - 1, whole=True), 32, 32),
+                },
+            )
+        ),
         "synthetic": OrNull(Fields({}, {"n": COUNT, "found": SHARE, "auroc": SHARE, "interval": SHARES})),
         "head": OrNull(
             Fields({"aurocs": MapOf(SHARE), "fpr": SHARE}, {"joined": FLAG, "n": COUNT, "found": MapOf(SHARE)})

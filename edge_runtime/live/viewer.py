@@ -57,6 +57,7 @@ class Viewer:
                     "latency_ms": latest["latency_ms"],
                     "criteria": latest["criteria"],
                     "too_small": latest.get("too_small", False),
+                    "image_quality": _picture(latest.get("image_quality")),
                     "regions": _regions(latest.get("boxes")),
                     "scored": scores.added,
                 }
@@ -85,6 +86,11 @@ def _regions(boxes: list[dict[str, Any]] | None) -> str:
         return ""
     largest = max((Region(**box) for box in boxes), key=lambda region: region.area_px).size
     return f"1 region of {largest}" if len(boxes) == 1 else f"{len(boxes)} regions, the largest of {largest}"
+
+
+def _picture(quality: dict[str, Any] | None) -> str:
+    """What is wrong with a frame's picture, in words; empty where nothing is."""
+    return "" if quality is None else ", ".join(fault["what"] for fault in quality["faults"])
 
 
 def _board(board: Board, feedback: Feedback) -> dict[str, Any]:

@@ -69,15 +69,21 @@ def _of_sources(core: Any, states: list[SourceState]) -> Iterator[Any]:
     rejected = core.CounterMetricFamily(
         "edge_aae_frames_rejected", "Frames that are none, by what is wrong with them.", labels=["source", "reason"]
     )
+    bad_pictures = core.CounterMetricFamily(
+        "edge_aae_frames_bad_picture", "Frames scored whose picture is not as in training.", labels=["source", "fault"]
+    )
     latency = core.HistogramMetricFamily(
         "edge_aae_latency_seconds", "Time a frame took, by stage.", labels=["source", "stage"]
     )
     for state in states:
         for reason, number in sorted(state.feed.counts.rejected.items()):
             rejected.add_metric([redact(state.source_id), reason], number)
+        for fault, number in sorted(dict(state.bad_pictures).items()):
+            bad_pictures.add_metric([redact(state.source_id), fault], number)
         for stage, histogram in state.latencies.items():
             latency.add_metric([redact(state.source_id), stage], histogram.cumulative(), histogram.sum_s)
     yield rejected
+    yield bad_pictures
     yield latency
 
 

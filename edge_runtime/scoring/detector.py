@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.frame_view import View
 from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.bundle.site_calibration import SiteCalibration
-from edge_runtime.errors import BackendError
+from edge_runtime.errors import BackendError, ConfigError
 from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, Area, DefectSize
+from edge_runtime.model.image_quality import measured
 from edge_runtime.model.images import as_frame, read_image
 from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.score import Decision
@@ -28,9 +30,12 @@ from edge_runtime.scoring.regions import all_too_small
 from edge_runtime.scoring.result import Result
 from edge_runtime.scoring.terms import Asked, Terms
 
-__all__ = ["Detector"]
+__all__ = ["BAD_IMAGE", "Detector"]
 
 logger = logging.getLogger(__name__)
+
+BAD_IMAGE = ("score", "unknown")
+"""What frames can be whose picture is not as those trained on: decided as any, or no longer normal"""
 
 
 class Detector:
@@ -50,6 +55,7 @@ class Detector:
         view: View | None = None,
         mm_per_pixel: float | None = None,
         min_area: Area | str | None = None,
+        bad_image: str = "score",
         site: SiteCalibration | None = None,
     ) -> None:
         """site: a calibration of this bundle where the camera stands; all else as for load.
@@ -61,6 +67,7 @@ class Detector:
         size = DefectSize(mm_per_pixel=mm_per_pixel, min_area=least)
         self._asked = Asked(threshold=threshold, target_fpr=target_fpr, view=view, size=size)
         self._terms = Terms.of(bundle, self._asked, site)
+        self._bad_is_unknown = _is_unknown(bad_image, bundle)
 
     @classmethod
     def load(
@@ -75,6 +82,7 @@ class Detector:
         view: View | None = None,
         mm_per_pixel: float | None = None,
         min_area: Area | str | None = None,
+        bad_image: str = "score",
         on_site: bool = True,
         require_signature: str | os.PathLike[str] | None = None,
     ) -> Detector:
@@ -89,6 +97,7 @@ class Detector:
         (edge_runtime.bundle.site_calibration), else the bundle's. view: region and mask, else the calibration's.
         mm_per_pixel: of the frame as the camera gives it; min_area: "12px" or "0.5mm2", frames of which all that the
         map shows is smaller are normal; each else the calibration's, else the bundle's.
+        bad_image: "unknown" keeps frames from counting as normal whose picture is not as those trained on.
         on_site: whether a calibration beside the bundle is looked for. require_signature: a file or folder of public
         keys, one of which must have signed the bundle (Bundle.open). Raises BundleError, BackendError, ConfigError.
         """
@@ -126,6 +135,7 @@ class Detector:
             view=view,
             mm_per_pixel=mm_per_pixel,
             min_area=min_area,
+            bad_image=bad_image,
             site=site,
         )
         detector.score_input(np.zeros(bundle.preprocess.input_shape, dtype=np.uint8))
@@ -203,8 +213,19 @@ class Detector:
         frame = self._frame(frame)
         geometry = self._terms.geometry.placed(frame)
         tiles, tiling, scored = geometry.inputs(frame)
+        limits, region = self._bundle.quality_limits, self._bundle.preprocess.roi
+        picture = None if limits is None else measured(frame, region)
         elapsed_ms = 1000.0 * (time.perf_counter() - start)
-        return self._score_tiles(tiles, tiling, geometry, scored, frame.shape, preprocess=elapsed_ms)
+        result = self._score_tiles(tiles, tiling, geometry, scored, frame.shape, preprocess=elapsed_ms)
+        if limits is None:
+            return result
+        return replace(
+            result,
+            faults=() if picture is None else limits.faults(picture),
+            picture=picture,
+            picture_region=region,
+            bad_is_unknown=self._bad_is_unknown,
+        )
 
     def _frame(self, given: Frame | NDArray[np.uint16] | str | os.PathLike[str]) -> Frame:
         levels = self.preprocess.levels
@@ -292,3 +313,14 @@ def _spread(values: NDArray[np.float32], scored: NDArray[np.intp] | None, n_tile
     every = np.zeros((n_tiles, *values.shape[1:]), dtype=values.dtype)
     every[scored] = values
     return every
+
+
+def _is_unknown(bad_image: str, bundle: Bundle) -> bool:
+    if bad_image not in BAD_IMAGE:
+        raise ConfigError(f"bad_image is {bad_image!r}, expected one of {', '.join(BAD_IMAGE)}")
+    if bad_image == "unknown" and bundle.quality_limits is None:
+        raise ConfigError(
+            f"{bundle.path} does not say what pictures it was trained on, so none can be told to be bad; train and "
+            "export again, with 20 images or more of 64 pixels a side, or leave --bad-image at score"
+        )
+    return bad_image == "unknown"

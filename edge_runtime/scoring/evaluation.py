@@ -17,6 +17,7 @@ from edge_runtime.errors import DataError, FrameError
 from edge_runtime.files import csv_bytes, json_bytes, write_file
 from edge_runtime.metrics import Metrics, bootstrap
 from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
+from edge_runtime.model.image_quality import Fault, told
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
@@ -70,6 +71,10 @@ class ScoredImage:
     """Gives the anomaly map in frame coordinates, (H, W); worked out when it is called"""
     too_small: bool = False
     """Whether the score lies above the threshold and all that the map shows is too small"""
+    faults: tuple[Fault, ...] | None = None
+    """How the picture differs from those trained on; None where that is not known"""
+    unknown: bool = False
+    """Whether it is therefore neither normal nor anomalous"""
 
 
 class ImageScorer(Protocol):
@@ -125,7 +130,15 @@ class BundleScorer:
         """Score one frame."""
         result = self.detector.score(frame)
         heatmap = partial(result.heatmap, frame.shape)
-        return ScoredImage(result.score, result.is_anomaly, result.criteria, heatmap, result.too_small)
+        return ScoredImage(
+            result.score,
+            result.is_anomaly,
+            result.criteria,
+            heatmap,
+            result.too_small,
+            result.faults,
+            result.unknown,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +152,10 @@ class Row:
     too_small: bool = False
     regions: tuple[Region, ...] | None = None
     """Where it is anomalous; None where nobody asked"""
+    faults: tuple[Fault, ...] | None = None
+    """How the picture differs from those trained on; None where that is not known"""
+    unknown: bool = False
+    """Whether it is therefore neither normal nor anomalous, and counts in no figure"""
 
 
 @dataclass(slots=True)
@@ -172,6 +189,7 @@ class Evaluation:
         ]
         if self.size.least_px is not None:
             lines.append(f"{self.n_too_small} above it are normal: all they show is below {self.size.min_area}")
+        lines += self._picture_lines()
         subsets = self.subsets()
         if not subsets:
             ranked = sorted(self.rows, key=lambda row: -row.score)[:top]
@@ -198,6 +216,13 @@ class Evaluation:
             interval=intervals.get("auroc"),
         )
 
+    def _picture_lines(self) -> list[str]:
+        line = told([row.item.name for row in self.rows], [row.faults or () for row in self.rows])
+        if line is None:
+            return []
+        n_unknown = sum(row.unknown for row in self.rows)
+        return [f"{line}" + (f"; {n_unknown} unknown, in no figure" if n_unknown else "")]
+
     @property
     def n_too_small(self) -> int:
         """Images above the threshold that count as normal, for all that their maps show is too small."""
@@ -205,14 +230,15 @@ class Evaluation:
 
     def normal_rows(self) -> list[Row]:
         """The images that are labelled normal."""
-        return [row for row in self.rows if row.item.anomalous is False]
+        return [row for row in self.rows if row.item.anomalous is False and not row.unknown]
 
     def rows_of_subsets(self) -> dict[str, list[Row]]:
         """Every row under `all`; under each other name its anomalous rows. Empty without labels."""
-        if not any(row.item.anomalous is not None for row in self.rows):
+        known = [row for row in self.rows if not row.unknown]
+        if not any(row.item.anomalous is not None for row in known):
             return {}
-        anomalous = [row for row in self.rows if row.item.anomalous]
-        found = {ALL: self.rows}
+        anomalous = [row for row in known if row.item.anomalous]
+        found = {ALL: known}
         for group in sorted({row.item.group for row in anomalous if row.item.group is not None}):
             name = f"{group}/" if group in SUBSETS else group
             found[name] = [row for row in anomalous if row.item.group == group]
@@ -229,8 +255,8 @@ class Evaluation:
 
 
 def labelled_arrays(rows: Sequence[Row]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Scores, whether flagged, and whether anomalous, (N,) each, of the rows that have a label."""
-    labelled = [row for row in rows if row.item.anomalous is not None]
+    """Scores, whether flagged, and whether anomalous, (N,) each, of the rows that have a label and are not unknown."""
+    labelled = [row for row in rows if row.item.anomalous is not None and not row.unknown]
     return (
         np.array([row.score for row in labelled], dtype=np.float64),
         np.array([row.is_anomaly for row in labelled], dtype=bool),
@@ -266,7 +292,16 @@ def score_items(
             evaluation.unscored.append((item.name, str(error)))
             continue
         found = _regions(scored, scorer) if regions else None
-        row = Row(item, scored.score, scored.is_anomaly, scored.criteria, scored.too_small, found)
+        row = Row(
+            item,
+            scored.score,
+            scored.is_anomaly,
+            scored.criteria,
+            scored.too_small,
+            found,
+            scored.faults,
+            scored.unknown,
+        )
         evaluation.rows.append(row)
         if heatmaps is not None:
             heat = scored.heatmap()
@@ -288,18 +323,23 @@ def _regions(scored: ScoredImage, scorer: ImageScorer) -> tuple[Region, ...]:
 
 
 def write_csv(path: Path, evaluation: Evaluation) -> None:
-    """Write one line an image: name, group, label, score, is_anomaly, the criteria, and with a smallest area whether
-    all it shows is too small. Raises DataError."""
+    """Write one line an image: name, group, label, score, is_anomaly, the criteria, with a smallest area whether all it
+    shows is too small, and, where the bundle can tell, what is wrong with the picture. Raises DataError."""
     criteria = list(evaluation.rows[0].criteria) if evaluation.rows else []
     has_least = evaluation.size.least_px is not None
+    has_quality = any(row.faults is not None for row in evaluation.rows)
     rows: list[list[object]] = []
     for row in evaluation.rows:
         label = "" if row.item.anomalous is None else int(row.item.anomalous)
         values: list[object] = [repr(row.criteria[name]) for name in criteria]
         if has_least:
             values.append(int(row.too_small))
-        rows.append([row.item.name, row.item.group or "", label, repr(row.score), int(row.is_anomaly), *values])
-    header = ["name", "group", "anomalous", "score", "is_anomaly", *criteria, *(["too_small"] if has_least else [])]
+        if has_quality:
+            values.append("; ".join(fault.what for fault in row.faults or ()))
+        decided = "" if row.unknown else int(row.is_anomaly)
+        rows.append([row.item.name, row.item.group or "", label, repr(row.score), decided, *values])
+    last = [*(["too_small"] if has_least else []), *(["image_quality"] if has_quality else [])]
+    header = ["name", "group", "anomalous", "score", "is_anomaly", *criteria, *last]
     write_file(path, csv_bytes(header, rows))
 
 
@@ -317,7 +357,8 @@ def write_json(path: Path, evaluation: Evaluation) -> None:
                 "group": row.item.group,
                 "anomalous": row.item.anomalous,
                 "score": row.score,
-                "is_anomaly": row.is_anomaly,
+                "is_anomaly": None if row.unknown else row.is_anomaly,
+                **({} if row.faults is None else {"image_quality": [fault.to_json() for fault in row.faults]}),
                 **({} if evaluation.size.least_px is None else {"too_small": row.too_small}),
                 "criteria": row.criteria,
                 **({} if row.regions is None else {"regions": [region.to_json() for region in row.regions]}),

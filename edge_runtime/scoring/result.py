@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import FrameError
 from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
+from edge_runtime.model.image_quality import Fault, FrameQuality
 from edge_runtime.model.tiling import Tiling
 from edge_runtime.scoring.geometry import Geometry
 from edge_runtime.scoring.regions import Region, regions_of, without_small
@@ -44,6 +45,22 @@ class Result:
     """How large a pixel is, and from which area on a region counts"""
     too_small: bool = False
     """Whether the score lies above the threshold and all that the map shows is smaller than size.min_area"""
+    faults: tuple[Fault, ...] | None = None
+    """How the picture differs from those trained on; None where the bundle does not say what these were like"""
+    picture: FrameQuality | None = None
+    """What the faults are by; None where nothing could be measured"""
+    picture_region: tuple[int, int, int, int] | None = None
+    """x, y, width, height of what was measured of the frame; None: all of it"""
+    bad_is_unknown: bool = False
+    """Whether a picture with faults may not count as normal"""
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the frame is neither normal nor anomalous: its picture is bad, and such are not to be trusted.
+
+        A score above the threshold stays what it is: no fault of a picture hides an anomaly.
+        """
+        return self.bad_is_unknown and bool(self.faults) and not self.is_anomaly
 
     @property
     def latent(self) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ LEAST_SIDE = 240
 BAR = 24
 """Height of the strip below the picture, pixels."""
 
-RED, GREEN, WHITE = (60, 60, 230), (90, 200, 90), (255, 255, 255)
+RED, GREEN, WHITE, AMBER = (60, 60, 230), (90, 200, 90), (255, 255, 255), (60, 180, 240)
 
 
 def annotated(frame: Frame, result: Result, record: dict[str, Any]) -> Frame:
@@ -44,7 +44,7 @@ def annotated(frame: Frame, result: Result, record: dict[str, Any]) -> Frame:
             if result.size:
                 _label(image, region.size, left, top)
     image = cv2.copyMakeBorder(image, 0, BAR, 0, 0, cv2.BORDER_CONSTANT)
-    colour = RED if result.is_anomaly else GREEN
+    colour = RED if result.is_anomaly else AMBER if result.unknown else GREEN
     text = f"{result.score:.2f} / {result.threshold:.2f}"
     place = (6, image.shape[0] - 8)
     cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)

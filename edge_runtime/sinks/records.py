@@ -39,8 +39,8 @@ def frame_record(
     t_emit: seconds since the epoch; age_ms: from capture to emission by the monotonic clock; model: the bundle's
     digest. score_smoothed: None where nothing is smoothed; state: the alarm's, None where there is no alarm; boxes:
     None where nobody asked for them. The key `view` is there where the bundle aligns parts, `too_small` where a
-    smallest area is in force, `signed_by` where the
-    bundle had to be signed.
+    smallest area is in force, `image_quality` where the bundle has limits of it, `signed_by` where the bundle had to be
+    signed.
     """
     placement = result.geometry.placement
     latency_ms = {"capture": frame.capture_ms, **result.latency_ms}
@@ -56,9 +56,10 @@ def frame_record(
         "score": result.score,
         "score_smoothed": result.score if score_smoothed is None else score_smoothed,
         "threshold": result.threshold,
-        "is_anomaly": result.is_anomaly,
+        "is_anomaly": None if result.unknown else result.is_anomaly,
         **({} if result.size.least_px is None else {"too_small": result.too_small}),
-        "state": state or ("anomaly" if result.is_anomaly else "normal"),
+        **({} if result.faults is None else {"image_quality": _quality(result)}),
+        "state": state or ("anomaly" if result.is_anomaly else "unknown" if result.unknown else "normal"),
         "event_id": event_id,
         "boxes": boxes,
         **({} if placement is None else {"view": placement.code}),
@@ -155,6 +156,13 @@ def timestamp(seconds: float) -> str:
 def _bundle(model: str, signed_by: str | None) -> dict[str, str]:
     """Which bundle, and whose."""
     return {"model": f"sha256:{model}", **({} if signed_by is None else {"signed_by": signed_by})}
+
+
+def _quality(result: Result) -> dict[str, Any] | None:
+    """How the picture differs from those trained on; None where it does not."""
+    if not result.faults:
+        return None
+    return {"code": "IMAGE_QUALITY", "faults": [fault.to_json() for fault in result.faults]}
 
 
 def _text(text: str) -> str:

@@ -16,8 +16,9 @@ from edge_runtime.sinks.records import event_record, frame_record, status_record
 from edge_runtime.stream.scored_frame import ScoredFrame
 from edge_runtime.stream.source_watch import EventNews, Meaning
 from edge_runtime.watching.drift import Window
+from edge_runtime.watching.picture_watch import PictureChange
 
-__all__ = ["drift_emission", "event_emission", "frame_emission", "unscored_emission"]
+__all__ = ["drift_emission", "event_emission", "frame_emission", "picture_emission", "unscored_emission"]
 
 logger = logging.getLogger(__name__)
 
@@ -71,3 +72,12 @@ def drift_emission(source_id: str, window: Window) -> Emission:
         return Emission(status_record("info", "SCORES_USUAL", source_id, payload))
     logger.warning("%s: %s", redact(source_id), window)
     return Emission(status_record("warning", "SCORES_DRIFT", source_id, payload))
+
+
+def picture_emission(source_id: str, change: PictureChange) -> Emission:
+    """That the pictures of a source are no longer as those trained on, or are again."""
+    payload = {"reason": str(change), "faults": [fault.to_json() for fault in change.faults]}
+    if not change.faults:
+        return Emission(status_record("info", "IMAGE_QUALITY_USUAL", source_id, payload))
+    logger.warning("%s: %s", redact(source_id), change)
+    return Emission(status_record("warning", "IMAGE_QUALITY", source_id, payload))

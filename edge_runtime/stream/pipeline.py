@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edge_runtime.bundle.kept_scores import KeptScores
@@ -20,7 +21,13 @@ from edge_runtime.sinks.contract import Emission, Sink
 from edge_runtime.sinks.destination import Destination
 from edge_runtime.sinks.runner import Sinks
 from edge_runtime.sources.contract import CapturedFrame, FrameSource, tell_levels
-from edge_runtime.stream.emissions import drift_emission, event_emission, frame_emission, unscored_emission
+from edge_runtime.stream.emissions import (
+    drift_emission,
+    event_emission,
+    frame_emission,
+    picture_emission,
+    unscored_emission,
+)
 from edge_runtime.stream.feed import Feed
 from edge_runtime.stream.handover import Taken
 from edge_runtime.stream.outlet import Outlet, Write
@@ -81,7 +88,10 @@ class Pipeline:
             raise ConfigError("the bundle keeps no distribution of scores to watch drift by; run `edge-aae calibrate`")
         self._sources = sources
         tell_levels(sources, detector.preprocess.levels)
-        self._streams = [SourceState(source, self._settings, self.report, self._ready, usual) for source in sources]
+        limits = detector.bundle.quality_limits
+        self._streams = [
+            SourceState(source, self._settings, self.report, self._ready, usual, limits) for source in sources
+        ]
         self.summary.sources.extend(stream.feed.counts for stream in self._streams)
         self.summary.sinks = [runner.counts for runner in self.sinks.runners]
         pace = None if lossless else Pace(self._settings.feed)
@@ -134,6 +144,7 @@ class Pipeline:
         usual = self._usual_scores()
         for stream in self._streams:
             stream.watch.expect(usual)
+            stream.pictures.expect(detector.bundle.quality_limits)
         self._move_alarms()
 
     def set_threshold(self, threshold: float) -> None:
@@ -235,6 +246,8 @@ class Pipeline:
         recovered = stream.scorer.scored(frame.frame.grabbed_s)
         if recovered is not None:
             self._outlet.emit(Emission(recovered))
+        result, bad_pictures = stream.pictures.judged(frame.result, frame.frame.image.shape)
+        frame = replace(frame, result=result)
         meaning = stream.watch.take(frame)
         if meaning.event is not None:
             self._tell(stream, meaning.event)
@@ -242,6 +255,8 @@ class Pipeline:
         beside = {"shadow": self._shadow.beside(stream.source_id, frame.frame, frame.result)} if self._shadow else {}
         self._outlet.emit(frame_emission(stream.source_id, frame, meaning, boxes=self._settings.boxes, beside=beside))
         self._count(stream, frame, meaning)
+        if bad_pictures is not None:
+            self._outlet.emit(picture_emission(stream.source_id, bad_pictures))
         if meaning.drift is not None:
             self._outlet.emit(drift_emission(stream.source_id, meaning.drift))
 
@@ -279,6 +294,8 @@ class Pipeline:
         self.summary.frames += 1
         self.summary.anomalies += frame.result.is_anomaly
         self.summary.too_small += frame.result.too_small
+        self.summary.bad_pictures += bool(frame.result.faults)
+        self.summary.unknown += frame.result.unknown
         self.summary.add_latency(sum(frame.result.latency_ms.values()))
         stream.count(frame, meaning)
 

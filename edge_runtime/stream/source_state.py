@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from edge_runtime.bundle.kept_scores import KeptScores
+from edge_runtime.model.image_quality import QualityLimits
 from edge_runtime.redact import redact
 from edge_runtime.sources.contract import FrameSource
 from edge_runtime.sources.files import ImageSource, VideoSource
@@ -18,6 +20,7 @@ from edge_runtime.stream.scored_frame import ScoredFrame
 from edge_runtime.stream.source_health import ScorerFaults
 from edge_runtime.stream.source_watch import Meaning, SourceWatch
 from edge_runtime.watching.alarm import AlarmSettings
+from edge_runtime.watching.picture_watch import PictureWatch
 
 __all__ = ["RunSettings", "SourceState"]
 
@@ -49,8 +52,10 @@ class SourceState:
         report: Write,
         ready: threading.Condition,
         usual: KeptScores | None,
+        limits: QualityLimits | None = None,
     ) -> None:
-        """report, ready: as for Feed. usual: the scores by which drift is watched; None watches none."""
+        """report, ready: as for Feed. usual: the scores by which drift is watched; None watches none. limits: of the
+        picture quality; None judges none."""
         self.feed = Feed(source, settings.feed, report, ready)
         self.watch = SourceWatch(
             smoothing=settings.smoothing,
@@ -60,10 +65,13 @@ class SourceState:
             # What waits between two frames of a file is the machine, and no camera.
             gap_s=math.inf if isinstance(source, VideoSource) else settings.feed.stall_timeout_s,
         )
+        self.pictures = PictureWatch(limits)
+        self.bad_pictures: Counter[str] = Counter()
+        """Frames by what is wrong with their picture"""
         self.scorer = ScorerFaults(source.source_id)
         self.frames = self.anomalies = self.unscored = self.events = 0
         self.last_score = math.nan
-        self.last_is_anomaly = False
+        self.last_is_anomaly = self.last_is_unknown = False
         self.latencies = {stage: LatencyHistogram() for stage in STAGES}
 
     def count(self, scored: ScoredFrame, meaning: Meaning) -> None:
@@ -72,6 +80,8 @@ class SourceState:
         self.frames += 1
         self.anomalies += result.is_anomaly
         self.last_score, self.last_is_anomaly = meaning.smoothed, result.is_anomaly
+        self.last_is_unknown = result.unknown
+        self.bad_pictures.update(fault.what for fault in result.faults or ())
         self.latencies["capture"].add(scored.frame.capture_ms / 1000.0)
         for stage, latency_ms in result.latency_ms.items():
             self.latencies[stage].add(latency_ms / 1000.0)
@@ -101,7 +111,7 @@ class SourceState:
         """The alarm's state; of a source without alarm, or before the first frame, whether its last frame was above."""
         if self.watch.alarm is not None:
             return self.watch.alarm.state
-        return "anomaly" if self.last_is_anomaly else "normal"
+        return "anomaly" if self.last_is_anomaly else "unknown" if self.last_is_unknown else "normal"
 
     def current(self) -> dict[str, Any]:
         """How it stands, without what changes with every frame."""

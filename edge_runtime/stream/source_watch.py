@@ -80,8 +80,17 @@ class SourceWatch:
             self.alarm.move(threshold)
 
     def take(self, scored: ScoredFrame) -> Meaning:
-        """What the source's next score means."""
+        """What the source's next score means. That of a frame which may not count as normal means nothing: alarm,
+        smoothing and drift do not hear it."""
         score = scored.result.score
+        if scored.result.unknown:
+            return Meaning(
+                smoothed=score,
+                state=self.alarm.state if self.alarm else None,
+                event_id=self.alarm.event_id if self.alarm else None,
+                event=None,
+                drift=None,
+            )
         smoothed = self._smooth(self._heard(scored.result))
         event = self._step(self.alarm, scored, smoothed) if self.alarm else None
         return Meaning(

@@ -70,6 +70,10 @@ class RunSummary:
     anomalies: int = 0
     too_small: int = 0
     """Frames above the threshold that are normal, for all they show is smaller than what counts"""
+    bad_pictures: int = 0
+    """Frames whose picture is not as those trained on; scored all the same"""
+    unknown: int = 0
+    """Of these such as are therefore not normal, and not anomalous either"""
     unscored: int = 0
     """Frames that could not be decoded or do not fit the bundle; each has a status record."""
     events: int = 0
@@ -101,6 +105,8 @@ class RunSummary:
         line = f"{self.frames} frames, {self.anomalies} anomalies"
         counted = {
             "too small": self.too_small,
+            "bad pictures": self.bad_pictures,
+            "unknown": self.unknown,
             "not scored": self.unscored,
             "events": self.events,
             "refused": sum(sum(counts.rejected.values()) for counts in self.sources),

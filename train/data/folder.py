@@ -19,6 +19,7 @@ from train.data.near_duplicates import without_duplicates
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
 from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, Probe, TrainingSet, preprocess_for, spread
+from train.intake.picture_quality import PictureQualities
 from train.intake.training_files import training_files
 from train.networks.registry import NetworkName, network_spec
 
@@ -44,6 +45,7 @@ def load_folder(
     writer = ImageWriter(preprocess.input_shape, 0 if tiled else len(files), settings.cache, cache_folder)
     minimum = network_spec(network).smallest_side
     names: list[str] = []
+    qualities = PictureQualities()
     bad: list[tuple[str, str]] = []
     duplicates: list[tuple[str, str]] = []
     raw_names = {str(file) for file in spread(files)}
@@ -61,6 +63,7 @@ def load_folder(
                 reason = str(error)
             else:
                 names.append(name)
+                qualities.add(frame, preprocess.roi)
                 if str(file) in raw_names and frame.nbytes <= RAW_SAMPLE_BYTES:
                     raw_frames.append(frame)
                 continue
@@ -70,8 +73,9 @@ def load_folder(
     if settings.drop_duplicates:
         store, kept, duplicates = without_duplicates(store, names)
         names = [names[index] for index in kept]
+        qualities.keep_only(kept)
     groups = photograph_groups(settings.group_by, folder, names, store, distinct=bool(settings.drop_duplicates))
-    return TrainingSet(store, names, None, preprocess, raw_frames, bad, duplicates, groups=groups)
+    return TrainingSet(store, names, None, preprocess, raw_frames, bad, duplicates, groups=groups, qualities=qualities)
 
 
 def probe_folder(settings: DataSettings, folder: Path) -> Probe:

@@ -14,6 +14,7 @@ from train.data.image_store import ImageWriter
 from train.data.near_duplicates import without_duplicates
 from train.data.settings import DataSettings
 from train.data.training_set import Probe, TrainingSet, preprocess_for, spread
+from train.intake.picture_quality import PictureQualities
 from train.networks.registry import NetworkName, network_spec
 
 __all__ = ["load_labelled", "probe_labelled"]
@@ -41,17 +42,29 @@ def load_labelled(
         )
     preprocess = preprocess_for(settings, network, _probe(settings, frames))
     writer = ImageWriter(preprocess.input_shape, len(frames), settings.cache, cache_folder)
+    qualities = PictureQualities()
     for frame in frames:
         writer.append(preprocess(frame))
+        qualities.add(frame, preprocess.roi)
     store, names = writer.store(), [str(index) for index in chosen]
     labels = data.labels[chosen] if data.labels is not None else None
     duplicates: list[tuple[str, str]] = []
     if settings.drop_duplicates:
         store, kept, duplicates = without_duplicates(store, names)
         names = [names[index] for index in kept]
+        qualities.keep_only(kept)
         labels = labels[kept] if labels is not None else None
     groups = Groups.alone(len(names))
-    return TrainingSet(store, names, labels, preprocess, list(spread(frames)), duplicates=duplicates, groups=groups)
+    return TrainingSet(
+        store,
+        names,
+        labels,
+        preprocess,
+        list(spread(frames)),
+        duplicates=duplicates,
+        groups=groups,
+        qualities=qualities,
+    )
 
 
 def probe_labelled(settings: DataSettings, data: LabelledImages) -> Probe:

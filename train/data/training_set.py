@@ -20,6 +20,7 @@ from train.data.guidance import Guidance
 from train.data.image_store import ImageStore
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
+from train.intake.picture_quality import PictureQualities
 from train.networks.registry import NETWORKS, NetworkName, network_spec
 from train.networks.spec import NetworkSpec
 from train.views.candidates import ViewCandidate, views_of
@@ -77,6 +78,8 @@ class TrainingSet:
     """A person's corrections and labels: (N,) verdicts"""
     groups: Groups = field(default_factory=lambda: Groups.alone(0))
     """Which images show one object or come from one session, (N,)"""
+    qualities: PictureQualities = field(default_factory=PictureQualities)
+    """Measured as the images were read, within the region of interest"""
 
     @property
     def images(self) -> NDArray[np.uint8]:

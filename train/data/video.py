@@ -18,6 +18,7 @@ from train.data.image_store import ImageWriter
 from train.data.near_duplicates import LARGEST_DIFFERENCE, cell_means, largest_difference
 from train.data.settings import DataSettings
 from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, Probe, TrainingSet, preprocess_for, spread
+from train.intake.picture_quality import PictureQualities
 from train.networks.registry import NetworkName, network_spec
 
 __all__ = ["load_video", "probe_video"]
@@ -54,6 +55,7 @@ def load_video(
     bad: list[tuple[str, str]] = []
     duplicates: list[tuple[str, str]] = []
     raw_frames: list[Frame] = []
+    qualities = PictureQualities()
     raw_positions = set(spread(range(n_expected)))
     last = None
     for position, (name, frame) in enumerate(_sampled(settings, file)):
@@ -74,6 +76,7 @@ def load_video(
                 continue
             last = means
         names.append(name)
+        qualities.add(frame, preprocess.roi)
         writer.append(image)
     n_sampled = len(names) + len(bad) + len(duplicates)
     for name, reason in bad:
@@ -86,7 +89,9 @@ def load_video(
     logger.info("%s: %d frames sampled, %d near-duplicates left out", file, n_sampled, len(duplicates))
     times_s = [int(name.rpartition("#")[2]) / rate for name in names]
     groups = frame_groups(settings.group_by, names, times_s)
-    return TrainingSet(writer.store(), names, None, preprocess, raw_frames, bad, duplicates, groups=groups)
+    return TrainingSet(
+        writer.store(), names, None, preprocess, raw_frames, bad, duplicates, groups=groups, qualities=qualities
+    )
 
 
 def probe_video(settings: DataSettings, file: Path) -> Probe:

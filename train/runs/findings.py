@@ -20,7 +20,7 @@ from train.learning.trainer import Trainer
 from train.runs.known_defects import parted
 from train.runs.pictures import contact_sheet, plot_losses, plot_scores
 from train.runs.review import group_codes, write_review
-from train.runs.run_folder import RunConfig, RunFolder
+from train.runs.run_folder import RunConfig, RunFolder, write_csv
 from train.runs.verdicts import write_verdicts
 
 __all__ = ["groups_told", "write_findings"]
@@ -70,6 +70,9 @@ def write_findings(
     calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
     if config.train.makes_folds and images.groups.by != "none":
         calibration["groups"] = groups_told(images.groups, held_out)
+    usual = images.qualities.limits()
+    if usual is not None:
+        calibration["image_quality"] = usual.to_json()
     codes = strategy.criteria_and_codes()[1] if review else None
     if not world.is_first:
         return calibration
@@ -80,6 +83,10 @@ def write_findings(
     chosen = _sample_indices(scores, images.images, decision.threshold)
     folder.write_samples(images.images[chosen], images.raw_frames)
     write_verdicts(folder.path / "refinement.csv", images, criteria, decision, strategy.refinement.verdict)
+    if usual is not None:
+        header, differing = images.qualities.rows(images.names, usual)
+        if differing:
+            write_csv(folder.path / "image_quality.csv", header, differing)
     rejected = strategy.refinement.candidates
     _write_sheet(folder.path / "rejected.png", images, scores, rejected)
     plot_losses(folder.path / "losses.png", trainer.rows)

@@ -21,6 +21,7 @@ from train.data.loading import load_training_set
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
 from train.distributed import ALONE, World
+from train.intake.picture_quality import tell_differing
 from train.intake.variation import check_variation, singular_as_sameness
 from train.learning.settings import TrainSettings
 from train.learning.snapshot import ADVERSARY, Snapshot, in_a_line
@@ -234,6 +235,8 @@ def _run(
     world = trainer.task.world
     if images.bad and world.is_first:
         write_csv(folder.path / "skipped.csv", ["name", "reason"], images.bad)
+    if world.is_first:
+        tell_differing(images.names, images.qualities)
     start = time.monotonic()
     written_s = start
 

@@ -15,6 +15,7 @@ from edge_aae.commands.device.sink_options import PageOptions, SinkOptions
 from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, NamedSources, SourceOptions
 from edge_aae.commands.option_groups import OptionGroup, option
 from edge_aae.commands.options import (
+    BAD_IMAGE,
     FINITE,
     N_OF_M,
     PERCENT,
@@ -44,6 +45,7 @@ class DetectorOptions(EngineOptions):
     target_fpr: float | None = option(
         "--target-fpr", type=PERCENT, help="Threshold for so many false alarms, such as 1%."
     )
+    bad_image: str = option("--bad-image", **BAD_IMAGE)
     threads: int = option("--threads", type=THREADS, default=0, help="For inference; 0 uses every core.")
 
     def loader(self, view: View | None, size: SizeOptions) -> Callable[[Bundle], Detector]:
@@ -58,6 +60,7 @@ class DetectorOptions(EngineOptions):
             threshold=self.threshold,
             target_fpr=self.target_fpr,
             view=view,
+            bad_image=self.bad_image,
             **size.asked(),
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.options import (
+    BAD_IMAGE,
     CLASSES,
     FINITE,
     THREADS,
@@ -48,6 +49,7 @@ logger = logging.getLogger(__name__)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write images and metrics.")
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
 @click.option("--threshold", type=FINITE, help="On the score; 1 is as calibrated, more flags less.")
+@click.option("--bad-image", **BAD_IMAGE)
 @ViewOptions.options
 @SizeOptions.options
 @max_pixels_option
@@ -63,6 +65,7 @@ def score(
     json_file: Path | None,
     heatmaps: Path | None,
     threshold: float | None,
+    bad_image: str,
     threads: int,
     top: int,
     max_bad: float,
@@ -81,7 +84,9 @@ def score(
     engine = EngineOptions.of(options)
     view = ViewOptions.of(options).view()
     size = SizeOptions.of(options).asked()
-    detector = engine.detector(resolve_model(model), threads=threads, threshold=threshold, view=view, **size)
+    detector = engine.detector(
+        resolve_model(model), threads=threads, threshold=threshold, view=view, bad_image=bad_image, **size
+    )
     items = load_items(paths, detector.bundle, labels, classes)
     evaluation = score_with_progress(BundleScorer(detector), items, heatmaps, regions=json_file is not None)
     for line in evaluation.lines(top):

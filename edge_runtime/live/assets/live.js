@@ -171,7 +171,7 @@ class Card {
     this.told = told;
     this.number.textContent = told.scores[told.scores.length - 1][1].toFixed(2);
     const spent = Object.entries(told.latency_ms).filter(([name]) => name !== "capture").reduce((sum, [, ms]) => sum + ms, 0);
-    this.facts.textContent = `threshold ${told.threshold.toFixed(3)} · ${spent.toFixed(1)} ms a frame · ${told.age_ms.toFixed(0)} ms old · frame ${told.frame_id}${told.regions ? ` · ${told.regions}` : ""}${told.too_small ? " · all it shows is too small" : ""}`;
+    this.facts.textContent = `threshold ${told.threshold.toFixed(3)} · ${spent.toFixed(1)} ms a frame · ${told.age_ms.toFixed(0)} ms old · frame ${told.frame_id}${told.regions ? ` · ${told.regions}` : ""}${told.too_small ? " · all it shows is too small" : ""}${told.image_quality ? ` · bad picture: ${told.image_quality}` : ""}`;
     this.root.dataset.points = this.t.length;
     this.root.dataset.scored = told.scored;
     this.draw();
@@ -188,6 +188,7 @@ class Card {
       over = source.last_error || "No good frame has come for a while.";
     } else if (inEvent) { text = "alarm"; kind = "bad"; }
     else if (last && last.is_anomaly) { text = "anomalous"; kind = "warn"; }
+    else if (last && last.is_anomaly === null) { text = "unknown"; kind = "warn"; }
     else if (last) { text = "normal"; kind = "good"; }
     this.state.textContent = text;
     this.state.className = `state ${kind}`;
