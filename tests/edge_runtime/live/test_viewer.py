@@ -114,3 +114,16 @@ def test_a_viewer_is_told_how_large_regions_are(board: Board, feedback: Feedback
     assert seen(boxes=[small, large]) == ("2 regions, the largest of 2.4 mm2", False)
     assert seen(boxes=[{**small, "area_mm2": None}]) == ("1 region of 9 px", False)
     assert seen(boxes=[], too_small=True) == ("", True)
+
+
+def test_a_viewer_is_told_what_is_wrong_with_a_picture(board: Board, feedback: Feedback) -> None:
+    viewer = Viewer()
+
+    def seen(**more: Any) -> str:
+        board.take({"kind": "record", "record": {**record(2.0, 1), **more}}, b"")
+        (source,) = told(viewer.news(board, feedback, 0.1))[-1]["sources"].values()
+        return str(source["image_quality"])
+
+    faults = [{"what": "dark", "value": 3.0, "limit": 5.0}, {"what": "lens spot", "value": 0.01}]
+    assert seen() == seen(image_quality=None) == ""
+    assert seen(image_quality={"code": "IMAGE_QUALITY", "faults": faults}) == "dark, lens spot"

@@ -68,7 +68,8 @@ def test_a_fault_says_how_much_and_what_the_limit_is(limits: QualityLimits) -> N
     quality = measured(light(scene(100), 0.25))
     assert quality is not None
     (fault,) = limits.faults(quality)
-    assert fault.limit is not None and fault.value < fault.limit
+    assert fault.limit is not None
+    assert fault.value < fault.limit
     # 110 / 4 levels and 4 more, as a power of two; texture is clipped at neither end.
     assert fault.value == pytest.approx(np.log2(110 / 4 + 4), abs=0.05)
     assert fault.to_json() == {"what": "dark", "value": round(fault.value, 4), "limit": round(fault.limit, 4)}
@@ -84,7 +85,8 @@ def test_a_few_bad_training_images_do_not_pass_for_usual() -> None:
 def test_two_kinds_of_light_in_training_are_both_usual() -> None:
     images = [light(scene(seed), 1.0 if seed % 5 else 0.5) for seed in range(60)]
     limits = limits_of([measured(image) for image in images])
-    assert limits is not None and kinds(limits, light(scene(100), 0.5)) == kinds(limits, scene(100)) == set()
+    assert limits is not None
+    assert kinds(limits, light(scene(100), 0.5)) == kinds(limits, scene(100)) == set()
 
 
 def test_sharpness_is_not_judged_in_frames_of_another_size(limits: QualityLimits) -> None:
@@ -98,14 +100,16 @@ def test_only_the_region_of_interest_is_looked_at() -> None:
     beyond = frame.copy()
     beyond[:, 100:] = 0
     cut, seen = measured(frame, (0, 0, 100, 160)), measured(beyond, (0, 0, 100, 160))
-    assert cut is not None and seen is not None
+    assert cut is not None
+    assert seen is not None
     assert cut.values == seen.values
 
 
 def test_grey_is_measured_as_colour_of_the_same_levels() -> None:
     grey = scene(7, colour=False)
     of_grey, of_colour = measured(grey), measured(np.repeat(grey[:, :, None], 3, axis=2))
-    assert of_grey is not None and of_colour is not None
+    assert of_grey is not None
+    assert of_colour is not None
     assert of_grey.values == pytest.approx(of_colour.values)
 
 

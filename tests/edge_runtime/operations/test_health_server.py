@@ -33,6 +33,15 @@ from ..raw_request import answer_to
 from ..waiting import wait_until
 
 
+def test_metrics_count_bad_pictures_by_what_is_wrong(detector: Detector) -> None:
+    source = TestSource("test://pattern?fps=100&frames=3&width=32&height=24")
+    pipeline = Pipeline(detector, [source], lambda record: None)
+    pipeline.states()[0].bad_pictures.update(["dark", "dark", "lens spot"])
+    label = 'source="test://pattern?fps=100&frames=3&width=32&height=24"'
+    lines = metrics_of(pipeline)().decode().splitlines()
+    assert f'edge_aae_frames_bad_picture_total{{fault="dark",{label}}} 2.0' in lines
+
+
 def test_health_and_metrics_of_a_run(detector: Detector) -> None:
     source = TestSource("test://pattern?fps=100&frames=20&width=32&height=24")
     pipeline = Pipeline(detector, [source], lambda record: None)

@@ -60,8 +60,10 @@ def test_a_spot_on_the_lens_is_seen_where_it_is(dirt: Callable[[Frame], Frame]) 
     spot = found[-1]
     assert spot is not None
     x, y, width, height = spot.box
-    assert x < CENTRE[1] / 320 < x + width and y < CENTRE[0] / 240 < y + height
-    assert width < 0.25 and height < 0.3
+    assert x < CENTRE[1] / 320 < x + width
+    assert y < CENTRE[0] / 240 < y + height
+    assert width < 0.25
+    assert height < 0.3
 
 
 def test_without_dirt_nothing_is_seen() -> None:

@@ -44,7 +44,8 @@ def test_bad_pictures_are_told_after_ten_in_a_row_once_and_good_ones_again(
     assert single == [None] * 50
     bad = [watch.judged(result_of(frame, DARK), frame.shape)[1] for _ in range(3 * STREAK)]
     (told,) = [change for change in bad if change is not None]
-    assert told.faults == DARK and "(dark)" in str(told)
+    assert told.faults == DARK
+    assert "(dark)" in str(told)
     good = [watch.judged(result_of(frame), frame.shape)[1] for _ in range(3 * STREAK)]
     (told,) = [change for change in good if change is not None]
     assert told.faults == ()
@@ -59,9 +60,11 @@ def test_a_lens_spot_is_a_fault_of_the_frame_with_its_place(
         result, _ = watch.judged(result_of(frame, unknown=True), frame.shape)
     assert result.faults is not None
     (fault,) = result.faults
-    assert fault.what == "lens spot" and fault.box is not None
+    assert fault.what == "lens spot"
+    assert fault.box is not None
     x, y, width, height = fault.box
-    assert x < CENTRE[1] < x + width and y < CENTRE[0] < y + height
+    assert x < CENTRE[1] < x + width
+    assert y < CENTRE[0] < y + height
     assert result.unknown
 
 
