@@ -217,9 +217,9 @@ def markdown(columns: dict[str, dict[str, str]], command: str, costs: Sequence[s
         "",
         f"Made by `{command}` on {cpu_name()}, OpenCV {cv2.__version__}.",
         "",
-        "Limits are of the good training photographs alone. A share is of unseen good ones (the test set's), as they are",
-        "or degraded; defocus is a Gaussian's sigma and motion a length, in pixels of the photograph; light beyond 255 is",
-        "clipped.",
+        "Limits are of the good training photographs alone. A share is of unseen good ones (the test set's), as they",
+        "are or degraded; defocus is a Gaussian's sigma and motion a length, in pixels of the photograph; light beyond",
+        "255 is clipped.",
         f"A spot has a radius of {SPOT_RADIUS:.0%} of the shorter side and lets {SPOT_LIGHT:.0%} of the light through; "
         f"a smear blurs by {SMEAR_SIGMA:.0%} of it.",
         "",

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle.kept_scores import SCORE_QUANTILES, KeptScores
+from edge_runtime.model.image_quality import Fault
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import CapturedFrame
 from edge_runtime.stream.scored_frame import ScoredFrame, scored
@@ -140,3 +141,20 @@ def test_the_picture_of_an_event_is_no_frame_of_before_it(scores: Frames) -> Non
     assert news[-1] is not None
     assert news[-1].picture is not None
     assert (news[-1].picture[1].score, news[-1].change.frames) == (3.0, 2)
+
+
+def test_alarm_and_smoothing_do_not_hear_a_frame_that_is_unknown(scores: Frames) -> None:
+    def unknown(score: float) -> ScoredFrame:
+        frame = scores(score)
+        faults = (Fault("dark", 1.0, 2.0),)
+        result = replace(frame.result, is_anomaly=False, faults=faults, bad_is_unknown=True)
+        return replace(frame, result=result)
+
+    watching = watch(AlarmSettings(enter=1.0, clear=1.0, n=2, m=2, clear_frames=2), smoothing="median:3")
+    begun = [watching.take(scores(5.0)) for _ in range(3)]
+    during = [watching.take(unknown(0.1)) for _ in range(4)]
+    assert begun[1].event is not None
+    assert {(meaning.state, meaning.event, meaning.event_id) for meaning in during} == {
+        ("alarm", None, begun[1].event_id)
+    }
+    assert watching.take(scores(5.0)).smoothed == 5.0
