@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "train"]
 
-OF_THE_COMMAND = {"out", "resume", "report", "dry_run"}
+OF_THE_COMMAND = {"out", "resume", "report", "dry_run", "config", "print_config"}
 """Options of what the commands do around a training, or that are arguments of their own here."""
 
 

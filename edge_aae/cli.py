@@ -17,6 +17,7 @@ from edge_aae.commands.device.doctor import doctor
 from edge_aae.commands.device.run import run
 from edge_aae.commands.device.score import score
 from edge_aae.commands.device.service import service
+from edge_aae.commands.help_pages import Group
 from edge_aae.commands.shipping.engines import build, cache
 from edge_aae.commands.shipping.export import export, info
 from edge_aae.commands.shipping.signing import keys, sign
@@ -41,7 +42,7 @@ INTERRUPTED = 130
 """What a shell reports for a program that SIGINT ended."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="edge-aae")
 @click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
 @click.option("-q", "--quiet", is_flag=True, help="Say errors alone.")

@@ -40,13 +40,13 @@ def config_options(command: Command) -> Command:
     )(command)
 
 
-def read_config(path: Path, options: Mapping[str, click.Parameter]) -> dict[str, Any]:
+def read_config(path: Path, options: Mapping[str, click.Parameter], command: str = "run") -> dict[str, Any]:
     """Option name -> value, from a TOML file whose keys are flags' names; raises ConfigError for any other."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
-            f"cannot read {path}: {error}; expected TOML such as `edge-aae run --print-config` prints"
+            f"cannot read {path}: {error}; expected TOML such as `edge-aae {command} --print-config` prints"
         ) from error
     keys = {_key(option): name for name, option in options.items()}
     found = {}
@@ -87,7 +87,10 @@ def _each(value: Any) -> list[Any]:
 
 def _load(context: click.Context, option: click.Parameter, path: Path | None) -> None:
     if path is not None:
-        context.default_map = {**(context.default_map or {}), **read_config(path, _options(context))}
+        context.default_map = {
+            **(context.default_map or {}),
+            **read_config(path, _options(context), context.command.name or "run"),
+        }
 
 
 def config_of(context: click.Context) -> str:

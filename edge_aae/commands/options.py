@@ -32,6 +32,7 @@ __all__ = [
     "FINITE",
     "LEVELS",
     "N_OF_M",
+    "OF_OTHERS",
     "PERCENT",
     "PRECISION",
     "PRECISION_NAMES",
@@ -57,6 +58,19 @@ DEFAULT_MODEL = Path("model.aae")
 MOST_UNSCORED = "50%"
 """From here on what was scored says little of what was asked for."""
 LATEST_CONFIG = Path("runs/latest/config.json")
+
+OF_OTHERS = {
+    ".yaml": "a YAML file",
+    ".yml": "a YAML file",
+    ".pt": "a PyTorch file",
+    ".pth": "a PyTorch file",
+    ".ckpt": "a checkpoint",
+    ".safetensors": "a file of weights",
+    ".onnx": "an ONNX graph",
+    ".engine": "a TensorRT engine",
+    ".trt": "a TensorRT engine",
+}
+"""Suffixes of what other programs take for a model or for data, and what such a file is"""
 
 SIGNATURE: dict[str, Any] = {
     "type": click.Path(path_type=Path),
@@ -213,6 +227,8 @@ def resolve_model(named: Path | None) -> Path:
     from edge_runtime.files import is_run_folder
 
     path, why = _model(named)
+    if other := OF_OTHERS.get(path.suffix.lower()):
+        raise BundleError(f"{path} is {other}, not a bundle; expected an .aae file, which `edge-aae export` writes")
     if is_run_folder(path):
         raise BundleError(
             f"{path} is a run folder, not a bundle; make one of it: edge-aae export {path} --out {DEFAULT_MODEL}"
@@ -306,9 +322,17 @@ def _roi(text: str) -> tuple[int, int, int, int]:
     return x, y, width, height
 
 
-SIZE = _Parsed("size", "pixels such as 128, or ROWSxCOLUMNS such as 96x256", _size)
-CLASSES = _Parsed("classes", "class numbers such as 0 or 0,3", _classes)
-CONTAMINATE = _Parsed("class:share", "CLASS:SHARE such as 2:0.05", _contaminate)
+def _joined(mark: str) -> Callable[[Any], str]:
+    return lambda values: mark.join(f"{value:g}" for value in values)
+
+
+def _shares(values: Any) -> str:
+    return ",".join(f"{label}:{share!r}" for label, share in values)
+
+
+SIZE = _Parsed("size", "pixels such as 128, or ROWSxCOLUMNS such as 96x256", _size, _joined("x"))
+CLASSES = _Parsed("classes", "class numbers such as 0 or 0,3", _classes, _joined(","))
+CONTAMINATE = _Parsed("class:share", "CLASS:SHARE such as 2:0.05", _contaminate, _shares)
 PRECISION_NAMES = _Parsed("precisions", "fp32, fp16 or int8, comma-separated", _precisions)
 
 
@@ -334,10 +358,6 @@ def _width_height_channels(text: str) -> tuple[int, int, int]:
 def _levels(text: str) -> tuple[int, int]:
     low, high = (int(level) for level in text.split(","))
     return low, high
-
-
-def _joined(mark: str) -> Callable[[Any], str]:
-    return lambda values: mark.join(f"{value:g}" for value in values)
 
 
 COUNT_OR_INF = _Parsed("count", "a whole number, or inf", _count_or_inf, lambda count: f"{count:g}")

@@ -67,7 +67,9 @@ def choose_network(
     too few images can be read to tell; loading them then says what is wrong.
     """
     if is_labelled_set(data):
-        return _for_labelled(data)
+        return _taking(imgsz, _for_labelled(data))
+    if imgsz is not None:
+        not_features = not_features or _refusal("features", imgsz)
     if not data.is_dir():
         return _taking(imgsz, _for_video(data, not_features))
     frames = _probe(data, levels)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edge_aae.commands.device.score import score_with_progress
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import (
     FINITE,
     THREADS,
@@ -17,13 +18,14 @@ from edge_aae.commands.options import (
     model_option,
     resolve_model,
 )
+from edge_aae.commands.places import refuse_bundles
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import GateError
 
 __all__ = ["check"]
 
 
-@click.command(short_help="Try master parts, known good or bad; exit 3 where one scores wrong.")
+@click.command(cls=Command, short_help="Try master parts, known good or bad; exit 3 where one scores wrong.")
 @click.argument("parts", type=click.Path(path_type=Path))
 @model_option
 @EngineOptions.options
@@ -49,6 +51,7 @@ def check(
     from edge_runtime.sinks.records import check_record
     from edge_runtime.sinks.textfiles import append_record
 
+    refuse_bundles([parts], "check", by=model)
     engine = EngineOptions.of(options)
     view = ViewOptions.of(options).view()
     size = SizeOptions.of(options).asked()

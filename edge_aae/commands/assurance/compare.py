@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import THREADS, EngineOptions, SizeOptions, ViewOptions
+from edge_aae.commands.places import refuse_as_source
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
@@ -20,7 +22,7 @@ logger = logging.getLogger(__name__)
 PATH = click.Path(path_type=Path)
 
 
-@click.command(short_help="Score the same frames by two bundles; show whose verdicts change.")
+@click.command(cls=Command, short_help="Score the same frames by two bundles; show whose verdicts change.")
 @click.argument("old", type=PATH)
 @click.argument("new", type=PATH)
 @click.option("--frames", required=True, help="Folder of images, image, glob or video; no labels are needed.")
@@ -61,6 +63,7 @@ def compare(
     from edge_runtime.sources import source_from
     from edge_runtime.sources.contract import tell_levels
 
+    refuse_as_source([frames], "edge-aae compare OLD NEW --frames IMAGES")
     source = source_from(None, frames)
     if source.live:
         raise click.UsageError("--frames gives frames for ever; name a folder of images, an image or a video")

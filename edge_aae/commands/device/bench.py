@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.options import THREADS, EngineOptions, model_option, resolve_model
+from edge_aae.commands.help_pages import Command
+from edge_aae.commands.options import THREADS, EngineOptions, resolve_model
+from edge_aae.commands.places import bundle_argument
 from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import GateError
@@ -21,14 +23,14 @@ __all__ = ["bench"]
 POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
-@click.command(short_help="Measure a bundle on this machine, stage by stage.")
+@click.command(cls=Command, short_help="Measure a bundle on this machine, stage by stage.")
 @click.option(
     "--source",
     default="test://pattern?width=640&height=480&fps=1000",
     show_default=True,
     help="Whose frames are scored.",
 )
-@model_option
+@bundle_argument
 @EngineOptions.options
 @click.option("--threads", type=THREADS, default=0, help="For inference; 0 uses every core.")
 @click.option("--frames", type=click.IntRange(min=50), default=500, show_default=True, help="How many are measured.")

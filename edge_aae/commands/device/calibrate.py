@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.device.source_options import CaptureOptions, NamedSources, sources_of
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import (
     FINITE,
     PERCENT,
@@ -22,6 +23,7 @@ from edge_aae.commands.options import (
     max_bad_option,
     resolve_model,
 )
+from edge_aae.commands.places import bundle_argument, refuse_as_source
 from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError, DataError
@@ -40,8 +42,8 @@ __all__ = ["calibrate"]
 logger = logging.getLogger(__name__)
 
 
-@click.command(short_help="Make the threshold on site, from frames believed normal.")
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.command(cls=Command, short_help="Make the threshold on site, from frames believed normal.")
+@bundle_argument
 @click.option("--camera", "cameras", multiple=True, help="As for run.")
 @click.option("--source", "sources", multiple=True, help="As for run.")
 @click.option("--frames", type=click.IntRange(min=1), default=500, show_default=True, help="How many are scored.")
@@ -58,7 +60,7 @@ logger = logging.getLogger(__name__)
 @SizeOptions.options
 @CaptureOptions.options
 def calibrate(
-    bundle: Path | None,
+    model: Path | None,
     cameras: tuple[str, ...],
     sources: tuple[str, ...],
     frames: int,
@@ -93,7 +95,8 @@ def calibrate(
     edge-aae calibrate --undo
     """
     warn_of_shown_secrets(click.get_current_context())
-    path = resolve_model(bundle)
+    refuse_as_source(sources, "edge-aae calibrate --source NORMAL --model {}")
+    path = resolve_model(model)
     if undo:
         _undo(path)
         return

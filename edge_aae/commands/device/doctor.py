@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from edge_aae.commands.options import model_option, require_signature_option, resolve_model
+from edge_aae.commands.help_pages import Command
+from edge_aae.commands.options import require_signature_option, resolve_model
+from edge_aae.commands.places import bundle_argument
 from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_runtime.errors import BundleError
 
@@ -18,9 +20,9 @@ __all__ = ["doctor"]
 MARKS = {"ok": ("ok", "green"), "note": ("--", "cyan"), "warning": ("!!", "yellow"), "error": ("XX", "red")}
 
 
-@click.command(short_help="What this machine has and lacks for a run, and what to do.")
+@click.command(cls=Command, short_help="What this machine has and lacks for a run, and what to do.")
 @click.option("--camera", "cameras", multiple=True, help="Measure its true frame rate: an index or a source.")
-@model_option
+@bundle_argument
 @require_signature_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def doctor(cameras: tuple[str, ...], model: Path | None, require_signature: Path | None, as_json: bool) -> None:

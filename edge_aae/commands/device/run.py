@@ -17,7 +17,9 @@ from edge_aae.commands.device.delivery_options import DeliveryOptions, delivered
 from edge_aae.commands.device.run_plan import AlarmOptions, DetectorOptions, RunPlan, UpkeepOptions
 from edge_aae.commands.device.sink_options import PageOptions, SinkOptions, page_of, sinks_of
 from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, SourceOptions, sources_of
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import SizeOptions, ViewOptions, max_pixels_option, model_option, resolve_model
+from edge_aae.commands.places import sources_named
 from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
@@ -33,7 +35,8 @@ __all__ = ["run"]
 logger = logging.getLogger(__name__)
 
 
-@click.command(short_help="Score cameras, streams, videos or images, one JSON record a frame.")
+@click.command(cls=Command, short_help="Score cameras, streams, videos or images, one JSON record a frame.")
+@click.argument("places", nargs=-1, metavar="[SOURCE]...")
 @SourceOptions.options
 @model_option
 @DetectorOptions.options
@@ -48,12 +51,13 @@ logger = logging.getLogger(__name__)
 @DeliveryOptions.options
 @PageOptions.options
 @config_options
-def run(print_config: bool, **options: Any) -> None:
+def run(print_config: bool, **_: Any) -> None:
     """Score cameras, streams, videos or images: one JSON record a frame.
 
-    --camera and --source may be repeated: the sources take turns. A live source gives its newest frame; while it is
-    stalled, lost, frozen, black or torn, nothing of it is scored, and status records say so. It is opened again for as
-    long as it takes, unless --reconnect says how often. Files give every frame, in order.
+    SOURCE is what --camera and --source take: 0 is a camera, else a URL, a video, an image, a folder. All three may be
+    repeated: the sources take turns. A live source gives its newest frame; while it is stalled, lost, frozen, black or
+    torn, nothing of it is scored, and status records say so. It is opened again for as long as it takes, unless
+    --reconnect says how often. Files give every frame, in order.
 
     --roi and --mask leave out what is none of the part; calibrate takes them too, and a run then need not name them.
 
@@ -68,17 +72,19 @@ def run(print_config: bool, **options: Any) -> None:
     not be written: exit status 1.
 
     \b
-    edge-aae run --camera 0
-    edge-aae run --source line3.avi --out records.jsonl
-    edge-aae run --source rtsp://10.0.0.5/live --alarm 3/5 --smooth median:5
+    edge-aae run 0
+    edge-aae run line3.avi --out records.jsonl
+    edge-aae run rtsp://10.0.0.5/live --alarm 3/5 --smooth median:5
     edge-aae run --config line3.toml
     edge-aae run --camera 0 --alarm 3/5 --snapshots events --mqtt mqtt://broker --out log.jsonl --rotate-mb 100
     """
+    context = click.get_current_context()
+    parsed = sources_named(context, "edge-aae run SOURCE --model {}")
     if print_config:
-        click.echo(config_of(click.get_current_context()), nl=False)
+        click.echo(config_of(context), nl=False)
         return
-    warn_of_shown_secrets(click.get_current_context())
-    plan = RunPlan.of(options)
+    warn_of_shown_secrets(context)
+    plan = RunPlan.of(parsed)
     with _own_files():
         _carry_out(plan)
 

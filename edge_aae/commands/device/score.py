@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import (
     BAD_IMAGE,
     CLASSES,
@@ -23,6 +24,7 @@ from edge_aae.commands.options import (
     model_option,
     resolve_model,
 )
+from edge_aae.commands.places import refuse_bundles
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError
 
@@ -35,8 +37,8 @@ __all__ = ["score", "score_with_progress"]
 logger = logging.getLogger(__name__)
 
 
-@click.command(short_help="Score images; AUROC, AP and BAcc where labels are known.")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(cls=Command, short_help="Score images; AUROC, AP and BAcc where labels are known.")
+@click.argument("paths", nargs=-1, required=True, metavar="IMAGES...", type=click.Path(path_type=Path))
 @model_option
 @EngineOptions.options
 @click.option(
@@ -71,7 +73,7 @@ def score(
     max_bad: float,
     **options: Any,
 ) -> None:
-    """Score PATHS: images, folders, an IDX (MNIST format) folder's test split, or an .npz file.
+    """Score IMAGES: files, folders, an IDX (MNIST format) folder's test split, or an .npz file.
 
     Where a folder has a `good` subfolder beside others, the others are anomalous; --labels says it for any files. With
     labels it prints AUROC, AP (average precision) and BAcc (balanced accuracy at the bundle's threshold).
@@ -81,6 +83,7 @@ def score(
     from edge_runtime.scoring.image_items import load_items
     from edge_runtime.verdict import verdict_of
 
+    refuse_bundles(paths, "score", by=model)
     engine = EngineOptions.of(options)
     view = ViewOptions.of(options).view()
     size = SizeOptions.of(options).asked()

@@ -22,6 +22,7 @@ from edge_aae.commands.device.source_options import (
     SourceOptions,
     sources_of,
 )
+from edge_aae.commands.help_pages import Group
 from edge_aae.commands.options import EngineOptions, model_option, require_signature_option, resolve_model
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError, ConfigError, DataError, EdgeAaeError, GateError
@@ -55,7 +56,7 @@ root_option = click.option(
 )
 
 
-@click.group(short_help="Runs that start at boot: install, status, uninstall (systemd).")
+@click.group(cls=Group, short_help="Runs that start at boot: install, status, uninstall (systemd).")
 def service() -> None:
     """Runs that start at boot, one systemd unit each, in a sandbox with a user of its own.
 

@@ -64,7 +64,7 @@ class NamedSources:
         for one in named:
             remember(one)
         if not named:
-            raise click.UsageError("name one source or more: --camera INDEX, --source PATH or --streams FILE")
+            raise click.UsageError("name one source or more: edge-aae run SOURCE, or --camera, --source, --streams")
         if len(set(named)) < len(named):
             raise click.UsageError(f"a source is named twice among {', '.join(map(redact, named))}")
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
+from edge_aae.commands.help_pages import Command, Group
 from edge_aae.commands.options import PRECISION, require_signature_option, resolve_model
+from edge_aae.commands.places import bundle_argument
 from edge_aae.commands.terminal import say
 
 __all__ = ["build", "cache"]
@@ -17,8 +19,8 @@ logger = logging.getLogger(__name__)
 MEBIBYTE = 1 << 20
 
 
-@click.command(short_help="Build a bundle's TensorRT engine into the cache.")
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.command(cls=Command, short_help="Build a bundle's TensorRT engine into the cache.")
+@bundle_argument
 @click.option(
     "--backend",
     type=click.Choice(["tensorrt", "tensorrt_rtx"]),
@@ -34,7 +36,7 @@ MEBIBYTE = 1 << 20
 @click.option("--force", is_flag=True, help="Build although an engine is kept, or little memory is free.")
 @require_signature_option
 def build(
-    bundle: Path | None,
+    model: Path | None,
     backend: str,
     precision: str,
     workspace: int,
@@ -52,7 +54,7 @@ def build(
     from edge_runtime.engines import BuildSettings, EngineCache, EngineKey, Flavour, build_engine, this_device
     from edge_runtime.engines.build import check_free_memory
 
-    opened = Bundle.open(resolve_model(bundle), require_signature=require_signature)
+    opened = Bundle.open(resolve_model(model), require_signature=require_signature)
     graph = opened.detector(precision)
     flavour, device, engines = Flavour.load(backend), this_device(), EngineCache()
     settings = BuildSettings(workspace_bytes=workspace * MEBIBYTE)
@@ -73,7 +75,7 @@ def build(
         say(f"it cannot run here: {device.missing}")
 
 
-@click.group(short_help="Show or clear the cache of TensorRT engines.")
+@click.group(cls=Group, short_help="Show or clear the cache of TensorRT engines.")
 def cache() -> None:
     """Show or clear the cache of TensorRT engines."""
 

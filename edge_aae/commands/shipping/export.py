@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.key_files import signing_key
 from edge_aae.commands.options import (
     DEFAULT_MODEL,
@@ -18,6 +19,7 @@ from edge_aae.commands.options import (
     require_signature_option,
     resolve_model,
 )
+from edge_aae.commands.places import bundle_argument, refuse_as_run
 from edge_aae.commands.shipping.verify import print_report
 from edge_aae.commands.terminal import say, say_line
 from edge_runtime.errors import BundleError, MissingExtraError
@@ -34,7 +36,7 @@ logger = logging.getLogger(__name__)
 FILE = click.Path(path_type=Path)
 
 
-@click.command(short_help="Write the bundle of a run, if it passes the parity gate.")
+@click.command(cls=Command, short_help="Write the bundle of a run, if it passes the parity gate.")
 @click.argument("run", required=False, type=FILE)
 @click.option("--out", type=FILE, default=DEFAULT_MODEL, show_default=True, help="Bundle to write.")
 @click.option(
@@ -72,6 +74,8 @@ def export(
     Each precision ships if it passes: FP32 must, FP16 and INT8 are left out where they do not, with the reason.
     --mm-per-pixel and --min-area are kept in the bundle, for cameras that are all mounted alike.
     """
+    if run is not None:
+        refuse_as_run(run)
     require("torch", extra="train", purpose="exports")
     require("onnxscript", extra="export", purpose="exports")
     from edge_runtime.signing.signatures import signature_path
@@ -123,15 +127,15 @@ def _replaced(out: Path) -> str:
     return f", in place of model sha256:{old.digest[:12]}, trained on {data}"
 
 
-@click.command(short_help="Show what a bundle holds.")
-@click.argument("bundle", required=False, type=FILE)
+@click.command(cls=Command, short_help="Show what a bundle holds.")
+@bundle_argument
 @click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 @require_signature_option
-def info(bundle: Path | None, as_json: bool, require_signature: Path | None) -> None:
+def info(model: Path | None, as_json: bool, require_signature: Path | None) -> None:
     """Show what BUNDLE (default: as for run) holds; first it is checked as a run checks it."""
     from edge_runtime.bundle.bundle import Bundle
 
-    opened = Bundle.open(resolve_model(bundle), require_signature=require_signature)
+    opened = Bundle.open(resolve_model(model), require_signature=require_signature)
     check_as_run(opened)
     if as_json:
         # After the manifest, which may hold any key: what is ours to say it does not say for us.

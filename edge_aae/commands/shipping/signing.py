@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from edge_aae.commands.help_pages import Command, Group
 from edge_aae.commands.key_files import passphrase_for, signing_key
 from edge_aae.commands.options import resolve_model
+from edge_aae.commands.places import bundle_argument
 from edge_aae.commands.shipping.export import check_as_run
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError
@@ -17,11 +19,11 @@ __all__ = ["keys", "sign"]
 FILE = click.Path(path_type=Path)
 
 
-@click.command(short_help="Sign a bundle that is there: BUNDLE.sig beside it.")
-@click.argument("bundle", required=False, type=FILE)
+@click.command(cls=Command, short_help="Sign a bundle that is there: BUNDLE.sig beside it.")
+@bundle_argument
 @click.option("--key", required=True, type=FILE, help="The private key, such as release.key.")
 @click.option("--keep", is_flag=True, help="Leave signatures by other keys that lie there beside this one.")
-def sign(bundle: Path | None, key: Path, keep: bool) -> None:
+def sign(model: Path | None, key: Path, keep: bool) -> None:
     """Sign BUNDLE (default: as for run), an .aae file: the signature is written beside it, as BUNDLE.sig.
 
     The bundle is checked as `info` checks it, and the very bytes that were checked are signed. A key with a passphrase
@@ -34,7 +36,7 @@ def sign(bundle: Path | None, key: Path, keep: bool) -> None:
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.signing.signatures import read_signatures, signature_path, write_signatures
 
-    path = resolve_model(bundle)
+    path = resolve_model(model)
     if path.is_dir():
         raise BundleError(
             f"{path} is a folder, and a signature is of an .aae file; export it as one with --out NAME.aae"
@@ -52,7 +54,7 @@ def sign(bundle: Path | None, key: Path, keep: bool) -> None:
     say(f"wrote {written}: {path}, model sha256:{opened.digest[:12]}, signed by {signature.name}{beside}")
 
 
-@click.group(short_help="Make keys that sign bundles, and list those that are trusted.")
+@click.group(cls=Group, short_help="Make keys that sign bundles, and list those that are trusted.")
 def keys() -> None:
     """Make keys that sign bundles, and list those that are trusted.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import (
     ENGINE,
     FINITE,
@@ -21,6 +22,7 @@ from edge_aae.commands.options import (
     require_signature_option,
     resolve_model,
 )
+from edge_aae.commands.places import bundle_argument
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BackendError, GateError
 from edge_runtime.extras import require
@@ -39,8 +41,8 @@ logger = logging.getLogger(__name__)
 FILE = click.Path(path_type=Path)
 
 
-@click.command(short_help="Run the parity gate again, on this machine.")
-@click.argument("bundle", required=False, type=FILE)
+@click.command(cls=Command, short_help="Run the parity gate again, on this machine.")
+@bundle_argument
 @click.option(
     "--against",
     type=FILE,
@@ -76,7 +78,7 @@ FILE = click.Path(path_type=Path)
     help="Folder for the worst frame of each check that fails: input, both maps, difference.",
 )
 def verify(
-    bundle: Path | None,
+    model: Path | None,
     against: Path | None,
     frames: tuple[Path, ...],
     precisions: tuple[str, ...],
@@ -98,7 +100,7 @@ def verify(
 
     if frames and against is None:
         raise click.UsageError("--frames needs --against RUN: without PyTorch only golden samples have a reference")
-    opened = Bundle.open(resolve_model(bundle), tolerate_altered_graphs=True, require_signature=require_signature)
+    opened = Bundle.open(resolve_model(model), tolerate_altered_graphs=True, require_signature=require_signature)
     engines = Engines(opened, precisions, backends, threads)
 
     def budget(precision: str, backend: str) -> Budget:

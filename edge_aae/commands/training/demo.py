@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import FINITE
 from edge_aae.commands.terminal import say
 from edge_runtime.extras import require
@@ -13,7 +14,7 @@ from edge_runtime.extras import require
 __all__ = ["demo"]
 
 
-@click.command(short_help="The whole road on an embedded sample, in minutes.")
+@click.command(cls=Command, short_help="The whole road on an embedded sample, in minutes.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

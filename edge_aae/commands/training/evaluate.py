@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.device.score import score_with_progress
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import CLASSES, FINITE, SizeOptions, max_bad_option, max_pixels_option
+from edge_aae.commands.places import model_and_data, refuse_bundles
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError, MissingExtraError
 from edge_runtime.extras import require
@@ -28,9 +30,9 @@ N_RESAMPLES = 1000
 logger = logging.getLogger(__name__)
 
 
-@click.command(short_help="Judge a run or bundle on labelled images: metrics, intervals, plots.")
-@click.argument("model", metavar="RUN|BUNDLE", type=click.Path(path_type=Path))
-@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(cls=Command, short_help="Judge a run or bundle on labelled images: metrics, intervals, plots.")
+@click.argument("places", nargs=-1, metavar="RUN|BUNDLE DATA...", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="Run folder or bundle, in place of the first argument.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for report.json, report.md, scores.csv and plots.")
 @click.option(
     "--labels",
@@ -68,8 +70,8 @@ logger = logging.getLogger(__name__)
 @max_pixels_option
 @max_bad_option
 def evaluate(
-    model: Path,
-    data: tuple[Path, ...],
+    places: tuple[Path, ...],
+    model: Path | None,
     out: Path | None,
     labels: Path | None,
     classes: tuple[int, ...],
@@ -95,6 +97,10 @@ def evaluate(
     edge-aae evaluate runs/latest tile/test --out evaluation/
     edge-aae evaluate model.aae fashion-mnist/
     """
+    model, data = model_and_data(places, model, "evaluate")
+    if not data:
+        raise click.UsageError(f"name labelled images: edge-aae evaluate {model} test/")
+    refuse_bundles(data, "evaluate", by=model)
     plots_missing = _plots_missing() if out else None
     report = judged(
         model, data, labels=labels, classes=classes, exclude=exclude, masks=masks, bootstrap=bootstrap, seed=seed,

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import CLASSES
+from edge_aae.commands.places import model_and_data, refuse_bundles
 from edge_aae.commands.terminal import say
 from edge_aae.commands.training.evaluate import judged as judge
 from edge_runtime.extras import require
@@ -14,16 +16,16 @@ from edge_runtime.extras import require
 __all__ = ["report"]
 
 
-@click.command(short_help="One HTML page about a run or a bundle: figures, pictures, evidence.")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("data", nargs=-1, type=click.Path(path_type=Path))
+@click.command(cls=Command, short_help="One HTML page about a run or a bundle: figures, pictures, evidence.")
+@click.argument("places", nargs=-1, metavar="RUN|BUNDLE [DATA]...", type=click.Path(path_type=Path))
+@click.option("--model", type=click.Path(path_type=Path), help="Run folder or bundle, in place of the first argument.")
 @click.option("--out", type=click.Path(path_type=Path), help="HTML file.  [default: report.html in the run, or beside]")
 @click.option("--labels", type=click.Path(path_type=Path), help="CSV with columns name,label, as for evaluate.")
 @click.option("--classes", type=CLASSES, default=(), help="Normal classes of an IDX set.  [default: the model's]")
 def report(
-    model: Path, data: tuple[Path, ...], out: Path | None, labels: Path | None, classes: tuple[int, ...]
+    places: tuple[Path, ...], model: Path | None, out: Path | None, labels: Path | None, classes: tuple[int, ...]
 ) -> None:
-    """Write one self-contained HTML page about MODEL, a run folder or a bundle.
+    """Write one self-contained HTML page about a run folder or a bundle.
 
     Of a run: losses by phase, scores with the threshold, error against likelihood, codes, what was rejected in groups,
     the most and the least anomalous with their maps, the command to make it again. Of a bundle: its thresholds, the
@@ -34,6 +36,8 @@ def report(
     edge-aae report runs/latest
     edge-aae report model.aae test/ --out report.html
     """
+    model, data = model_and_data(places, model, "report")
+    refuse_bundles(data, "report", by=model)
     require("torch", extra="train", purpose="reports")
     require("matplotlib", extra="train", purpose="reports")
     from edge_runtime.verdict import verdict_of

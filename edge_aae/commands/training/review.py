@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.secret_values import page_place
 from edge_runtime.extras import require
 
@@ -16,7 +17,7 @@ __all__ = ["review"]
 logger = logging.getLogger(__name__)
 
 
-@click.command(short_help="Look through the rejected images of a run in the browser: keep or reject.")
+@click.command(cls=Command, short_help="Look through the rejected images of a run in the browser: keep or reject.")
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--serve", default=":8081", show_default=True, help=":PORT (loopback) or HOST:PORT, with a token.")
 def review(run: Path | None, serve: str) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from edge_aae.commands.config_file import config_of, config_options
+from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import max_pixels_option
+from edge_aae.commands.places import refuse_as_training_data
 from edge_aae.commands.terminal import say
 from edge_aae.commands.training.outcome_lines import outcome_lines
 from edge_aae.commands.training.train_options import ImageOptions, LearningOptions, MethodOptions
@@ -31,7 +34,7 @@ logger = logging.getLogger(__name__)
 INTERRUPTED = 130
 
 
-@click.command(short_help="Train a detector on unsorted images.")
+@click.command(cls=Command, short_help="Train a detector on unsorted images.")
 @click.argument("data", required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/NAME-N]")
 @click.option("--resume", is_flag=True, help="Go on with an interrupted run: --out, or runs/latest.")
@@ -41,6 +44,7 @@ INTERRUPTED = 130
 @ImageOptions.options
 @max_pixels_option
 @LearningOptions.options
+@config_options
 @click.option("--dry-run", is_flag=True, help="Say what would happen, with time and memory; write nothing.")
 @click.pass_context
 def train(
@@ -51,6 +55,7 @@ def train(
     report: bool,
     review: bool,
     dry_run: bool,
+    print_config: bool,
     **options: Any,
 ) -> None:
     """Train a detector on DATA: a folder of unsorted images, a video, an IDX (MNIST format) folder or
@@ -61,9 +66,15 @@ def train(
     \b
     edge-aae train photos/
     edge-aae train fashion-mnist/ --classes 0 --contaminate 2:0.05 --network mlp --refine itsr
+    edge-aae train photos/ --config line3.toml
     edge-aae train --resume
     torchrun --nproc-per-node 2 -m edge_aae train photos/    # two GPUs; see docs/training-at-scale.md
     """
+    if print_config:
+        click.echo(config_of(ctx), nl=False)
+        return
+    if data is not None:
+        refuse_as_training_data(Path(data))
     require("torch", extra="train", purpose="training runs")
     from train.distributed import joined
     from train.runs import session
@@ -134,6 +145,8 @@ def _refuse_settings(ctx: click.Context, data: str | None) -> None:
         for name in ctx.params
         if name not in RESUME_KEEPS and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE and name != "data"
     ]
+    if ctx.get_parameter_source("config") is ParameterSource.COMMANDLINE:
+        named.append("--config")
     if data is not None:
         named.insert(0, "DATA")
     if named:

@@ -106,11 +106,6 @@ def _against_features(asked: MethodOptions, images: ImageOptions) -> str:
     for option, conflicts in given.items():
         if conflicts:
             return f"{option} was asked for"
-    if images.imgsz is not None:
-        try:
-            network_spec("features").check_size(3, *images.imgsz)
-        except ConfigError as error:
-            return str(error)
     return ""
 
 

@@ -32,7 +32,7 @@ def test_every_option_of_a_run_belongs_to_one_part_of_the_plan() -> None:
     parts = [type(getattr(plan, part.name)) for part in fields(plan)]
     groups = [SourceOptions, *(part for part in parts if issubclass(part, OptionGroup))]
     held = [field.name for group in groups for field in fields(group)]
-    assert sorted([*held, "model", "max_pixels", "config", "print_config"]) == sorted(
+    assert sorted([*held, "model", "max_pixels", "config", "print_config", "places"]) == sorted(
         str(option.name) for option in run.params
     )
 

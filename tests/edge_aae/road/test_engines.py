@@ -51,7 +51,7 @@ def test_backends_that_never_ran_on_a_gpu_are_called_experimental_where_they_are
     cli: Cli, workplace: Path
 ) -> None:
     for command in ("run", "score", "bench", "verify"):
-        before, said, after = cli(command, "--help", cwd=workplace).stdout.partition("experimental")
+        before, said, after = cli(command, "--help-all", cwd=workplace).stdout.partition("experimental")
         assert said, command
         assert not [name for name in EXPERIMENTAL if name in before or name not in after], command
     found = {check.name: check.found for check in examine(workplace / "model.aae")}

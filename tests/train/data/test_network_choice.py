@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from edge_runtime.model.images import write_image
 from train.data.network_choice import ALIGNED, alignment, choose_network
+from train.networks.registry import network_spec
 
 Frames = Sequence[NDArray[np.uint8]]
 
@@ -143,3 +145,24 @@ def test_copies_align_wholly_and_textures_hardly() -> None:
 def test_a_labelled_set_gets_a_network_that_takes_its_size(tmp_path: Path, side: int, network: str) -> None:
     np.savez(tmp_path / "d.npz", images=np.zeros((20, side, side), np.uint8))
     assert choose_network(tmp_path / "d.npz").network == network
+
+
+@pytest.mark.parametrize(
+    ("side", "network"), [(16, "hog"), (24, "hog"), (32, "hog"), (30, "mlp"), (96, "hog"), (100, "mlp")]
+)
+def test_of_a_labelled_set_a_network_is_chosen_that_takes_the_size_asked_for(
+    tmp_path: Path, side: int, network: str
+) -> None:
+    np.savez(tmp_path / "d.npz", images=np.zeros((20, 28, 28), np.uint8), labels=np.zeros(20, int))
+    choice = choose_network(tmp_path / "d.npz", imgsz=(side, side))
+    network_spec(choice.network).check_size(1, side, side)
+    assert choice.network == network
+
+
+def test_features_are_not_chosen_for_a_size_that_they_do_not_take(tmp_path: Path) -> None:
+    for index in range(40):
+        grain = np.random.default_rng(index).integers(0, 255, (80 + 2 * index, 120), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{index}.png"), grain)
+    choice = choose_network(tmp_path, imgsz=(32, 32))
+    network_spec(choice.network).check_size(3, 32, 32)
+    assert "network features takes sides from 64" in choice.reason
