@@ -28,7 +28,7 @@ def train(data: str | Path, *, out: str | Path | None = None, **options: Any) ->
     """Train a detector on a folder of unsorted images, a video, an IDX folder or an .npz file, as `edge-aae train`.
 
     out: run folder, default runs/NAME-N. options: those of the command, as imgsz=(64, 64), refine="none",
-    target_fpr=0.02; what is left out has the command's default. The outcome's folder.path is the run folder.
+    target_fpr=0.02; what is left out has the command's default. The outcome's path is the run folder.
 
     Raises ConfigError, DataError.
     """

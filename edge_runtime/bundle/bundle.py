@@ -50,7 +50,7 @@ REQUIRED_KEYS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """A bundle whose every byte was checked against its manifest."""
 
@@ -151,6 +151,11 @@ class Bundle:
         bundle = cls(path, complete, dict(files), sha256(manifest_bytes(complete)))
         bundle._check_parts()
         return bundle
+
+    def __repr__(self) -> str:
+        """Where it lies, which one it is and what it holds, without the bytes."""
+        network = self.manifest["model"].get("network")
+        return f"<Bundle {self.path} sha256:{self.digest[:12]}, network {network}, {', '.join(self.precisions)}>"
 
     @property
     def signed_by(self) -> str | None:

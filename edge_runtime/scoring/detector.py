@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,7 @@ from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.frame_view import View
 from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.bundle.site_calibration import SiteCalibration
-from edge_runtime.errors import BackendError, ConfigError
+from edge_runtime.errors import BackendError, ConfigError, DataError, FrameError
 from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, Area, DefectSize
 from edge_runtime.model.image_quality import measured
 from edge_runtime.model.images import as_frame, read_image
@@ -36,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 BAD_IMAGE = ("score", "unknown")
 """What frames can be whose picture is not as those trained on: decided as any, or no longer normal"""
+
+Picture: TypeAlias = "Frame | NDArray[np.uint16] | str | os.PathLike[str]"
+"""A frame, or the path of an image file"""
 
 
 class Detector:
@@ -153,6 +158,13 @@ class Detector:
         """
         return self._on(Terms.of(self._bundle, self._asked, SiteCalibration.of_bundle(self._bundle)))
 
+    def __repr__(self) -> str:
+        """What it scores with, in a line."""
+        return (
+            f"<Detector {self._bundle.path} sha256:{self._bundle.digest[:12]} on {self._backend.name}, "
+            f"threshold {self.decision.threshold:g}>"
+        )
+
     def _on(self, terms: Terms) -> Detector:
         other = copy(self)
         other._terms = terms
@@ -200,8 +212,17 @@ class Detector:
         """The brightest map pixel that a normal image may have; see edge_runtime.scoring.heatmap.peak_of."""
         return peak_of(self._bundle.manifest["calibration"])
 
-    def score(self, frame: Frame | NDArray[np.uint16] | str | os.PathLike[str]) -> Result:
+    @overload
+    def score(self, frame: Picture) -> Result: ...  # type: ignore[overload-overlap]  # a list with a path is nobody's
+
+    @overload
+    def score(self, frame: Sequence[Picture]) -> list[Result]: ...
+
+    def score(self, frame: Picture | Sequence[Picture]) -> Result | list[Result]:
         """Score one frame: (H, W, 3) uint8 BGR as OpenCV gives it, or (H, W) grey; or an image file, by its path.
+
+        A list or tuple of them, of any sizes, gives a list of results in its order; they are scored one by one, so that
+        memory does not grow with them, and the first that cannot be scored is named in the error.
 
         A file is read as by the commands: turned as its orientation tag says, 16 bits by Preprocess.levels, by which
         uint16 frames are taken too where the bundle has them. A frame of several tiles is as anomalous as its worst:
@@ -209,8 +230,19 @@ class Detector:
         is seen are not scored. With a smallest area, a frame above the threshold whose regions are all smaller is
         normal. Raises FrameError where shape or dtype differ, DataError for a file that is no image.
         """
+        if isinstance(frame, (list, tuple)):
+            return [self._one_of(frame, number) for number in range(len(frame))]
+        return self._score_one(frame)  # type: ignore[arg-type]  # what is no picture is refused by the preprocessing
+
+    def _one_of(self, frames: Sequence[Picture], number: int) -> Result:
+        try:
+            return self._score_one(frames[number])
+        except (FrameError, DataError) as error:
+            raise type(error)(f"number {number} of {len(frames)}, counted from 0: {error}") from error
+
+    def _score_one(self, given: Picture) -> Result:
         start = time.perf_counter()
-        frame = self._frame(frame)
+        frame = self._frame(given)
         geometry = self._terms.geometry.placed(frame)
         tiles, tiling, scored = geometry.inputs(frame)
         limits, region = self._bundle.quality_limits, self._bundle.preprocess.roi
@@ -227,7 +259,7 @@ class Detector:
             bad_is_unknown=self._bad_is_unknown,
         )
 
-    def _frame(self, given: Frame | NDArray[np.uint16] | str | os.PathLike[str]) -> Frame:
+    def _frame(self, given: Picture) -> Frame:
         levels = self.preprocess.levels
         if isinstance(given, str | os.PathLike):
             return read_image(Path(given), levels)

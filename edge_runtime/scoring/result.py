@@ -17,7 +17,7 @@ from edge_runtime.scoring.regions import Region, regions_of, without_small
 __all__ = ["Result"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Result:
     """What one frame was found to be."""
 
@@ -61,6 +61,12 @@ class Result:
         A score above the threshold stays what it is: no fault of a picture hides an anomaly.
         """
         return self.bad_is_unknown and bool(self.faults) and not self.is_anomaly
+
+    def __repr__(self) -> str:
+        """Score, decision and criteria in a line, without the arrays."""
+        found = "anomaly" if self.is_anomaly else "normal, all too small" if self.too_small else "normal"
+        criteria = ", ".join(f"{name} {value:.4g}" for name, value in self.criteria.items())
+        return f"<Result {found}: score {self.score:.4g}, threshold {self.threshold:g}; {criteria}>"
 
     @property
     def latent(self) -> NDArray[np.float32]:

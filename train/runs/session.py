@@ -65,6 +65,19 @@ class TrainingOutcome:
         self.images = images
         """What it was trained on"""
 
+    def __repr__(self) -> str:
+        """Where the run lies and what it came to, in a line."""
+        config = self.config
+        return (
+            f"<TrainingOutcome {self.path}: {config.status}, network {config.train.network}, "
+            f"{config.n_images} images, {self.n_rejected} set aside>"
+        )
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
     @property
     def complete(self) -> bool:
         """Whether every phase was run; False after an interruption."""

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.backends import OnnxRuntimeCpu, RawOutputs
 from edge_runtime.bundle.bundle import Bundle
-from edge_runtime.errors import BackendError, BundleError, ConfigError, FrameError
+from edge_runtime.errors import BackendError, BundleError, ConfigError, DataError, FrameError
+from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.score import Limit, UnionRule
 from edge_runtime.scoring.detector import Detector
@@ -306,3 +307,34 @@ def test_one_tile_that_is_not_finite_is_a_backend_error(make_bundle: Callable[..
     detector = Detector(make_bundle(TILED), SpatialBackend(broken_tile=7))
     with pytest.raises(BackendError, match=r"spatial gave criteria \[.*, nan\], expected finite numbers"):
         detector.score(noise(20, 26))
+
+
+def test_a_list_gives_a_list_of_what_each_frame_gives_alone(detector: Detector, tmp_path: Path) -> None:
+    path = tmp_path / "noise.png"
+    write_image(path, noise(48, 64))
+    frames = [noise(48, 64), np.zeros((30, 40, 3), dtype=np.uint8), noise(8, 8, 3)]
+    found = detector.score(frames)
+    assert [result.score for result in found] == [detector.score(frame).score for frame in frames]
+    assert [result.score for result in detector.score([path, str(path)])] == [detector.score(path).score] * 2
+    assert detector.score(tuple(frames))[2].score == found[2].score
+    assert detector.score([]) == []
+
+
+def test_the_frame_of_a_list_that_cannot_be_scored_is_named(detector: Detector, tmp_path: Path) -> None:
+    with pytest.raises(FrameError, match="number 1 of 2, counted from 0: frame is float32"):
+        detector.score([noise(8, 8), noise(8, 8).astype(np.float32)])
+    with pytest.raises(DataError, match=r"number 0 of 1, counted from 0: .*gone\.png"):
+        detector.score([tmp_path / "gone.png"])
+
+
+def test_what_the_runtime_gives_says_in_a_line_what_it_is(detector: Detector, bundle: Bundle) -> None:
+    result = detector.score(noise(48, 64))
+    for thing, parts in (
+        (detector, ("<Detector", bundle.digest[:12], "onnxruntime-cpu", "threshold")),
+        (result, ("<Result normal: score", f"{result.score:.4g}", *bundle.criteria)),
+        (bundle, ("<Bundle", bundle.digest[:12], "fp32")),
+    ):
+        text = repr(thing)
+        assert all(part in text for part in parts), text
+        assert len(text) < 250, text
+        assert "\n" not in text

@@ -117,6 +117,8 @@ def signals_at(start: str, *, number: signal.Signals = signal.SIGINT, times: int
 
 def test_a_finished_run_leaves_every_file_and_no_checkpoint(finished_run: Any) -> None:
     assert finished_run.outcome.complete
+    assert repr(finished_run.outcome).startswith(f"<TrainingOutcome {finished_run.outcome.path}: complete, network ")
+    assert len(repr(finished_run.outcome)) < 250
     assert {path.name for path in finished_run.path.iterdir()} == REPORTS
 
 
