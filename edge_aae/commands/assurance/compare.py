@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import THREADS, EngineOptions, SizeOptions, ViewOptions
 from edge_aae.commands.places import refuse_as_source
-from edge_aae.commands.terminal import say
+from edge_aae.commands.terminal import progress, say
 from edge_runtime.errors import DataError
 
 __all__ = ["compare"]
@@ -77,9 +76,8 @@ def compare(
             "16-bit images are read by %s's levels, %s, for both; %s was trained with %s", old, levels, new, new_levels
         )
     comparison = FrameComparison(old_detector, new_detector, out, max_pictures)
-    hidden = not sys.stderr.isatty()
-    with source, click.progressbar(frames_of(source, every), label="scoring", file=sys.stderr, hidden=hidden) as bar:
-        for frame in bar:
+    with source, progress(frames_of(source, every), "scoring") as taken:
+        for frame in taken:
             comparison.take(frame)
     if comparison.frames == 0:
         raise DataError(f"none of {comparison.unscored} frames of {frames} could be scored by both; see above")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from edge_aae.commands.options import (
     resolve_model,
 )
 from edge_aae.commands.places import refuse_bundles
-from edge_aae.commands.terminal import say
+from edge_aae.commands.terminal import progress, say
 from edge_runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -117,8 +116,8 @@ def score_with_progress(
     """score_items behind a progress bar on a terminal. Raises DataError where none of the images can be scored."""
     from edge_runtime.scoring.evaluation import score_items
 
-    with click.progressbar(items, label="scoring", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-        evaluation = score_items(scorer, bar, heatmaps, on_scored, regions=regions)
+    with progress(items, "scoring") as taken:
+        evaluation = score_items(scorer, taken, heatmaps, on_scored, regions=regions)
     if not evaluation.rows:
         raise DataError(f"none of {len(items)} images could be scored; see above")
     return evaluation
