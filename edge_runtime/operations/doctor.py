@@ -100,7 +100,7 @@ def _opencv() -> Check:
         cv2 = quiet_cv2()
     except MissingExtraError as error:
         on_jetson = this_device().l4t != ""
-        remedy = "apt-get install python3-opencv (it has GStreamer)" if on_jetson else "install edge-aae[camera]"
+        remedy = "apt-get install python3-opencv (it has GStreamer)" if on_jetson else 'pip install "edge-aae[camera]"'
         return Check("OpenCV", "error", str(error), remedy)
     has = [name for name in ("v4l/v4l2", "FFMPEG", "GStreamer") if opencv_has(name)]
     return Check("OpenCV", "ok", f"{cv2.__version__}, built with {', '.join(has) or 'no video input'}")
@@ -155,7 +155,7 @@ def _backends(bundle: Path | None, require_signature: Path | None) -> Iterator[C
         n_run += check.state == "ok"
         yield check
     if not n_run:
-        yield Check("backends", "error", "none runs", "install edge-aae[cpu]; on a Jetson see docs/tensorrt.md")
+        yield Check("backends", "error", "none runs", 'pip install "edge-aae[cpu]"; on a Jetson see docs/tensorrt.md')
 
 
 def _backend(name: str, graph: bytes | None) -> Check:

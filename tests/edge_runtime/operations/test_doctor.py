@@ -51,7 +51,7 @@ def test_a_program_without_opencv_is_told_what_to_install(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(doctor, "quiet_cv2", none)
     check = doctor._opencv()
-    assert (check.state, check.remedy) == ("error", "install edge-aae[camera]")
+    assert (check.state, check.remedy) == ("error", 'pip install "edge-aae[camera]"')
 
 
 def test_little_memory_little_disk_and_a_wrong_clock_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
