@@ -6,11 +6,22 @@ report make it from those. What a word means stands in docs/glossary.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["TEMPLATES", "TERMS", "ModelVerdict", "head_line", "order_line", "verdict_of", "verdict_on_labelled"]
+__all__ = [
+    "TEMPLATES",
+    "TERMS",
+    "ModelVerdict",
+    "expected_alarms",
+    "head_line",
+    "of_thousand",
+    "order_line",
+    "percent",
+    "verdict_of",
+    "verdict_on_labelled",
+]
 
 CHANCE = 0.5
 """AUROC of a model that draws lots."""
@@ -107,9 +118,9 @@ def head_line(calibration: Mapping[str, Any]) -> str:
     tried = calibration.get("head")
     if not tried:
         return ""
-    shares = {name: _percent(tried["found"].get(name, 0.0)) for name in ("features", "head", "joined")}
+    shares = {name: percent(tried["found"].get(name, 0.0)) for name in ("features", "head", "joined")}
     decision = JOINS if tried["joined"] else LEFT_OUT
-    return HEAD.format(decision=decision, n=tried["n"], rate=_percent(tried.get("fpr", 0.0)), **shares)
+    return HEAD.format(decision=decision, n=tried["n"], rate=percent(tried.get("fpr", 0.0)), **shares)
 
 
 def order_line(calibration: Mapping[str, Any]) -> str:
@@ -136,9 +147,9 @@ def verdict_of(calibration: Mapping[str, Any], *, as_trained: bool = True) -> Mo
         sound = found["found"] >= LEAST_FOUND
         spread = folds.get("found")
         detection = (FOUND if sound else FEW_FOUND).format(
-            found=_percent(found["found"]),
+            found=percent(found["found"]),
             n=found["n"],
-            folds=FOLDS.format(low=_percent(spread[0]), high=_percent(spread[1])) if spread else "",
+            folds=FOLDS.format(low=percent(spread[0]), high=percent(spread[1])) if spread else "",
         )
     parts = [detection, *_false_alarms(calibration)]
     ends = _look_wrong(calibration) + ("" if as_trained else ELSEWHERE)
@@ -173,6 +184,14 @@ def verdict_on_labelled(
     return ModelVerdict(f"{told}.", sound)
 
 
+def expected_alarms(calibration: Mapping[str, Any]) -> tuple[float, Sequence[float] | None] | None:
+    """The rate of false alarms to expect, with its interval where images allow one; None where no rate was set."""
+    limit = calibration.get("limit") or {}
+    expected = limit.get("expected_fpr")
+    rate = limit.get("target_fpr") if expected is None else expected
+    return None if rate is None else (rate, limit.get("realised_fpr"))
+
+
 def _false_alarms(calibration: Mapping[str, Any]) -> list[str]:
     """What is to be expected on good parts, by the rule that set the limit; nothing where nothing tells."""
     limit, known = calibration.get("limit"), calibration.get("known_bad")
@@ -184,13 +203,13 @@ def _false_alarms(calibration: Mapping[str, Any]) -> list[str]:
         ]
     if not limit:
         share = calibration.get("flagged_share")
-        return [] if share is None else [ABOVE.format(share=_percent(share))]
-    bounds, expected = limit.get("realised_fpr"), limit.get("expected_fpr")
-    rate = limit.get("target_fpr") if expected is None else expected
-    if rate is None:
+        return [] if share is None else [ABOVE.format(share=percent(share))]
+    found = expected_alarms(calibration)
+    if found is None:
         return []
-    n = _of_thousand(rate)
-    interval = TOO_FEW if bounds is None else f" (interval {_of_thousand(bounds[0])} to {_of_thousand(bounds[1])})"
+    rate, bounds = found
+    n = of_thousand(rate)
+    interval = TOO_FEW if bounds is None else f" (interval {of_thousand(bounds[0])} to {of_thousand(bounds[1])})"
     return [FALSE_ALARMS.format(n=n, interval=interval)]
 
 
@@ -209,10 +228,12 @@ def _auroc(value: float) -> str:
     return f"{value:.2f}".removeprefix("0")
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """`93 %`."""
     return f"{100.0 * share:.0f} %"
 
 
-def _of_thousand(rate: float) -> str:
+def of_thousand(rate: float) -> str:
+    """A rate as a count of 1,000: `52`, `0.31`."""
     count = PER * rate
     return f"{count:.0f}" if count >= 1.0 or not count else f"{count:.2g}"

@@ -6,6 +6,7 @@ import csv
 import logging
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_aae.demo.page import strip, write_page
+from edge_aae.demo.page import page_of, strip
 from edge_aae.demo.training import CONTAMINANT, METHODS, NORMAL, SAMPLE, MethodRow, n_contaminants, trainings
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError, DataError
@@ -21,12 +22,15 @@ from edge_runtime.gate.verification import DEFAULT_BACKEND, verify_bundle
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.evaluation import BundleScorer, Evaluation, Row
+from edge_runtime.scoring.image_items import Item
 from edge_runtime.scoring.labelled import LabelledImages, read_labelled
 from edge_runtime.sinks.records import to_line
 from edge_runtime.sources import VideoSource
 from edge_runtime.stream.pipeline import RunSummary, run
 from export.bundling import Export, export_bundle
 from export.parity import require_passed
+from train.pages.page import write_page
 
 __all__ = ["run_demo"]
 
@@ -40,6 +44,8 @@ VIDEO_FPS = 10.0
 VIDEO_SCALE = 10
 """28x28 images fill frames of 280x280; the detector's own preprocessing brings them back."""
 STRIP_FRAMES = 16
+STAGES = ("preprocess", "infer", "post")
+"""Of a record's latency: what scoring a frame takes"""
 
 
 def run_demo(out: Path, *, epochs_scale: float = 1.0, seed: int = 0) -> Iterator[str]:
@@ -62,15 +68,21 @@ def run_demo(out: Path, *, epochs_scale: float = 1.0, seed: int = 0) -> Iterator
     summary, records, frames = _run_on_video(out)
     found = sum(record["is_anomaly"] and truth[index] != NORMAL for index, record in enumerate(records))
     false_alarms = sum(record["is_anomaly"] and truth[index] == NORMAL for index, record in enumerate(records))
-    write_image(out / "strip.png", strip(Detector.load(out / "model.aae"), frames, truth, NORMAL, STRIP_FRAMES))
+    detector = Detector.load(out / "model.aae")
+    write_image(out / "strip.png", strip(detector, frames, truth, NORMAL, STRIP_FRAMES))
+    evaluation = _judged(detector, records, frames, truth)
+    verdict = evaluation.verdict()
+    assert verdict is not None, "every frame has a label"
     lines = [
         *_table(rows, n_contaminants()),
         "",
         *_facts(exported, summary),
         f"video: {found} of {N_VIDEO_CONTAMINANT + N_VIDEO_OTHER} anomalous frames found, "
         f"{false_alarms} of {N_VIDEO_NORMAL} normal frames flagged",
+        verdict.line,
     ]
-    write_page(out, lines, runs)
+    sections = page_of(evaluation, verdict, BundleScorer(detector), lines, out, runs)
+    write_page(out / "report.html", "edge-aae demo", sections)
     yield from lines
     yield ""
     yield f"left in {out}/: model.aae, records.jsonl, conveyor.avi, strip.png, report.html, runs/"
@@ -138,6 +150,18 @@ def _run_on_video(out: Path) -> tuple[RunSummary, list[dict[str, Any]], list[Fra
         while source.grab():
             frames.append(source.retrieve().image)
     return summary, [record for record in records if record["type"] == "frame"], frames
+
+
+def _judged(
+    detector: Detector, records: list[dict[str, Any]], frames: list[Frame], truth: NDArray[np.int64]
+) -> Evaluation:
+    """What the run said of each frame, beside what it shows."""
+    evaluation = Evaluation(detector.decision.threshold, detector.bundle.digest)
+    for record, frame, label in zip(records, frames, truth, strict=True):
+        item = Item(f"frame {record['frame_id']}", partial(np.copy, frame), anomalous=bool(label != NORMAL))
+        evaluation.rows.append(Row(item, record["score"], record["is_anomaly"], record["criteria"]))
+        evaluation.times_ms.append(sum(record["latency_ms"][stage] for stage in STAGES))
+    return evaluation
 
 
 def _table(rows: list[MethodRow], n_contaminants: int) -> list[str]:

@@ -1,59 +1,34 @@
-"""What the demo shows: a strip of frames with their heatmaps, and one self-contained page."""
+"""What the demo shows: a strip of frames with their heatmaps, and the sections of its page."""
 
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.detector import Detector
-from edge_runtime.scoring.evaluation import heatmap_of
+from edge_runtime.scoring.evaluation import Evaluation, ImageScorer, Row, heatmap_of
+from edge_runtime.verdict import ModelVerdict
+from train.pages.examples import of_evaluation
+from train.pages.opening import ALARMS, FOUND, LOOKED_AT, KeyFigure, opening, time_figure
+from train.pages.page import as_text, folded, section
 from train.runs.pictures import tile
 
-__all__ = ["strip", "write_page"]
+__all__ = ["page_of", "strip"]
 
 COLUMNS = 8
 GAP = 4
 
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>edge-aae demo</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-pre { background: #f4f4f4; padding: 1rem; white-space: pre-wrap; font-size: 13px; }
-img { max-width: 100%; height: auto; }
-h2 { margin-top: 2.5rem; }
-</style>
-</head>
-<body>
-<h1>edge-aae demo</h1>
-<p>2000 T-shirts of Fashion-MNIST with 105 ankle boots unmarked among them, three ways of training, 40 epochs each
-unless --epochs-scale says otherwise. Observed: test T-shirts against boots. Unobserved: against eight classes that were
-not in training. The paper trains 1000 to 10000 epochs; these figures show the road, not its end.</p>
-<pre>$table</pre>
-<h2>The detector on held-out frames</h2>
-<p>Above each pair the frame, below it the frame under its anomaly map; one colour scale for all. Caption: score,
-above 1 is anomalous, and what the frame holds.</p>
-<img src="$strip" alt="frames with heatmaps">
-$methods
-</body>
-</html>
-""")
-
-METHOD = Template("""<h2>$name</h2>
-<img src="$losses" alt="losses">
-<img src="$scores" alt="scores of the training images">
-<img src="$rejected" alt="contact sheet">
-""")
+ABOUT = (
+    "2000 T-shirts of Fashion-MNIST with 105 ankle boots unmarked among them, four ways of training, 40 epochs each "
+    "unless --epochs-scale says otherwise. Observed: test T-shirts against boots. Unobserved: against eight classes "
+    "that were not in training. The paper trains 1000 to 10000 epochs; these figures show the road, not its end."
+)
+PLOTS = (("losses", "losses"), ("scores", "scores of the training images"))
 
 
 def strip(detector: Detector, frames: Sequence[Frame], truth: NDArray[np.int64], normal: int, n_frames: int) -> Frame:
@@ -80,18 +55,48 @@ def strip(detector: Detector, frames: Sequence[Frame], truth: NDArray[np.int64],
     return sheet
 
 
-def write_page(out: Path, table: Sequence[str], runs: Sequence[Path]) -> None:
-    """Write report.html: the table, the strip, and each run's plots, all inside one file."""
-    methods = "".join(
-        METHOD.substitute(
-            name=html.escape(run.name),
-            **{name: _embedded(run / f"{name}.png") for name in ("losses", "scores", "rejected")},
-        )
-        for run in reversed(runs)  # the exported one first
+def page_of(
+    evaluation: Evaluation,
+    verdict: ModelVerdict,
+    scorer: ImageScorer,
+    table: Sequence[str],
+    out: Path,
+    runs: Sequence[Path],
+) -> list[str]:
+    """The sections of the demo's page. evaluation: of the video's frames; runs: the exported one last."""
+    counts = {label: [row for row in evaluation.rows if row.item.anomalous is label] for label in (True, False)}
+    *others, exported = runs
+    examples = of_evaluation(evaluation, scorer)
+    aside = (
+        f"<p>By the one that was exported, {as_text(exported.name)}: what it takes for anomalous among its training "
+        "images, highest score first.</p>"
     )
-    page = PAGE.substitute(table=html.escape("\n".join(table)), strip=_embedded(out / "strip.png"), methods=methods)
-    (out / "report.html").write_text(page, encoding="utf-8")
+    how = f"median of {len(evaluation.rows)}, on the CPU, where this page was made; on the device:"
+    figures = [
+        KeyFigure(name=LOOKED_AT, value=f"{len(evaluation.rows)}", note="frames of a video that training has not seen"),
+        KeyFigure(name=FOUND, value=_of(counts[True]), note="frames that show no T-shirt"),
+        KeyFigure(name=ALARMS, value=_of(counts[False]), note="frames of T-shirts"),
+        time_figure(evaluation.time_ms, how, "edge-aae bench"),
+    ]
+    return [
+        opening(verdict, f"edge-aae run --model {out / 'model.aae'} --camera 0", figures, examples),
+        section("Four ways of training", f"<p>{as_text(ABOUT)}</p><pre>{as_text(chr(10).join(table))}</pre>"),
+        section("What was set aside", aside + _plain(exported / "rejected.png", "contact sheet")),
+        section("Where the threshold lies", _plain(exported / "scores.png", "scores of the training images")),
+        folded("More frames of the video", _plain(out / "strip.png", "frames with heatmaps")),
+        folded("Losses", _plain(exported / "losses.png", "losses over epochs")),
+        *(
+            folded(f"The same of {run.name}", "".join(_plain(run / f"{name}.png", told) for name, told in PLOTS)
+                   + _plain(run / "rejected.png", "contact sheet"))
+            for run in reversed(others)
+        ),
+    ]  # fmt: skip
 
 
-def _embedded(image: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(image.read_bytes()).decode("ascii")
+def _of(rows: Sequence[Row]) -> str:
+    return f"{sum(row.is_anomaly for row in rows)} of {len(rows)}"
+
+
+def _plain(image: Path, told: str) -> str:
+    encoded = base64.b64encode(image.read_bytes()).decode("ascii")
+    return f'<img class="plain" alt="{told}" src="data:image/png;base64,{encoded}">'

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -170,6 +172,13 @@ class Evaluation:
     """(name, reason)"""
     size: DefectSize = MEASURED_IN_PIXELS
     """How large a pixel is, and from which area on a region counts"""
+    times_ms: list[float] = field(default_factory=list)
+    """What scoring each image took, from the frame to the score, on this machine; empty where nobody measured"""
+
+    @property
+    def time_ms(self) -> float | None:
+        """The median of them; None where nobody measured."""
+        return statistics.median(self.times_ms) if self.times_ms else None
 
     def subsets(self) -> dict[str, Metrics]:
         """Metrics by subset: all; each anomalous group against all normal images; observed and unobserved anomalies.
@@ -286,7 +295,9 @@ def score_items(
     for item in items:
         try:
             frame = item.load()
+            started_s = time.perf_counter()
             scored = scorer.score(frame)
+            taken_ms = 1000.0 * (time.perf_counter() - started_s)
         except (DataError, FrameError) as error:
             logger.warning("not scored: %s", error)
             evaluation.unscored.append((item.name, str(error)))
@@ -303,6 +314,7 @@ def score_items(
             scored.unknown,
         )
         evaluation.rows.append(row)
+        evaluation.times_ms.append(taken_ms)
         if heatmaps is not None:
             heat = scored.heatmap()
             if scored.is_anomaly or scored.too_small:

@@ -1,9 +1,11 @@
-"""The page about a bundle: what it is, its thresholds, the gate's evidence, its golden samples.
+"""The page about a bundle: the opening, where its threshold lies; the gate's evidence and its samples folded.
 
 Everything stands in the bundle; labelled images add curves and a table.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,11 +15,14 @@ from edge_runtime.model.self_reference import N_CHANNELS
 from edge_runtime.scoring.heatmap import peak_of
 from edge_runtime.verdict import verdict_of
 from train.evaluation.report import Report
+from train.pages.examples import Example, of_golden
 from train.pages.figures import quantile_figure
+from train.pages.opening import figures_of_labelled, figures_of_training, opening, time_figure
 from train.pages.page import (
     contamination,
     drawing,
     facts,
+    folded,
     found_rows,
     labelled_images,
     pictures_with_map,
@@ -28,20 +33,42 @@ from train.pages.page import (
 
 __all__ = ["bundle_page"]
 
+NEXT = "edge-aae run --camera 0"
+"""The step after an export where nothing speaks against the model"""
 
-def bundle_page(bundle: Bundle, evaluation: Report | None = None) -> list[str]:
-    """The sections about a bundle."""
-    sections = [_summary(bundle), *_scores(bundle), _parity(bundle), _golden_samples(bundle)]
+
+def bundle_page(bundle: Bundle, evaluation: Report | None = None, examples: Sequence[Example] = ()) -> list[str]:
+    """The sections about a bundle. examples: of the evaluation; without one those of the golden samples are shown."""
+    golden = Golden.from_npz(bundle.files["golden.npz"])
+    return [
+        _opening(bundle, golden, evaluation, examples),
+        *([] if evaluation is None else [labelled_images(evaluation)]),
+        *_scores(bundle),
+        _parity(bundle),
+        _golden_samples(bundle, golden),
+        folded("The bundle", _facts_of_bundle(bundle)),
+    ]
+
+
+def _opening(bundle: Bundle, golden: Golden, evaluation: Report | None, examples: Sequence[Example]) -> str:
+    calibration, n_images = bundle.manifest["calibration"], bundle.manifest["training"].get("n_images") or 0
+    bench = "edge-aae bench"
     if evaluation is not None:
-        sections.insert(2, labelled_images(evaluation))
-    return sections
+        n = len(evaluation.evaluation.rows)
+        how = f"median of {n}, on the CPU, where this page was made; on the device:"
+        figures = figures_of_labelled(evaluation, time_figure(evaluation.evaluation.time_ms, how, bench))
+        return opening(evaluation.verdict, NEXT, figures, examples)
+    time = time_figure(None, "measure it on the device:", bench)
+    figures = figures_of_training(calibration, n_images, calibration.get("left_out"), str(bundle.path), time)
+    scores = bundle.decision.score(golden.outputs.criteria)
+    shown = of_golden(golden, scores, bundle.decision.threshold, peak_of(calibration))
+    return opening(verdict_of(calibration), NEXT, figures, shown)
 
 
-def _summary(bundle: Bundle) -> str:
+def _facts_of_bundle(bundle: Bundle) -> str:
     manifest = bundle.manifest
     model, training = manifest["model"], manifest["training"]
     rows = [
-        ("verdict", verdict_of(manifest["calibration"]).sentence),
         ("bundle", f"{bundle.path}, sha256:{bundle.digest}"),
         ("model", f"{model.get('network')} {model.get('method')}, refine {model.get('refine')}"),
         ("input", "x".join(map(str, bundle.preprocess.input_shape))),
@@ -59,7 +86,7 @@ def _scores(bundle: Bundle) -> list[str]:
     if not quantiles:
         return []
     figure = quantile_figure(quantiles, bundle.decision.threshold)
-    return [section("Scores of the training images", drawing(figure, "share of images above each score"))]
+    return [section("Where the threshold lies", drawing(figure, "share of images above each score"))]
 
 
 def _parity(bundle: Bundle) -> str:
@@ -68,11 +95,10 @@ def _parity(bundle: Bundle) -> str:
         for name, evidence in bundle.manifest["parity"].items()
         for report in evidence.get("reports", [])
     ]
-    return section("The gate", table(["precision", "backend", "", "failures"], rows)) if rows else ""
+    return folded("The gate", table(["precision", "backend", "", "failures"], rows)) if rows else ""
 
 
-def _golden_samples(bundle: Bundle) -> str:
-    golden = Golden.from_npz(bundle.files["golden.npz"])
+def _golden_samples(bundle: Bundle, golden: Golden) -> str:
     x_hat, maps = golden.outputs.x_hat, golden.outputs.anomaly_map
     scores = bundle.decision.score(golden.outputs.criteria)
     peak = peak_of(bundle.manifest["calibration"])
@@ -85,4 +111,4 @@ def _golden_samples(bundle: Bundle) -> str:
         '<p class="quiet">What a device verifies itself with: training images spread over the scores, each with its '
         "map; least anomalous first.</p>"
     )
-    return section("Golden samples", note + sheet(cells))
+    return folded("Golden samples", note + sheet(cells))

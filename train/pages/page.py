@@ -34,49 +34,39 @@ __all__ = [
     "contamination",
     "drawing",
     "facts",
+    "folded",
+    "found_rows",
+    "heat_picture",
     "labelled_images",
     "picture",
     "pictures_with_map",
     "section",
     "sheet",
+    "still",
     "table",
-    "found_rows",
     "views",
     "write_page",
 ]
 
-STYLE = """
-:root { --ground: #fff; --ink: #1c1e1b; --quiet: #5c625a; --line: #d9dbd5; --card: #f6f6f3; color-scheme: light dark; }
-@media (prefers-color-scheme: dark) {
-  :root { --ground: #151715; --ink: #e8eae5; --quiet: #a2a99f; --line: #363b36; --card: #1e211e; }
-}
-@media print { :root { --ground: #fff; --ink: #000; --quiet: #444; --line: #bbb; --card: #fff; color-scheme: light; } }
-body { font: 16px/1.5 system-ui, sans-serif; background: var(--ground); color: var(--ink); max-width: 66rem;
-  margin: 0 auto; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.4rem; }
-p, li { max-width: 46rem; } .quiet { color: var(--quiet); font-size: .9rem; }
-svg { width: 100%; height: auto; max-width: 60rem; display: block; }
-.two { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
-figure { margin: 0; break-inside: avoid; } figcaption { color: var(--quiet); font-size: .9rem; }
-table { border-collapse: collapse; display: block; overflow-x: auto; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-pre { background: var(--card); border: 1px solid var(--line); padding: .7rem; overflow-x: auto; }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.2rem, 1fr)); gap: .5rem; }
-.sheet figure { font-size: .75rem; overflow-wrap: anywhere; } .sheet img { width: 100%; height: auto; display: block;
-  image-rendering: pixelated; border: 1px solid var(--line); }
-"""
+STYLE = Path(__file__).with_name("page.css")
+"""The one stylesheet of all pages that are files: of a training, of a bundle, of the demo"""
+
+SEEN_SIDE = 256
+"""Pixels of the longer side of the pictures that a page opens with."""
+JPEG_QUALITY = 85
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_page(path: Path, title: str, sections: Iterable[str]) -> None:
     """Write the sections as one HTML file. Raises DataError."""
-    body = "\n".join(sections)
+    body, style = "\n".join(sections), STYLE.read_text(encoding="utf-8")
     page = (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{as_text(title)}</title>\n'
-        f'<link rel="icon" href="data:,">\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{as_text(title)}</h1>\n{body}\n'
+        f'<link rel="icon" href="data:,">\n<style>\n{style}</style>\n</head>\n<body>\n'
+        f"<h1>{as_text(title)}</h1>\n{body}\n"
         "</body>\n</html>\n"
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +92,7 @@ def views(choice: ViewChoice) -> str:
         else ""
     )
     told = as_text(f"{choice.chosen}: {choice.reason}.{compared}")
-    return section("Views", f'{table(["view", "input", "", ""], rows)}<p class="quiet">{told}</p>')
+    return folded("Views", f'{table(["view", "input", "", ""], rows)}<p class="quiet">{told}</p>')
 
 
 def contamination(calibration: dict[str, Any]) -> list[tuple[str, str]]:
@@ -119,6 +109,11 @@ def found_rows(calibration: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, line) for name, line in rows if line]
 
 
+def folded(title: str, content: str) -> str:
+    """A section that stands closed until its reader opens it; on paper it is open."""
+    return f"<details>\n<summary>{as_text(title)}</summary>\n{content}\n</details>" if content else ""
+
+
 def section(title: str, content: str) -> str:
     """A heading and what stands under it."""
     return f"<section>\n<h2>{as_text(title)}</h2>\n{content}\n</section>"
@@ -126,7 +121,7 @@ def section(title: str, content: str) -> str:
 
 def facts(rows: Sequence[tuple[str, str]]) -> str:
     """A table of names and what they are."""
-    return table(["", ""], rows)
+    return table(["", ""], rows).replace("<table>", '<table class="facts">', 1)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -168,9 +163,35 @@ def pictures_with_map(
     found = [picture(image, caption)]
     if x_hat is not None:
         found.append(picture((255.0 * np.clip(x_hat, 0.0, 1.0)).astype(np.uint8).transpose(1, 2, 0), "decoded"))
-    grey = image[:, :, 0] if image.shape[2] != 3 else image
+    return [*found, picture(_under_map(image, anomaly_map, peak), "map")]
+
+
+def still(image: Frame) -> str:
+    """An image as the address of an <img>: its longer side SEEN_SIDE pixels, photographs as JPEG, tiny ones as PNG."""
+    factor = SEEN_SIDE / max(image.shape[:2])
+    size = max(1, round(factor * image.shape[1])), max(1, round(factor * image.shape[0]))
+    if factor == 1.0:
+        seen = image
+    else:
+        seen = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST if factor > 1.0 else cv2.INTER_AREA)  # type: ignore[assignment]
+    kind, options = ("png", []) if factor > 1.0 else ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    encoded = cv2.imencode(f".{kind}", np.ascontiguousarray(_seen(seen)), options)[1].tobytes()
+    return f"data:image/{kind};base64,{base64.b64encode(encoded).decode('ascii')}"
+
+
+def heat_picture(image: Frame, anomaly_map: NDArray[np.float32], peak: float) -> str:
+    """An image under its map, as `still` gives it. anomaly_map: (h, w) over the whole image."""
+    return still(_under_map(image, anomaly_map, peak))
+
+
+def _under_map(image: Frame, anomaly_map: NDArray[np.float32], peak: float) -> Frame:
     heat: Any = cv2.resize(anomaly_map, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
-    return [*found, picture(overlay(np.ascontiguousarray(grey), heat, peak), "map")]
+    return overlay(np.ascontiguousarray(_seen(image)), heat, peak)
+
+
+def _seen(image: Frame) -> Frame:
+    """What a person sees of an image: (H, W) grey or (H, W, 3) BGR; grey comes first of self-referenced channels."""
+    return image if image.ndim == 2 or image.shape[2] == 3 else image[:, :, 0]
 
 
 def as_text(words: str) -> str:

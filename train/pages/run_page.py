@@ -1,12 +1,13 @@
-"""The page about a training: losses, scores with the threshold, what was rejected, the command to do it again.
+"""The page about a training: the opening, what was set aside, where the threshold lies; losses and codes folded.
 
-It needs the run folder; with the images it adds pictures, codes and maps, with labelled images curves and a table.
+It needs the run folder; with the images it adds pictures, codes and maps, with labelled images their result.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,15 @@ from train.data.photograph_store import PhotographStore
 from train.data.training_set import TrainingSet
 from train.evaluation.report import Report
 from train.learning.trainer import EpochRow
+from train.pages.examples import Example, of_run
 from train.pages.figures import boundary_figure, latent_figure, losses_figure, scores_figure
+from train.pages.opening import figures_of_labelled, figures_of_training, opening, time_figure
 from train.pages.page import (
     as_text,
     contamination,
     drawing,
     facts,
+    folded,
     found_rows,
     labelled_images,
     picture,
@@ -39,22 +43,31 @@ from train.pages.page import (
     sheet,
     views,
 )
-from train.runs.review import codes_of, group_codes
+from train.runs.review import codes_of, group_codes, keep_groups, words_of
 from train.runs.run_folder import RunFolder, TrainedRun
 from train.runs.verdicts import VerdictTable, read_verdicts
 from train.runs.view_choice import read_view
 
 __all__ = ["run_page"]
 
+NEXT = "edge-aae export"
+"""The step after training where nothing speaks against the model"""
+
 SHOWN = 24
 """Images on each contact sheet."""
 
 
-def run_page(path: Path, images: TrainingSet | None = None, evaluation: Report | None = None) -> list[str]:
+def run_page(
+    path: Path,
+    images: TrainingSet | None = None,
+    evaluation: Report | None = None,
+    examples: Sequence[Example] = (),
+) -> list[str]:
     """The sections about a run folder.
 
     images: that it was trained on; None loads them from where they were. Where they are no longer there, or others,
-    the page says so and does without their pictures. Raises DataError where the run got no thresholds yet.
+    the page says so and does without their pictures. examples: of the evaluation. Raises DataError where the run got no
+    thresholds yet.
     """
     folder = RunFolder(path)
     run = folder.load()
@@ -67,28 +80,47 @@ def run_page(path: Path, images: TrainingSet | None = None, evaluation: Report |
                 images, missing = None, f"{run.config.data.path} holds other images than the run was trained on"
         except DataError as error:
             missing = str(error)
-    sections = [_summary_of_run(path, run, table), _command(path)]
-    choice = read_view(folder.view)
-    if choice is not None:
-        sections.append(views(choice))
-    sections.append(_losses(path / "training.csv"))
-    sections.append(_scores(run, table))
     codes = None if images is None else codes_of(run, images)
-    sections.append(_planes(run, table, codes))
+    choice = read_view(folder.view)
+    return [
+        _opening(path, run, images, table, evaluation, examples, missing),
+        *([] if evaluation is None else [labelled_images(evaluation)]),
+        _set_aside(path, run, images, table, codes, missing),
+        _threshold(run, table),
+        *_details(run, images, table, codes),
+        _losses(path / "training.csv"),
+        *([] if choice is None else [views(choice)]),
+        folded("The run", _facts_of_run(path, run, table)),
+        _command(path),
+    ]
+
+
+def _opening(
+    path: Path,
+    run: TrainedRun,
+    images: TrainingSet | None,
+    table: VerdictTable,
+    evaluation: Report | None,
+    examples: Sequence[Example],
+    missing: str,
+) -> str:
+    bench = "edge-aae bench"
     if evaluation is not None:
-        sections.append(labelled_images(evaluation))
-    if images is None:
-        sections.append(f'<p class="quiet">No pictures: {as_text(missing)}.</p>')
-    else:
-        sections += _pictures(run, images, table, codes)
-    return sections
+        n = len(evaluation.evaluation.rows)
+        how = f"median of {n}, in PyTorch, where this page was made; on the device, after export:"
+        figures = figures_of_labelled(evaluation, time_figure(evaluation.evaluation.time_ms, how, bench))
+        return opening(evaluation.verdict, NEXT, figures, examples)
+    time = time_figure(None, "measure it on the device, after export:", bench)
+    n_aside = int((~table.kept).sum())
+    figures = figures_of_training(run.calibration, run.config.n_images, n_aside, str(path), time)
+    shown = [] if images is None else of_run(run, images, table)
+    return opening(verdict_of(run.calibration), NEXT, figures, shown, missing)
 
 
-def _summary_of_run(path: Path, run: TrainedRun, table: VerdictTable) -> str:
+def _facts_of_run(path: Path, run: TrainedRun, table: VerdictTable) -> str:
     config, limit, found = run.config, run.calibration.get("limit", {}), run.calibration.get("groups")
     n_rejected = int((~table.kept).sum())
     rows = [
-        ("verdict", verdict_of(run.calibration).sentence),
         ("run", f"{path}, {config.status}, {config.epochs_done} of {config.epochs_total} epochs on {config.device}"),
         (
             "data",
@@ -133,7 +165,7 @@ def _command(path: Path) -> str:
         command = (path / "command.txt").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return '<p class="quiet">The run was not started by the command line; config.json has all of its settings.</p>'
-    return section("The same again", f"<pre>{as_text(command)}</pre>")
+    return folded("The same again", f'<pre class="command">{as_text(command)}</pre>')
 
 
 def _losses(path: Path) -> str:
@@ -144,7 +176,7 @@ def _losses(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error}; train again") from error
     phases = list(dict.fromkeys(row.phase for row in rows))
     caption = f"Phases, from left to right: {', '.join(phases)}." if len(phases) > 1 else ""
-    return section("Losses", drawing(losses_figure(rows), "losses over epochs", caption)) if rows else ""
+    return folded("Losses", drawing(losses_figure(rows), "losses over epochs", caption)) if rows else ""
 
 
 def _epoch_row(values: dict[str, str]) -> EpochRow:
@@ -152,15 +184,71 @@ def _epoch_row(values: dict[str, str]) -> EpochRow:
     return EpochRow(**{field.name: kinds.get(field.name, float)(values[field.name]) for field in fields(EpochRow)})
 
 
-def _scores(run: TrainedRun, table: VerdictTable) -> str:
+def _set_aside(
+    path: Path,
+    run: TrainedRun,
+    images: TrainingSet | None,
+    table: VerdictTable,
+    codes: NDArray[Any] | None,
+    missing: str,
+) -> str:
+    """What training did not learn from, in groups, and how a person overrules it."""
+    title, rejected, config = "What was set aside", ~table.kept, run.config
+    n, unread = int(rejected.sum()), ""
+    if config.n_skipped:
+        unread = f'<p class="quiet">{config.n_skipped} more files could not be read: skipped.csv names them.</p>'
+    if not n:
+        none = "Nothing: training learned from every photograph."
+        if config.train.refine == "none":
+            none += " It was told to (--refine none)."
+        return section(title, f"<p>{none}</p>{unread}")
+    told = (
+        f"<p>{n} of {len(table.names)} photographs: training took them for anomalous and did not learn from them. If "
+        f"good parts are among them, say so with <code>edge-aae review {as_text(str(path))}</code> and train again.</p>"
+        f"{unread}"
+    )
+    if images is None or codes is None:
+        return section(title, f'{told}<p class="quiet">No pictures: {as_text(missing)}.</p>')
+    scores = run.decision.score(table.criteria)
+    groups = group_codes(codes, rejected, scores, config.train.seed)
+    with suppress(DataError):  # a run folder that is only read
+        keep_groups(path, groups, table.names)
+    captions = _captions(table, scores)
+    for number, group in enumerate(groups, start=1):
+        cells = [picture(images.picture(index), captions[index]) for index in map(int, group.members[:SHOWN])]
+        words = words_of(group, len(groups), table.names, scores, run.decision.threshold)
+        words += f" {len(cells)} are shown." if len(cells) < len(group.members) else ""
+        name = f"<h3>Group {number}</h3>" if len(groups) > 1 else ""
+        told += f'{name}<p class="quiet">{as_text(words)}</p>{sheet(cells)}'
+    return section(title, told)
+
+
+def _threshold(run: TrainedRun, table: VerdictTable) -> str:
     scores = run.decision.score(table.criteria)
     figure = scores_figure(scores, ~table.kept, run.decision.threshold)
     above = int((run.decision.is_anomalous(scores) & table.kept).sum())
-    caption = f"{above} of the {int(table.kept.sum())} images that were kept lie above the threshold."
-    return section("Scores of the training images", drawing(figure, "histogram of scores", caption))
+    caption = f"{above} of the {int(table.kept.sum())} photographs that were kept lie above the threshold."
+    for _, limit in _false_alarms(run.calibration.get("limit", {})):
+        caption += f" It is {limit}."
+    return section("Where the threshold lies", drawing(figure, "histogram of scores", caption))
 
 
-def _planes(run: TrainedRun, table: VerdictTable, codes: NDArray[Any] | None) -> str:
+def _captions(table: VerdictTable, scores: NDArray[np.float64]) -> list[str]:
+    return [f"{score:.2f} {Path(name).name}" for score, name in zip(scores, table.names, strict=True)]
+
+
+def _details(run: TrainedRun, images: TrainingSet | None, table: VerdictTable, codes: NDArray[Any] | None) -> list[str]:
+    """Folded: more pictures, and where the images lie."""
+    found = []
+    if images is not None:
+        scores = run.decision.score(table.criteria)
+        captions, order = _captions(table, scores), np.argsort(-scores, kind="stable")
+        kept = order[table.kept[order]]
+        for title, indices in (
+            ("Most anomalous of those kept", kept[: SHOWN // 2]),
+            ("Least anomalous", order[::-1][: SHOWN // 2]),
+        ):
+            found.append(folded(title, _with_reconstructions(run, images, indices, captions)))
     boundary = boundary_figure(table.criteria, run.decision, run.decision.criteria, ~table.kept)
     figures = drawing(
         boundary, "reconstruction error against likelihood",
@@ -168,29 +256,7 @@ def _planes(run: TrainedRun, table: VerdictTable, codes: NDArray[Any] | None) ->
     )  # fmt: skip
     if codes is not None:
         figures += drawing(latent_figure(codes, ~table.kept), "codes of the training images", "Codes of the images.")
-    return section("Where the images lie", f'<div class="two">{figures}</div>')
-
-
-def _pictures(run: TrainedRun, images: TrainingSet, table: VerdictTable, codes: NDArray[Any] | None) -> list[str]:
-    scores, rejected = run.decision.score(table.criteria), ~table.kept
-    captions = [f"{score:.2f} {Path(name).name}" for score, name in zip(scores, table.names, strict=True)]
-    sections = []
-    groups = [] if codes is None else group_codes(codes, rejected, scores, run.config.train.seed)
-    for number, group in enumerate(groups, start=1):
-        cells = [picture(images.picture(index), captions[index]) for index in map(int, group.members[:SHOWN])]
-        shown = f", {len(cells)} shown" if len(cells) < len(group.members) else ""
-        note = f"<p class='quiet'>{len(group.members)} images{shown}, spread {group.spread:.2f} (less: more alike).</p>"
-        sections.append(section(f"Rejected, group {number}", note + sheet(cells)))
-    if not rejected.any():
-        sections.append('<p class="quiet">No image was rejected.</p>')
-    order = np.argsort(-scores, kind="stable")
-    kept = order[table.kept[order]]
-    for title, chosen in (
-        ("Most anomalous of those kept", kept[: SHOWN // 2]),
-        ("Least anomalous", order[::-1][: SHOWN // 2]),
-    ):
-        sections.append(section(title, _with_reconstructions(run, images, chosen, captions)))
-    return sections
+    return [*found, folded("Where the images lie", f'<div class="two">{figures}</div>')]
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from train.learning.trainer import Trainer
 from train.runs.session import load_images, pick_device, trainer_for
 from train.runs.settling import settled
 from train.runs.view_choice import ViewChoice
+from train.structure.trial import HEAD_PHASES
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -42,6 +43,7 @@ class DryRun:
     n_training_parameters: int
     """Of the discriminator, which is not"""
     epochs: int
+    """Without those of a head"""
     steps_per_epoch: int
     reading_s: float
     """What reading the images took"""
@@ -53,6 +55,8 @@ class DryRun:
     """The most memory this process has held, images, network and steps included"""
     gpu_bytes: int
     """The same on the GPU, 0 without one"""
+    head_epochs: int = 0
+    """Of a head that may be tried, over all of its phases; 0 where there is none"""
     view: ViewChoice | None = None
     """The view that was chosen, None where one was named"""
     choosing_s: float = 0.0
@@ -61,7 +65,7 @@ class DryRun:
     @property
     def seconds(self) -> float:
         """Estimate of the whole run: choosing a view, reading, every epoch at full size, a scoring for each refinement
-        round and two at the end. One-class SVMs and reports are not in it."""
+        round and two at the end. One-class SVMs, a head and reports are not in it."""
         n_rounds = self.settings.itsr.rounds if self.settings.refine == "itsr" else 0
         preparing_s = self.choosing_s + self.reading_s
         return preparing_s + self.epochs * self.steps_per_epoch * self.step_s + (n_rounds + 2) * self.pass_s
@@ -89,6 +93,14 @@ class DryRun:
             f"{settings.latent_dim}; {self.n_parameters:,} parameters{adversary}",
             f"training:    {self.epochs} epochs of {self.steps_per_epoch} steps of {settings.batch_size} images, "
             f"on {self.device}",
+            *(
+                [
+                    f"head:        up to {self.head_epochs} epochs more, where the features tell too little; neither "
+                    "counted nor timed here"
+                ]
+                if self.head_epochs
+                else []
+            ),
             f"time:        about {_duration(self.seconds)}: {1000 * self.step_s:.0f} ms a step, "
             f"{_duration(self.pass_s)} a scoring of all images, {_duration(self.reading_s)} to read them"
             + (f", {_duration(self.choosing_s)} to choose their view" if self.view is not None else ""),
@@ -113,13 +125,15 @@ def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto"
     pass_s = _timed_pass(trainer)
     step_s = _timed_steps(trainer)
     adversary = trainer.strategy.discriminator
+    head_epochs = sum(phase.epochs for phase in trainer.strategy.phases if phase.name in HEAD_PHASES)
     return DryRun(
         images=images,
         settings=settings,
         device=torch_device,
         n_parameters=sum(weights.numel() for weights in trainer.strategy.autoencoder.parameters()),
         n_training_parameters=sum(weights.numel() for weights in adversary.parameters()) if adversary else 0,
-        epochs=trainer.total_epochs,
+        epochs=trainer.total_epochs - head_epochs,
+        head_epochs=head_epochs,
         steps_per_epoch=-(-len(images.names) // settings.batch_size),
         reading_s=reading_s,
         step_s=step_s,

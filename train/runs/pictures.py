@@ -19,6 +19,7 @@ from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision, UnionRule
 from edge_runtime.model.self_reference import N_CHANNELS
 from train.learning.trainer import EpochRow
+from train.structure.trial import HEAD_PHASES
 
 __all__ = ["contact_sheet", "draw_losses", "plot_losses", "plot_scores", "tile"]
 
@@ -85,22 +86,41 @@ def plot_losses(path: Path, rows: Sequence[EpochRow]) -> None:
 
 
 def draw_losses(figure: Figure, rows: Sequence[EpochRow], *, mark: str = "0.8", alpha: float = 1.0) -> None:
-    """Draw the losses over epochs into a figure. mark, alpha: colour and opacity of the lines between phases."""
-    left, right = figure.subplots(1, 2)
-    epochs = [row.epoch for row in rows]
-    left.plot(epochs, [row.reconstruction_loss for row in rows], color=KEPT_COLOUR)
+    """Draw the losses over epochs into a figure. mark, alpha: colour and opacity of the lines between phases.
+
+    The phases of a head have a loss of their own and no adversary: they get a plot of their own.
+    """
+    heads = [row for row in rows if row.phase in HEAD_PHASES]
+    others = [row for row in rows if row.phase not in HEAD_PHASES]
+    trained = [row for row in heads if row.images]  # of one that was given up there is nothing to draw
+    left, right, *more = figure.subplots(1, 3 if trained else 2)
+    _draw_phases(left, others, "reconstruction_loss", color=KEPT_COLOUR)
     left.set(xlabel="epoch", ylabel="weighted reconstruction error", title="reconstruction")
-    if any(row.discriminator_loss for row in rows):
-        right.plot(epochs, [row.encoder_loss for row in rows], label="encoder", color=KEPT_COLOUR)
-        right.plot(epochs, [row.discriminator_loss for row in rows], label="discriminator", color=REJECTED_COLOUR)
+    if any(row.discriminator_loss for row in others):
+        _draw_phases(right, others, "encoder_loss", label="encoder", color=KEPT_COLOUR)
+        _draw_phases(right, others, "discriminator_loss", label="discriminator", color=REJECTED_COLOUR)
         right.legend(loc="best")
     else:
-        right.text(0.5, 0.5, "no adversary (method ae)", ha="center", transform=right.transAxes)
+        right.text(0.5, 0.5, "no adversary", ha="center", transform=right.transAxes)
     right.set(xlabel="epoch", ylabel="cross-entropy (nats)", title="adversary")
-    for before, after in itertools.pairwise(rows):
-        if before.phase != after.phase:
-            for axes in (left, right):
-                axes.axvline(before.epoch + 0.5, color=mark, alpha=alpha, linewidth=0.8, zorder=0)
+    for axes in more:
+        _draw_phases(axes, trained, "reconstruction_loss", color=KEPT_COLOUR, by_phase=True)
+        axes.set(xlabel="epoch", ylabel="loss on synthetic defects", title="head")
+    for drawn, panels in ((others, (left, right)), (trained, more)):
+        for before, after in itertools.pairwise(drawn):
+            if before.phase != after.phase:
+                for axes in panels:
+                    axes.axvline(before.epoch + 0.5, color=mark, alpha=alpha, linewidth=0.8, zorder=0)
+
+
+def _draw_phases(axes: Axes, rows: Sequence[EpochRow], name: str, *, by_phase: bool = False, **style: Any) -> None:
+    """One loss over epochs. by_phase: each phase begins anew, so that no line joins it to the one before."""
+    if not by_phase:
+        axes.plot([row.epoch for row in rows], [getattr(row, name) for row in rows], **style)
+        return
+    for phase in dict.fromkeys(row.phase for row in rows):
+        own = [row for row in rows if row.phase == phase]
+        axes.plot([row.epoch for row in own], [getattr(row, name) for row in own], **style)
 
 
 def plot_scores(path: Path, criteria: NDArray[np.float32], decision: Decision, rejected: NDArray[np.bool_]) -> None:

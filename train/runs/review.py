@@ -5,6 +5,7 @@ A group answers as a file: `--reject review/group-1.csv` or `--keep review/group
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,11 +24,15 @@ from train.learning.scoring import encoded, raw_criteria
 from train.runs.pictures import contact_sheet
 from train.runs.run_folder import TrainedRun, write_csv
 
-__all__ = ["Group", "codes_of", "group_codes", "write_review"]
+__all__ = ["Group", "codes_of", "group_codes", "keep_groups", "kept_groups", "words_of", "write_review"]
 
 IMAGES_A_GROUP = 25
 """Fewer images make no group worth a question."""
 MOST_GROUPS = 8
+MUCH_ALIKE, ALIKE = 0.5, 0.9
+"""Spreads below which images of a group are said to look much alike, and to have something in common"""
+GROUPS = "groups.csv"
+"""In a run folder: the groups, for whoever asks again"""
 SHOWN = 40
 """Images of each group on its sheet, highest score first."""
 
@@ -83,6 +88,70 @@ def group_codes(
         ranked = members[np.argsort(-scores[members], kind="stable")]
         groups.append(Group(ranked, float((around**2).sum(axis=1).mean()) / total))
     return sorted(groups, key=lambda group: group.spread)
+
+
+def words_of(group: Group, n_groups: int, names: Sequence[str], scores: NDArray[np.float64], threshold: float) -> str:
+    """Why the images of a group are together, and what that means for the answer.
+
+    n_groups: how many there are; names, scores: (N,) of all training images.
+    """
+    n, own = len(group.members), scores[group.members]
+    if n == 1:
+        told = "The only photograph that was set aside."
+    elif n_groups == 1:
+        told = (
+            f"All {n} that were set aside: too few to part into groups ({2 * IMAGES_A_GROUP} or more are), so they "
+            "need not be of one kind."
+        )
+    elif group.spread < MUCH_ALIKE:
+        told = f"{n} photographs that look much alike to the network: probably one kind, one answer for all."
+    elif group.spread < ALIKE:
+        told = f"{n} photographs that have something in common: look at a few before you answer for all."
+    else:
+        told = f"{n} photographs that are no more alike than any: what no other group took. Look at each."
+    folders = {str(Path(names[index]).parent) for index in group.members}
+    if n > 1 and len(folders) == 1 and folders != {"."}:
+        told += f" All are from {folders.pop()}/."
+    above = int((own > threshold).sum())
+    return f"{told} {_of_scores(own)}, {above} of {n} above the threshold of {threshold:.3g}."
+
+
+def _of_scores(scores: NDArray[np.float64]) -> str:
+    low, high = float(scores.min()), float(scores.max())
+    return f"Score {high:.2f}" if len(scores) == 1 else f"Scores {low:.2f} to {high:.2f}"
+
+
+def keep_groups(folder: Path, groups: Sequence[Group], names: Sequence[str]) -> None:
+    """Write the groups into a run folder, so that they need no second look at the images. Raises DataError."""
+    rows = [
+        [names[index], number, f"{group.spread:.6g}"]
+        for number, group in enumerate(groups, start=1)
+        for index in map(int, group.members)
+    ]
+    write_csv(folder / GROUPS, ["name", "group", "spread"], rows)
+
+
+def kept_groups(
+    folder: Path, names: Sequence[str], rejected: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> list[Group] | None:
+    """The groups that keep_groups wrote; None where there are none, or they are of other images than those rejected."""
+    try:
+        with (folder / GROUPS).open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+            rows = [(row["name"], int(row["group"]), float(row["spread"])) for row in csv.DictReader(lines)]
+    except (OSError, KeyError, TypeError, ValueError, csv.Error):
+        return None
+    index_of = {names[index]: index for index in map(int, np.flatnonzero(rejected))}
+    if sorted(name for name, _, _ in rows) != sorted(index_of):
+        return None
+    members: dict[int, list[int]] = {}
+    spreads: dict[int, float] = {}
+    for name, number, spread in rows:
+        members.setdefault(number, []).append(index_of[name])
+        spreads[number] = spread
+    return [
+        Group(np.array(sorted(own, key=lambda index: -scores[index]), dtype=np.int64), spreads[number])
+        for number, own in members.items()
+    ]
 
 
 def write_review(

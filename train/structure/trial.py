@@ -35,9 +35,12 @@ from train.structure.fusion import as_terms, fusion_weights, told_apart
 from train.structure.learner import StructureLearner
 from train.synthesis.photograph_defects import defective_copies
 
-__all__ = ["DISTANCES", "HEAD", "StructureTraining", "defective_of", "head_phases"]
+__all__ = ["DISTANCES", "HEAD", "HEAD_PHASES", "StructureTraining", "defective_of", "head_phases"]
 
 logger = logging.getLogger(__name__)
+
+HEAD_PHASES = ("head-1", "head-2", "head")
+"""Names of the phases in which a head learns: two that are judged, and the one that is kept"""
 
 DISTANCES, HEAD = slice(2, 4), 4
 """Columns of the criteria: the two distances, and what the head says."""
@@ -66,9 +69,9 @@ REFERENCE_IMAGES = 32
 def head_phases(epochs: int) -> list[FoldPhase]:
     """Two heads that are judged, and the one that is kept."""
     return [
-        FoldPhase("head-1", epochs, "judge", 0),
-        FoldPhase("head-2", epochs, "judge", 1),
-        FoldPhase("head", epochs, "final"),
+        FoldPhase(HEAD_PHASES[0], epochs, "judge", 0),
+        FoldPhase(HEAD_PHASES[1], epochs, "judge", 1),
+        FoldPhase(HEAD_PHASES[2], epochs, "final"),
     ]
 
 

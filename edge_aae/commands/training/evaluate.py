@@ -102,7 +102,7 @@ def evaluate(
         raise click.UsageError(f"name labelled images: edge-aae evaluate {model} test/")
     refuse_bundles(data, "evaluate", by=model)
     plots_missing = _plots_missing() if out else None
-    report = judged(
+    report, _ = judged(
         model, data, labels=labels, classes=classes, exclude=exclude, masks=masks, bootstrap=bootstrap, seed=seed,
         threshold=threshold, size=SizeOptions.of(options).size(), heatmaps=heatmaps, device=device, threads=threads,
     )  # fmt: skip
@@ -138,8 +138,11 @@ def judged(
     heatmaps: Path | None = None,
     device: str | None = None,
     threads: int | None = None,
-) -> Report:
-    """The report on a run folder or a bundle, from labelled images; the parameters are the options of evaluate."""
+) -> tuple[Report, ImageScorer]:
+    """The report on a run folder or a bundle, from labelled images, and what scored them.
+
+    The parameters are the options of evaluate.
+    """
     from edge_runtime.model.defect_size import MEASURED_IN_PIXELS
     from edge_runtime.scoring.image_items import load_items, without
     from train.evaluation.pixel_metrics import PixelTally, find_masks
@@ -166,7 +169,7 @@ def judged(
         seed=seed,
     )
     evaluation = score_with_progress(scorer, items, heatmaps, tally.add if tally else None)
-    return report_of(evaluation, circumstances, tally)
+    return report_of(evaluation, circumstances, tally), scorer
 
 
 def _scorer(

@@ -27,10 +27,11 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about a run folder or a bundle.
 
-    Of a run: losses by phase, scores with the threshold, error against likelihood, codes, what was rejected in groups,
-    the most and the least anomalous with their maps, the command to make it again. Of a bundle: its thresholds, the
-    gate's evidence, its golden samples. With labelled DATA, as for evaluate: ROC, precision and recall, a table.
-    `edge-aae train` writes it at its end. The page needs no network, and prints.
+    It opens with the verdict in one sentence, four figures (parts looked at, defects found, false alarms, time a part)
+    and eight pictures under their maps: the most usual, the most anomalous, those beside the threshold. Then what was
+    set aside and where the threshold lies; losses, codes, the gate's evidence and the command are folded below. With
+    labelled DATA, as for evaluate, all of that is of these images, and their result comes first. `edge-aae train`
+    writes it at its end. The page needs no network, and prints.
 
     \b
     edge-aae report runs/latest
@@ -41,24 +42,28 @@ def report(
     require("torch", extra="train", purpose="reports")
     require("matplotlib", extra="train", purpose="reports")
     from edge_runtime.verdict import verdict_of
-    from train.pages.bundle_page import bundle_page
+    from train.pages import bundle_page, run_page
+    from train.pages.examples import of_evaluation
     from train.pages.page import write_page
-    from train.pages.run_page import run_page
     from train.runs.run_folder import RunFolder
 
     is_run = (model / "config.json").is_file()
-    judged = judge(model, data, labels=labels, classes=classes) if data else None
+    judged, examples = None, []
+    if data:
+        judged, scorer = judge(model, data, labels=labels, classes=classes)
+        examples = of_evaluation(judged.evaluation, scorer)
     if is_run:
-        sections, out = run_page(model, evaluation=judged), out or model / "report.html"
+        sections, out = run_page.run_page(model, None, judged, examples), out or model / "report.html"
         calibration, _ = RunFolder(model).read_calibration()
+        usual = run_page.NEXT
     else:
         from edge_runtime.bundle.bundle import Bundle
 
         bundle = Bundle.open(model)
-        sections, out = bundle_page(bundle, judged), out or model.with_suffix(".html")
-        calibration = bundle.manifest["calibration"]
+        sections, out = bundle_page.bundle_page(bundle, judged, examples), out or model.with_suffix(".html")
+        calibration, usual = bundle.manifest["calibration"], bundle_page.NEXT
     write_page(out, f"{model.resolve().name}: {'training' if is_run else 'bundle'}", sections)
     verdict = judged.verdict if judged else verdict_of(calibration)
     say(f"wrote {out}")
     say(verdict.line)
-    say(verdict.next_line("edge-aae export" if is_run else "edge-aae run --camera 0"))
+    say(verdict.next_line(usual))

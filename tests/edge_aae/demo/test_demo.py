@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ import cv2
 import pytest
 
 from edge_runtime.bundle.bundle import Bundle
+from train.pages.page import STYLE
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +60,10 @@ def test_the_demos_table_agrees_with_its_files(demo: tuple[Path, str]) -> None:
 def test_the_page_is_one_file_with_table_and_pictures(demo: tuple[Path, str]) -> None:
     out, text = demo
     page = (out / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 13
+    assert page.count('<img class="plain"') == 13
+    assert page.count("<figure><img") == 8
+    assert STYLE.read_text() in page
+    (verdict,) = (line.removeprefix("verdict: ") for line in text.splitlines() if line.startswith("verdict: "))
+    assert html.escape(verdict[:1].upper() + verdict[1:]) in page
     assert 'src="runs' not in page
     assert text.splitlines()[0].strip() in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.edge_aae.conftest import Cli
 from tests.edge_aae.pages.browser import browser, watched
 from tests.edge_aae.pages.test_live_page import SCREENSHOTS
+from train.pages.examples import BEST, BORDERLINE, WORST
 
 
 @pytest.fixture
@@ -35,9 +37,59 @@ def test_training_leaves_a_page_that_says_how_to_do_it_again(workplace: Path) ->
     assert command.startswith("edge-aae train ")
     assert "--imgsz 32x32 --epochs 40" in command
     assert "--imgsz 32x32 --epochs 40" in page
-    for heading in ("Losses", "Scores of the training images", "Where the images lie", "Least anomalous"):
-        assert f"<h2>{heading}</h2>" in page
-    assert "false alarms" in page
+    assert re.findall("<h2>(.*?)</h2>", page) == ["What was set aside", "Where the threshold lies"]
+    for heading in ("Losses", "Where the images lie", "Least anomalous", "The run", "The same again"):
+        assert f"<details>\n<summary>{heading}</summary>" in page
+
+
+def opened(page: str) -> tuple[str, dict[str, str], list[str]]:
+    """The sentence that a page opens with, its four figures, and the captions of its pictures."""
+    assert page.index('class="verdict') < page.index('class="four"') < page.index('class="eight"') < page.index("<h2>")
+    sentence = re.search(r'class="verdict \w+"><span class="heard">Verdict: </span>(.*?)</p>', page)
+    assert sentence is not None
+    figures = dict(re.findall(r"<dt>(.*?)</dt><dd[^>]*><b>(.*?)</b>", page))
+    pictures = re.findall(r"<figure><img [^>]*><img [^>]*><figcaption>(.*?)</figcaption>", page)
+    return html.unescape(sentence[1]), figures, pictures
+
+
+def said(stdout: str) -> str:
+    (verdict,) = (line.removeprefix("verdict: ") for line in stdout.splitlines() if line.startswith("verdict: "))
+    return verdict[:1].upper() + verdict[1:]
+
+
+def test_a_page_opens_with_what_the_terminal_said_four_figures_and_eight_pictures(
+    workplace: Path, run: Path, cli: Cli, tmp_path: Path
+) -> None:
+    for model, n_parts in ((run, "40"), (workplace / "model.aae", "40")):
+        done = cli("report", model, "--out", tmp_path / "page.html", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        sentence, figures, pictures = opened((tmp_path / "page.html").read_text())
+        assert sentence == said(done.stdout)
+        assert list(figures) == ["parts looked at", "defects found", "false alarms", "time a part"]
+        assert figures["parts looked at"] == n_parts
+        assert figures["defects found"] == figures["time a part"] == "not measured"
+        assert figures["false alarms"].endswith(" of 1,000")
+        assert len(pictures) == 8
+        assert [sum(why in told for told in pictures) for why in (BEST, BORDERLINE, WORST)] == [3, 2, 3]
+
+
+def test_with_labels_the_result_comes_first_and_is_counted(
+    workplace: Path, photos: Path, run: Path, cli: Cli, tmp_path: Path
+) -> None:
+    for model in (run, workplace / "model.aae"):
+        done = cli("report", model, photos / "test", "--out", tmp_path / "page.html", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        page = (tmp_path / "page.html").read_text()
+        sentence, figures, pictures = opened(page)
+        assert sentence == said(done.stdout)
+        assert re.findall("<h2>(.*?)</h2>", page)[0] == "On labelled images"
+        counted = re.search(r"finds (?:only )?(\d+) of 8 defects.* (\d+) false alarms? on 8 good", sentence)
+        assert counted is not None
+        assert (figures["parts looked at"], figures["defects found"]) == ("16", f"{counted[1]} of 8")
+        assert figures["false alarms"] == f"{counted[2]} of 8"
+        assert re.fullmatch(r"[\d.]+ m?s", figures["time a part"])
+        assert len(pictures) == 8
+        assert all(", a defect, " in told or ", good" in told for told in pictures)
 
 
 @pytest.mark.slow

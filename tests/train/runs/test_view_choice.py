@@ -125,7 +125,7 @@ def test_a_run_is_trained_resumed_and_shown_with_the_view_that_was_chosen(
     assert config.preprocess.align is not None
     page = "".join(run_page(folder.path))
     assert "codes of the training images" in page
-    assert "<h2>Views</h2>" in page
+    assert "<summary>Views</summary>" in page
     assert all(figure.figure in page for figure in choice.figures)
     # Killed before its first checkpoint.
     again = RunFolder(Path(shutil.copytree(folder.path, tmp_path / "again")))
@@ -141,6 +141,17 @@ def test_a_dry_run_chooses_as_the_run_will(turned: Path, backbone: Backbone) -> 
     assert f"view:        turn: {found.view.reason}" in found.lines()
     assert found.choosing_s > 0.0
     assert "to choose their view" in "".join(found.lines())
+
+
+def test_a_dry_run_counts_a_heads_epochs_apart(turned: Path, backbone: Backbone) -> None:
+    data, head = auto(turned), HeadSettings(mode="try", epochs=7)
+    found = dry_run(replace(data, align="none"), replace(FEATURES, head=head), device="cpu")
+    assert (found.epochs, found.head_epochs) == (FEATURES.schedule.train, 3 * 7)
+    said = "\n".join(found.lines())
+    assert f"training:    {FEATURES.schedule.train} epochs of " in said
+    assert "head:        up to 21 epochs more, where the features tell too little; neither counted nor timed" in said
+    alone = dry_run(replace(data, align="none"), replace(FEATURES, head=HeadSettings(mode="none")), device="cpu")
+    assert "head:" not in "\n".join(alone.lines())
 
 
 def test_another_network_is_judged_by_the_shipped_backbone(
