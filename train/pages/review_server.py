@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import signal
 import threading
@@ -12,16 +13,20 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from edge_runtime.errors import DataError
+from edge_runtime.errors import DataError, EdgeAaeError
 from edge_runtime.extras import require
 from edge_runtime.files import csv_bytes, write_atomically
 from edge_runtime.live.guarded import SHARED_FILES, GuardedPage, server_of
+from edge_runtime.model.images import read_image
+from edge_runtime.model.preprocess import Frame
+from edge_runtime.scoring.labelled import is_labelled_set
 from edge_runtime.serving.access import LARGEST_BODY, Access, Refusal, Visitor
 from edge_runtime.serving.listening import address_of, bound
 from train.data.loading import load_training_set
 from train.data.training_set import TrainingSet
-from train.runs.review import codes_of, group_codes
+from train.runs.review import Group, codes_of, group_codes, keep_groups, kept_groups, words_of
 from train.runs.run_folder import RunFolder
 from train.runs.verdicts import read_verdicts
 
@@ -34,6 +39,10 @@ FILES = {
     "/review.js": (ASSETS / "review.js", "text/javascript; charset=utf-8"),
     **SHARED_FILES,
 }
+SIDES = {"/api/images/": 288, "/api/photographs/": 1600}
+"""Addresses of pictures, and the pixels that their longer side has at most"""
+JPEG_QUALITY = 88
+CHECK_AFTER_S = 3.0
 VERDICTS = ("keep", "reject", "")
 MOST_AT_ONCE = 400
 """Images of one request: a body has a bound."""
@@ -46,14 +55,23 @@ class ReviewPage(GuardedPage):
         """Raises DataError where the run, or its images, are not there."""
         super().__init__(access, FILES)
         self.path = path
-        run = RunFolder(path).load()
-        table = read_verdicts(path / "refinement.csv", run.decision)
-        self.images: TrainingSet = load_training_set(run.config.data, run.config.train.network)
-        if self.images.sha256() != run.config.images_sha256:
-            raise DataError(f"{run.config.data.path} holds other images than {path} was trained on")
-        self.names, self.reasons = table.names, table.reasons
-        self.scores, rejected = run.decision.score(table.criteria), ~table.kept
-        self.groups = group_codes(codes_of(run, self.images), rejected, self.scores, run.config.train.seed)
+        self.config = RunFolder(path).read_config()
+        _, decision = RunFolder(path).read_calibration()
+        table = read_verdicts(path / "refinement.csv", decision)
+        self.data = Path(self.config.data.path)
+        if not self.data.exists():
+            raise DataError(f"no data at {self.data}, where {path} had its images; put them back, or train again")
+        self.names, self.reasons, self.threshold = table.names, table.reasons, decision.threshold
+        self.scores, rejected = decision.score(table.criteria), ~table.kept
+        kept = kept_groups(path, self.names, rejected, self.scores)
+        self.images: TrainingSet | None = None
+        """Read only where they are needed: of a folder whose groups the report has left, files are shown one by one"""
+        self.wrong = ""
+        """Why nothing may be decided here"""
+        self._checking = False
+        if kept is None or not self.data.is_dir() or is_labelled_set(self.data):
+            self.images = self._loaded()
+        self.groups = kept if kept is not None else self._grouped(rejected)
         self._rejected = {int(index) for index in np.flatnonzero(rejected)}
         self._index = {self.names[index]: index for index in self._rejected}
         self._decided: dict[int, str] = {}
@@ -62,6 +80,35 @@ class ReviewPage(GuardedPage):
             for name in _names_in(self.file(verdict)):
                 if name in self._index:
                     self._decided[self._index[name]] = verdict
+
+    def check(self) -> None:
+        """Read all images, as training does, and hold them to the run's; what is wrong is said with the next answer."""
+        try:
+            self._loaded()
+        except EdgeAaeError as error:
+            self.wrong = str(error)
+
+    def _check_later(self) -> None:
+        """Once, beside the answers, and not while the first pictures are on their way."""
+        if self.images is None and not self._checking:
+            self._checking = True
+            timer = threading.Timer(CHECK_AFTER_S, self.check)
+            timer.daemon = True
+            timer.start()
+
+    def _loaded(self) -> TrainingSet:
+        images = load_training_set(self.config.data, self.config.train.network)
+        if images.sha256() != self.config.images_sha256:
+            raise DataError(f"{self.data} holds other images than {self.path} was trained on")
+        return images
+
+    def _grouped(self, rejected: NDArray[np.bool_]) -> list[Group]:
+        assert self.images is not None, "read where no groups were kept"
+        run = RunFolder(self.path).load()
+        groups = group_codes(codes_of(run, self.images), rejected, self.scores, self.config.train.seed)
+        with suppress(DataError):  # a run folder that is only read
+            keep_groups(self.path, groups, self.names)
+        return groups
 
     def file(self, verdict: str) -> Path:
         """Where the names that were kept, or rejected, are written."""
@@ -74,6 +121,7 @@ class ReviewPage(GuardedPage):
             "groups": [
                 {
                     "spread": group.spread,
+                    "words": words_of(group, len(self.groups), self.names, self.scores, self.threshold),
                     "images": [
                         {
                             "index": int(index),
@@ -93,7 +141,7 @@ class ReviewPage(GuardedPage):
     def command(self) -> str:
         """What trains again with what was decided."""
         used = [f"--{verdict} {self.file(verdict)}" for verdict in ("keep", "reject") if self.file(verdict).exists()]
-        return f"edge-aae train {RunFolder(self.path).read_config().data.path} {' '.join(used)}".strip()
+        return f"edge-aae train {self.data} {' '.join(used)}".strip()
 
     def decide(self, indices: Sequence[Any], verdict: str) -> dict[str, Any]:
         """Keep, reject, or leave open; written at once. Raises Refusal."""
@@ -101,6 +149,8 @@ class ReviewPage(GuardedPage):
             raise Refusal(400, f"expected keep, reject or nothing, for 1 to {MOST_AT_ONCE} images")
         if any(not isinstance(index, int) or index not in self._rejected for index in indices):
             raise Refusal(400, "expected images that the run rejected")
+        if self.wrong:
+            raise Refusal(409, self.wrong)
         with self._lock:
             for index in indices:
                 if verdict:
@@ -121,12 +171,15 @@ class ReviewPage(GuardedPage):
 
         path, method = request.scope["path"], request.method
         if method in ("GET", "HEAD") and path == "/api/groups":
+            self._check_later()
             return JSONResponse(self.told())
-        if method in ("GET", "HEAD") and path.startswith("/api/images/") and path.endswith(".png"):
-            number = path.removeprefix("/api/images/").removesuffix(".png")
-            if not (number.isdecimal() and int(number) in self._rejected):
-                raise Refusal(404, "there is no such image")
-            return Response(self._picture(int(number)), media_type="image/png")
+        for start, longest in SIDES.items():
+            if method in ("GET", "HEAD") and path.startswith(start):
+                number = path.removeprefix(start)
+                if not (number.isascii() and number.isdecimal() and int(number) in self._rejected):
+                    raise Refusal(404, "there is no such image")
+                # In a thread: a photograph takes its time, and decisions must not wait for it.
+                return Response(*await asyncio.to_thread(self._picture, int(number), longest))
         if method == "POST" and path == "/api/verdicts":
             indices = asked.get("indices")
             return JSONResponse(
@@ -134,11 +187,27 @@ class ReviewPage(GuardedPage):
             )
         raise Refusal(404, f"there is no such page (bodies up to {LARGEST_BODY} bytes go to /api/verdicts)")
 
-    def _picture(self, index: int) -> bytes:
+    def _picture(self, index: int, longest: int) -> tuple[bytes, int, None, str]:
+        """Content, status, headers and type of a picture; raises DataError where its file cannot be read."""
+        picture = self._frame(index)
+        factor = longest / max(picture.shape[:2])
+        if factor >= 1.0:
+            return bytes(cv2.imencode(".png", picture)[1]), 200, None, "image/png"
+        size = max(1, round(factor * picture.shape[1])), max(1, round(factor * picture.shape[0]))
+        smaller = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        content = cv2.imencode(".jpg", smaller, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        return bytes(content), 200, None, "image/jpeg"
+
+    def _frame(self, index: int) -> Frame:
+        """The photograph itself where it is a file, else what the network reads; (H, W) or (H, W, 1 or 3) uint8."""
+        name = Path(self.names[index])
+        if self.data.is_dir() and not is_labelled_set(self.data):
+            if name.is_absolute() or ".." in name.parts:
+                raise Refusal(404, "there is no such image")
+            return read_image(self.data / name, self.config.data.used_levels)
+        assert self.images is not None, "read where there are no files"
         picture = np.ascontiguousarray(self.images.picture(index))
-        if picture.ndim == 3 and picture.shape[2] == 4:
-            picture = np.ascontiguousarray(picture[:, :, 0])
-        return bytes(cv2.imencode(".png", picture)[1])
+        return np.ascontiguousarray(picture[:, :, 0]) if picture.ndim == 3 and picture.shape[2] == 4 else picture
 
 
 def _names_in(file: Path) -> list[str]:

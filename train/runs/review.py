@@ -104,7 +104,10 @@ def words_of(group: Group, n_groups: int, names: Sequence[str], scores: NDArray[
             "need not be of one kind."
         )
     elif group.spread < MUCH_ALIKE:
-        told = f"{n} photographs that look much alike to the network: probably one kind, one answer for all."
+        told = (
+            f"{n} photographs that look much alike to the network: look at a few; if these are of one kind, one answer "
+            "will do."
+        )
     elif group.spread < ALIKE:
         told = f"{n} photographs that have something in common: look at a few before you answer for all."
     else:

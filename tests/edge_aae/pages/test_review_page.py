@@ -19,10 +19,13 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.serving.access import Access, Refusal
 from tests.edge_aae.conftest import ROOT, Cli
 from tests.edge_aae.device.hostile_requests import REQUESTS, send_all
 from tests.edge_aae.pages.browser import browser, watched
 from tests.edge_aae.pages.test_live_page import SCREENSHOTS
+from train.pages import review_server
+from train.pages.review_server import ReviewPage
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 
@@ -52,6 +55,11 @@ def address(run: Path, tmp_path: Path) -> Iterator[str]:
     assert "edge-aae train" in out
 
 
+def counts(looked: int, n: int, keep: int, reject: int) -> str:
+    told = f"{looked} of {n} looked at: {keep} keep, {reject} reject"
+    return f"document.querySelector('#counts').textContent === '{told}'"
+
+
 def names(file: Path) -> list[str]:
     with file.open(newline="") as stream:
         return [row["name"] for row in csv.DictReader(stream)]
@@ -71,14 +79,31 @@ def test_images_are_kept_and_rejected_and_a_training_takes_it(
         assert n_rejected == sum(
             row["kept"] == "0" for row in csv.DictReader((run / "refinement.csv").read_text().splitlines())
         )
-        page.locator(".shot").first.click()
-        page.wait_for_selector('.shot[data-verdict="keep"]')
-        page.locator(".shot").nth(1).focus()
+        one.until("document.querySelectorAll('.shot.current').length === 1")
+        page.keyboard.press("k")  # without a click, on the first
+        page.wait_for_selector('.shot:first-child[data-verdict="keep"]')
         page.keyboard.press("r")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowLeft")
         page.keyboard.press("k")
-        one.until(f"document.querySelector('#counts').textContent === '2 keep, 1 reject, {n_rejected - 3} open'")
+        one.until(counts(3, n_rejected, 2, 1))
+        one.until("document.querySelector('#progress').value === 3")
+        assert page.evaluate("document.querySelector('#progress').max") == n_rejected
+        assert "set aside" in page.inner_text(".why")
+        page.locator(".shot .picture").nth(1).click()
+        page.wait_for_selector("#zoom[open]")
+        one.until("document.querySelector('#large').naturalWidth === 48")  # the photograph, not the network's 32x32
+        assert "Set aside: " in page.inner_text("#large-why")
+        page.keyboard.press("u")
+        one.until(counts(2, n_rejected, 2, 0))
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("r")
+        one.until(counts(3, n_rejected, 2, 1))
+        page.keyboard.press("Escape")
+        one.until("!document.querySelector('#zoom').open")
+        page.mouse.click(5, 500)  # beside everything: keys go on working
+        page.keyboard.press("ArrowLeft")
+        one.until("document.activeElement.className === 'picture'")
         one.until("[...document.images].some((image) => image.naturalWidth > 0)")
         one.shot(shots / "review-1280.png")
         assert "--keep" in page.inner_text("#command")
@@ -91,8 +116,15 @@ def test_images_are_kept_and_rejected_and_a_training_takes_it(
         phone.page.wait_for_selector(".shot")
         assert phone.overflow() <= 0
         phone.shot(shots / "review-360.png")
+        phone.page.locator(".shot .answers .keep").nth(3).click()
+        phone.until(counts(4, n_rejected, 3, 1))
+        phone.page.locator(".shot .picture").nth(3).click()
+        phone.page.wait_for_selector("#zoom[open]")
+        assert phone.overflow() <= 0
+        phone.shot(shots / "review-zoom-360.png")
+        assert phone.errors == []
         page.locator("text=Leave all open").first.click()
-        one.until(f"/ {n_rejected} open|0 keep/.test(document.querySelector('#counts').textContent)")
+        one.until(counts(0, n_rejected, 0, 0))
         page.locator("text=Reject all").first.click()
         one.until("document.querySelectorAll('.shot[data-verdict=\"reject\"]').length > 3")
     kept, rejected = names(run / "review-keep.csv"), names(run / "review-reject.csv")
@@ -132,11 +164,56 @@ def test_a_page_of_another_site_a_stranger_and_other_images_are_refused(run: Pat
     assert status("api/verdicts", {"indices": kept[:1], "verdict": "keep"}, **own) == 400
     assert status("api/verdicts", {"indices": ["../x"], "verdict": "keep"}, **own) == 400
     assert status("api/verdicts", {"indices": rejected, "verdict": "burn"}, **own) == 400
-    for path in ("api/images/../../config.json.png", f"api/images/{kept[0]}.png", "api/images/1e3.png", "review.py"):
+    assert status(f"api/images/{rejected[0]}") == status(f"api/photographs/{rejected[0]}") == 200
+    of_kept = (f"api/images/{kept[0]}", f"api/photographs/{kept[0]}")
+    for path in ("api/images/../../config.json", *of_kept, "api/images/1e3", "review.py"):
         assert status(path) == 404
     assert not (run / "review-keep.csv").exists()
     assert status("api/verdicts", body, **own) == 200
     assert len(names(run / "review-keep.csv")) == 1
+
+
+def test_groups_that_the_report_has_left_are_shown_before_all_images_are_read(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of 300 photographs of 800x800 had all of them read, and a network run over them, before it came."""
+
+    def page() -> ReviewPage:
+        return ReviewPage(run, Access("127.0.0.1", ""))
+
+    kept = page()
+    assert (run / "groups.csv").is_file()
+    (run / "groups.csv").unlink()
+    assert page().told() == kept.told()
+    assert page().images is None
+    assert (run / "groups.csv").is_file()
+    monkeypatch.setattr(review_server, "load_training_set", lambda *_: pytest.fail("all images were read"))
+    assert page().told() == kept.told()
+    (run / "groups.csv").write_text("name,group,spread\nother.png,1,0.5\n")
+    with pytest.raises(pytest.fail.Exception, match="all images were read"):
+        page()
+
+
+def test_nothing_is_decided_about_other_images_than_the_runs(run: Path) -> None:
+    config = (run / "config.json").read_text()
+    (run / "config.json").write_text(re.sub(r'"images_sha256": "[^"]*"', '"images_sha256": "00"', config))
+    page = ReviewPage(run, Access("127.0.0.1", ""))
+    assert page.images is None
+    page.check()
+    with pytest.raises(Refusal, match="holds other images than"):
+        page.decide([int(page.groups[0].members[0])], "keep")
+    assert not (run / "review-keep.csv").exists()
+
+
+def test_a_name_that_leaves_the_folder_shows_nothing(run: Path) -> None:
+    page = ReviewPage(run, Access("127.0.0.1", ""))
+    index = int(page.groups[0].members[0])
+    assert page._picture(index, 16)[3] == "image/jpeg"
+    assert page._picture(index, 4000)[3] == "image/png"
+    for name in ("../../config.json", "/etc/hostname"):
+        page.names[index] = name
+        with pytest.raises(Refusal, match="no such image"):
+            page._picture(index, 16)
 
 
 def test_a_run_whose_images_are_gone_is_an_error(run: Path, cli: Cli, tmp_path: Path) -> None:

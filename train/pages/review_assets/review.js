@@ -2,79 +2,142 @@
 // Rejected images, group by group. Names come as data and only ever become textContent.
 
 const MARKS = { keep: "✓ keep", reject: "✕ reject", "": "open" };
-const NEXT = { "": "keep", keep: "reject", reject: "" };
+const KEYS = { k: "keep", r: "reject", u: "" };
+const zoom = element("zoom");
+let current = null; // the image that keys are about, whether or not it has the focus
 
-function shot(image) {
-  const button = made("button", "shot");
-  button.type = "button";
-  button.dataset.index = image.index;
+function choices(decided) {
+  const answers = made("div", "answers");
+  for (const [verdict, text] of [["keep", "Keep"], ["reject", "Reject"]]) {
+    const button = made("button", verdict, text);
+    button.type = "button";
+    button.addEventListener("click", () => decided(verdict));
+    answers.append(button);
+  }
+  return answers;
+}
+
+function shot(image, words) {
+  const card = made("div", "shot");
+  card.image = image;
+  card.words = words;
+  const opener = made("button", "picture");
+  opener.type = "button";
   const picture = made("img");
   picture.loading = "lazy";
   picture.alt = "";
-  picture.src = `api/images/${image.index}.png`;
-  button.append(picture, made("span", "mark"), made("span", "", `${image.score.toFixed(2)} ${image.name}`));
-  button.title = image.reason;
-  button.addEventListener("click", () => decide([button], NEXT[button.dataset.verdict]));
-  mark(button, image.verdict);
-  return button;
+  picture.src = `api/images/${image.index}`;
+  opener.append(picture);
+  opener.title = `${image.reason}\nEnlarge (z)`;
+  opener.addEventListener("click", () => { goTo(card); enlarge(); });
+  opener.addEventListener("focus", () => choose(card));
+  const answers = choices((verdict) => decide([card], card.dataset.verdict === verdict ? "" : verdict));
+  card.append(opener, made("span", "mark"), made("span", "name", `${image.score.toFixed(2)} ${image.name}`), answers);
+  mark(card, image.verdict);
+  return card;
 }
 
-function mark(button, verdict) {
-  button.dataset.verdict = verdict;
-  button.querySelector(".mark").textContent = MARKS[verdict];
-  button.setAttribute("aria-label", `${button.lastChild.textContent}: ${MARKS[verdict]}`);
+function mark(card, verdict) {
+  card.dataset.verdict = verdict;
+  card.querySelector(".mark").textContent = MARKS[verdict];
+  card.firstChild.setAttribute("aria-label", `${card.querySelector(".name").textContent}: ${MARKS[verdict]}; enlarge`);
+  card.querySelectorAll(".answers button").forEach((button) => {
+    button.setAttribute("aria-pressed", String(button.className === verdict));
+  });
+  if (zoom.open && card === current) fill();
 }
 
-async function decide(buttons, verdict) {
-  const before = buttons.map((button) => button.dataset.verdict);
-  buttons.forEach((button) => mark(button, verdict));
+async function decide(cards, verdict) {
+  const before = cards.map((card) => card.dataset.verdict);
+  cards.forEach((card) => mark(card, verdict));
   try {
-    for (let first = 0; first < buttons.length; first += 400) {
-      const indices = buttons.slice(first, first + 400).map((button) => Number(button.dataset.index));
+    for (let first = 0; first < cards.length; first += 400) {
+      const indices = cards.slice(first, first + 400).map((card) => card.image.index);
       show(await post("api/verdicts", { indices, verdict }));
     }
     element("banner").hidden = true;
   } catch (error) {
-    buttons.forEach((button, index) => mark(button, before[index]));
+    cards.forEach((card, index) => mark(card, before[index]));
     element("banner").textContent = `Not saved: ${error.message}`;
     element("banner").hidden = false;
   }
 }
 
 function show(told) {
-  element("counts").textContent = `${told.keep} keep, ${told.reject} reject, ${told.open} open`;
+  const looked = told.keep + told.reject, n = looked + told.open;
+  element("counts").textContent = `${looked} of ${n} looked at: ${told.keep} keep, ${told.reject} reject`;
+  element("progress").max = Math.max(1, n);
+  element("progress").value = looked;
   element("command").textContent = told.command;
 }
 
 const shots = () => [...document.querySelectorAll(".shot")];
 
+function choose(card) {
+  if (current) current.classList.remove("current");
+  current = card;
+  card.classList.add("current");
+}
+
+function goTo(card) {
+  choose(card);
+  if (!zoom.open) card.firstChild.focus();
+  else fill();
+}
+
+function enlarge() {
+  if (!current) return;
+  if (!zoom.open) zoom.showModal();
+  fill();
+}
+
+function fill() {
+  const { image } = current, all = shots();
+  const address = `api/photographs/${image.index}`;
+  if (element("large").getAttribute("src") !== address) element("large").src = address;
+  element("large").alt = image.name;
+  element("large-name").textContent = `${image.name}: score ${image.score.toFixed(2)}, ${MARKS[current.dataset.verdict]}`;
+  element("large-why").textContent = `${all.indexOf(current) + 1} of ${all.length}. Set aside: ${image.reason}. Its group: ${current.words}`;
+}
+
+function beside(step) {
+  const all = shots(), at = all.indexOf(current);
+  if (all.length) goTo(all[Math.max(0, Math.min(all.length - 1, at + step))]);
+}
+
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const all = shots();
-  const current = all.indexOf(document.activeElement);
-  const verdict = { k: "keep", r: "reject", u: "" }[event.key.toLowerCase()];
-  if (verdict !== undefined && current >= 0) {
-    const chosen = event.shiftKey ? [...all[current].closest(".group").querySelectorAll(".shot")] : [all[current]];
+  if (event.ctrlKey || event.metaKey || event.altKey || !current) return;
+  const key = event.key.toLowerCase(), verdict = KEYS[key];
+  if (verdict !== undefined) {
+    const chosen = event.shiftKey ? [...current.closest(".group").querySelectorAll(".shot")] : [current];
     decide(chosen, verdict);
-    if (!event.shiftKey && current + 1 < all.length) all[current + 1].focus();
-    event.preventDefault();
+    if (!event.shiftKey) beside(1);
+  } else if (key === "z") {
+    if (zoom.open) zoom.close(); else enlarge();
+  } else if (key === "arrowright" || key === "arrowleft") {
+    beside(key === "arrowright" ? 1 : -1);
+  } else if ((key === "arrowdown" || key === "arrowup") && !zoom.open) {
+    const box = current.getBoundingClientRect(), sign = key === "arrowdown" ? 1 : -1;
+    const beyond = shots().filter((one) => sign * (one.getBoundingClientRect().top - box.top) > 4);
+    const near = beyond.sort((a, b) => distance(a, box) - distance(b, box))[0];
+    if (!near) return;
+    goTo(near);
+  } else {
     return;
   }
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  if (step) { all[Math.max(0, Math.min(all.length - 1, current + step))].focus(); event.preventDefault(); return; }
-  if ((event.key === "ArrowDown" || event.key === "ArrowUp") && current >= 0) {
-    const box = all[current].getBoundingClientRect();
-    const sign = event.key === "ArrowDown" ? 1 : -1;
-    const beyond = all.filter((one) => sign * (one.getBoundingClientRect().top - box.top) > 4);
-    const near = beyond.sort((a, b) => distance(a, box) - distance(b, box))[0];
-    if (near) { near.focus(); event.preventDefault(); }
-  }
+  event.preventDefault();
 });
 
 function distance(one, box) {
   const other = one.getBoundingClientRect();
   return Math.abs(other.top - box.top) * 4 + Math.abs(other.left - box.left);
 }
+
+element("zoom-choices").append(choices((verdict) => { decide([current], verdict); beside(1); }));
+element("before").addEventListener("click", () => beside(-1));
+element("after").addEventListener("click", () => beside(1));
+element("close").addEventListener("click", () => zoom.close());
+zoom.addEventListener("close", () => current.firstChild.focus());
 
 async function start() {
   const answer = await fetch("api/groups");
@@ -84,8 +147,8 @@ async function start() {
   const counts = { keep: 0, reject: 0, open: 0, command: told.command };
   told.groups.forEach((group, index) => {
     const section = made("section", "group");
-    section.append(made("h2", "", `Group ${index + 1}: ${group.images.length} images`));
-    section.append(made("p", "quiet", `spread ${group.spread.toFixed(2)}: below 1 they look alike, the smaller the more`));
+    section.append(made("h2", "", told.groups.length > 1 ? `Group ${index + 1}` : "All of them"));
+    section.append(made("p", "why", group.words));
     const answers = made("div", "answers");
     for (const [verdict, text] of [["keep", "Keep all"], ["reject", "Reject all"], ["", "Leave all open"]]) {
       const button = made("button", "", text);
@@ -94,13 +157,16 @@ async function start() {
       answers.append(button);
     }
     const grid = made("div", "grid");
-    grid.append(...group.images.map(shot));
+    grid.append(...group.images.map((image) => shot(image, group.words)));
     group.images.forEach((image) => { counts[image.verdict || "open"] += 1; });
     section.append(answers, grid);
     element("groups").append(section);
   });
   if (!told.groups.length) element("groups").append(made("p", "quiet", "This run rejected no image."));
   show(counts);
+  // Keys work at once, on the first image that nobody has looked at.
+  const first = shots().find((card) => !card.dataset.verdict) || shots()[0];
+  if (first) goTo(first);
 }
 
 start();
