@@ -4,7 +4,8 @@
 
 DEMO: what `make demo` leaves, demo-out by default. Runs `edge-aae run --serve` on two made-up cameras over the sample's
 pictures, one of which gets a blot, `edge-aae report` and `edge-aae review` on the demo's training, and takes pictures
-of what a headless Chromium shows: live.png, live-phone.png, report.png, review.png. Needs playwright and Chromium.
+of what a headless Chromium shows: live.png, live-phone.png, demo-report.png, demo-review.png. Needs playwright and
+Chromium. The pages show smaller pictures of the latter two, of other parts.
 """
 
 from __future__ import annotations
@@ -92,9 +93,9 @@ def main() -> None:
             cwd=demo,
             check=True,
         )
-        taken(browser, f"file://{work}/report.html", out / "report.png", width=1100, height=1180, wait="svg")
+        taken(browser, f"file://{work}/report.html", out / "demo-report.png", width=1100, height=1180, wait="svg")
         with Page("review", demo / "runs/robust", "--serve", ":0", cwd=work) as page:
-            taken(browser, page.address, out / "review.png", width=1100, height=620, wait=".shot img")
+            taken(browser, page.address, out / "demo-review.png", width=1100, height=620, wait=".shot img")
         browser.close()
     for name in ("review-keep.csv", "review-reject.csv"):
         (demo / "runs/robust" / name).unlink(missing_ok=True)

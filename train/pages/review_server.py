@@ -43,6 +43,8 @@ SIDES = {"/api/images/": 288, "/api/photographs/": 1600}
 """Addresses of pictures, and the pixels that their longer side has at most"""
 JPEG_QUALITY = 88
 CHECK_AFTER_S = 3.0
+LONGEST_NUMBER = 12
+"""Digits; int refuses thousands of them"""
 VERDICTS = ("keep", "reject", "")
 MOST_AT_ONCE = 400
 """Images of one request: a body has a bound."""
@@ -176,7 +178,12 @@ class ReviewPage(GuardedPage):
         for start, longest in SIDES.items():
             if method in ("GET", "HEAD") and path.startswith(start):
                 number = path.removeprefix(start)
-                if not (number.isascii() and number.isdecimal() and int(number) in self._rejected):
+                if not (
+                    len(number) < LONGEST_NUMBER
+                    and number.isascii()
+                    and number.isdecimal()
+                    and int(number) in self._rejected
+                ):
                     raise Refusal(404, "there is no such image")
                 # In a thread: a photograph takes its time, and decisions must not wait for it.
                 return Response(*await asyncio.to_thread(self._picture, int(number), longest))
