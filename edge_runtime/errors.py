@@ -6,6 +6,7 @@
     |    `- TakenError                   what it names is another's just now exit code 1
     |- FrameError      (ValueError)      a frame has a shape or a type the bundle does not take
     |- DataError       (ValueError)      images or labels on disk cannot be used
+    |  `- TornFrameError                 a frame came in part
     |- BundleError     (ValueError)      a bundle is damaged, altered, unsafe or of another version
     |- BackendError    (RuntimeError)    an inference engine failed or is not the one asked for
     |- MissingExtraError (ImportError)   an optional dependency is not installed
@@ -26,6 +27,7 @@ __all__ = [
     "ConfigError",
     "FrameError",
     "DataError",
+    "TornFrameError",
     "BundleError",
     "BackendError",
     "MissingExtraError",
@@ -60,6 +62,10 @@ class FrameError(EdgeAaeError, ValueError):
 
 class DataError(EdgeAaeError, ValueError):
     """Images or labels on disk cannot be used."""
+
+
+class TornFrameError(DataError):
+    """A frame of a stream came in part; the source goes on."""
 
 
 class BundleError(EdgeAaeError, ValueError):

@@ -15,12 +15,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edge_runtime.delivery.courier import DeliveryError
-from edge_runtime.delivery.deadline import Deadline
 from edge_runtime.delivery.outbox import Message
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
 from edge_runtime.files import file_stem
 from edge_runtime.redact import is_ambiguous, redact, remember
+from edge_runtime.serving.deadline import Deadline
 
 __all__ = ["Mqtt", "MqttSettings"]
 

@@ -13,10 +13,10 @@ from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from edge_runtime.delivery.courier import DeliveryError
-from edge_runtime.delivery.deadline import Deadline
 from edge_runtime.delivery.outbox import Message
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact, remember
+from edge_runtime.serving.deadline import Deadline
 
 __all__ = ["Webhook"]
 

@@ -3,6 +3,7 @@
 from edge_runtime.sources.capture import CameraSource, NetworkSource, PipelineSource
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, FrameSource
 from edge_runtime.sources.files import ImageSource, VideoSource
+from edge_runtime.sources.motion_jpeg import HttpSource, MotionJpegSource
 from edge_runtime.sources.pipes import ChildSource, StdinSource
 from edge_runtime.sources.selection import source_from
 from edge_runtime.sources.synthetic import TestSource
@@ -13,7 +14,9 @@ __all__ = [
     "CapturedFrame",
     "ChildSource",
     "FrameSource",
+    "HttpSource",
     "ImageSource",
+    "MotionJpegSource",
     "NetworkSource",
     "PipelineSource",
     "StdinSource",

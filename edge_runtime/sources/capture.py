@@ -14,6 +14,7 @@ from typing import Any
 from edge_runtime.errors import DataError, SourceError
 from edge_runtime.redact import redact
 from edge_runtime.sources.bayer import demosaiced, mosaic_of
+from edge_runtime.sources.codecs import codec_inter_coded, pipeline_inter_coded
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext
 from edge_runtime.sources.probe import why_unreachable
 from edge_runtime.sources.quiet import quiet_cv2
@@ -59,6 +60,14 @@ class CaptureSource(SourceContext):
         frame, deep = self._frame(image, self._settings.flip, redact(self.source_id))
         capture_ms = 1000.0 * (time.perf_counter() - self._started_s)
         return CapturedFrame(frame, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, None, deep)
+
+    @property
+    def inter_coded(self) -> bool:
+        """By the codec that the open capture names; True where it names none."""
+        if self._capture is None:
+            return True
+        code = int(self._capture.get(quiet_cv2().CAP_PROP_FOURCC))
+        return codec_inter_coded("".join(chr(code >> shift & 0xFF) for shift in (0, 8, 16, 24)))
 
     def _shape(self) -> tuple[int, int]:
         """Rows and columns that the capture says it gives."""
@@ -160,8 +169,6 @@ class CameraSource(_LiveCapture):
 class NetworkSource(_LiveCapture):
     """An RTSP or HTTP stream through OpenCV's FFmpeg."""
 
-    inter_coded = True
-
     def __init__(self, url: str, settings: CaptureSettings | None = None) -> None:
         super().__init__(url, settings)
         self._url = url
@@ -184,7 +191,10 @@ class NetworkSource(_LiveCapture):
 class PipelineSource(_LiveCapture):
     """A GStreamer pipeline through an OpenCV that was built with GStreamer."""
 
-    inter_coded = True
+    @property
+    def inter_coded(self) -> bool:
+        """By the decoders that the pipeline names; OpenCV does not tell what they decode."""
+        return pipeline_inter_coded(self._pipeline)
 
     def __init__(self, source_id: str, pipeline: str, settings: CaptureSettings | None = None) -> None:
         """pipeline: as gst-launch-1.0 takes it, ending in an appsink that gets BGR."""

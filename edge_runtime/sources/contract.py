@@ -102,8 +102,14 @@ class FrameSource(Protocol):
     source_id: str
     live: bool
     """Whether frames come at their own pace (a camera): then the newest wins. Files give every frame, in order."""
-    inter_coded: bool
-    """Whether a codec may copy unchanged parts from the frame before: equal rows then do not prove a torn frame."""
+
+    @property
+    def inter_coded(self) -> bool:
+        """Whether the codec may copy unchanged parts from the frame before: equal rows then do not prove a torn frame.
+
+        Of an open source; one that cannot tell says True.
+        """
+        ...
 
     def open(self) -> None:
         """Make the source ready; raises SourceError. May be called again after close."""
@@ -135,9 +141,13 @@ class FrameSource(Protocol):
 class SourceContext:
     """`with source:` opens and closes it."""
 
-    inter_coded = False
     levels: Levels | None = None
     """What 16-bit frames become 8 bits by, see take_levels"""
+
+    @property
+    def inter_coded(self) -> bool:
+        """As of FrameSource; False, of sources whose frames are each for themselves."""
+        return False
 
     def take_levels(self, levels: Levels | None) -> None:
         """Read 16-bit frames by these levels from here on: the Preprocess.levels of what scores them.

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import select
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import SourceError
-from edge_runtime.image_files.wholeness import jpeg_end
 from edge_runtime.model.images import decoded
 from edge_runtime.redact import redact
 from edge_runtime.sources.bayer import demosaiced
-from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext
+from edge_runtime.sources.byte_streams import MAX_FRAME_BYTES, ByteSource, HeldBytes, next_jpeg
+from edge_runtime.sources.codecs import codec_inter_coded, pipeline_inter_coded
+from edge_runtime.sources.contract import CaptureSettings
 from edge_runtime.sources.quiet import quiet_cv2
 
 __all__ = ["ChildSource", "StdinSource", "ffmpeg_command", "gstreamer_command"]
@@ -31,11 +35,11 @@ logger = logging.getLogger(__name__)
 CHUNK = 1 << 20
 """Bytes a read asks for."""
 
-MAX_FRAME_BYTES = 256 << 20
-"""A frame above this is no frame but a broken stream: memory must not follow it."""
-
 MAX_HEADER = 256
 """Bytes of a Y4M header or frame line at most."""
+
+MOST_SAID, MAX_SAID = 20, 1000
+"""Lines that are kept of what a child says, and bytes of one."""
 
 POLL_S = 0.1
 """How often a wait for bytes looks whether the source was closed."""
@@ -52,16 +56,14 @@ if os.getppid() == int(sys.argv[1]):
 """
 """Of a child: end with the parent, of the number given, that is there still; then be the command."""
 
-SOI, EOI = b"\xff\xd8\xff", b"\xff\xd9"
 
-
-class _Bytes:
+class _Bytes(HeldBytes):
     """Bytes from a file descriptor, waited for with a limit."""
 
     def __init__(self, descriptor: int, timeout_s: float | None) -> None:
+        super().__init__()
         self._descriptor = descriptor
         self.timeout_s = timeout_s
-        self._held = bytearray()
         self.closed = False
 
     def more(self) -> bool:
@@ -92,68 +94,28 @@ class _Bytes:
                 return None
         return self.take(end + 1)[:-1]
 
-    def find(self, marker: bytes, start: int = 0) -> int:
-        return self._held.find(marker, start)
 
-    def jpeg_end(self) -> tuple[int, bool] | None:
-        """As of the module of that name, for the JPEG that the held bytes begin with."""
-        return jpeg_end(self._held)
-
-    def take(self, n_bytes: int) -> bytes:
-        taken = bytes(self._held[:n_bytes])
-        del self._held[:n_bytes]
-        return taken
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-
-class _PipeSource(SourceContext, ABC):
-    """What both have in common: a frame's bytes are read by grab and decoded by retrieve."""
-
-    def __init__(self, source_id: str, settings: CaptureSettings | None) -> None:
-        self.source_id = source_id
-        self._settings = settings or CaptureSettings()
-        self._bytes: _Bytes | None = None
-        self._content = b""
-        self._n_grabbed = 0
-        self._started_s = self._grabbed_s = self._t_capture = 0.0
-
-    def retrieve(self) -> CapturedFrame:
-        """Decode the grabbed frame; raises DataError where it cannot be."""
-        called = f"frame {self._n_grabbed - 1} of {self._described()}"
-        image, deep = self._frame(self._decoded(self._content, called), self._settings.flip, called)
-        capture_ms = 1000.0 * (time.perf_counter() - self._started_s)
-        return CapturedFrame(image, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, None, deep)
-
-    def _described(self) -> str:
-        return redact(self.source_id)
-
-    @abstractmethod
-    def _decoded(self, content: bytes, called: str) -> NDArray[Any]:
-        """The picture of its bytes, as as_frame takes it; raises DataError where they are none.
-
-        called: what messages call it.
-        """
-
-    def _grabbed(self, content: bytes) -> bool:
-        self._content = content
-        self._n_grabbed += 1
-        self._grabbed_s, self._t_capture = time.perf_counter(), time.time()
-        return True
-
-
-class ChildSource(_PipeSource):
+class ChildSource(ByteSource):
     """A child process that writes YUV4MPEG2 (I420) to its standard output: one small format that names its size."""
 
     live = True
-    inter_coded = True
 
     def __init__(self, source_id: str, command: Sequence[str], settings: CaptureSettings | None = None) -> None:
         super().__init__(source_id, settings)
+        self._bytes: _Bytes | None = None
         self._command = list(command)
         self._child: subprocess.Popen[bytes] | None = None
         self._size = (0, 0)
+        self._said: deque[str] = deque(maxlen=MOST_SAID)
+        self._codec = ""
+        self._listener: threading.Thread | None = None
+
+    @property
+    def inter_coded(self) -> bool:
+        """By the codec that FFmpeg says it decodes, or the decoders that a GStreamer pipeline names."""
+        if Path(self._command[0]).name.startswith("gst-launch"):
+            return pipeline_inter_coded(" ".join(self._command[2:]))
+        return codec_inter_coded(self._codec)
 
     def open(self) -> None:
         """Start the child and read the stream's header; raises SourceError with the child's own words."""
@@ -163,6 +125,12 @@ class ChildSource(_PipeSource):
             _ending_with_us(self._command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
         assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        self._said.clear()
+        self._codec = ""
+        # Read all the time: a child whose words nobody reads stands still once the pipe is full of them.
+        self._listener = threading.Thread(target=self._listen, args=(self._child.stderr,), daemon=True)
+        self._listener.start()
         self._bytes = _Bytes(self._child.stdout.fileno(), self._settings.open_timeout_s)
         try:
             header = self._bytes.line()
@@ -222,20 +190,28 @@ class ChildSource(_PipeSource):
 
     def _failed(self, code: str, reason: str) -> SourceError:
         """The error, with what the child said last on its standard error; the child is ended."""
-        said = b""
-        if self._child is not None and self._child.stderr is not None:
-            self._child.terminate()
-            try:
-                said = self._child.communicate(timeout=0.5)[1]
-            except (subprocess.TimeoutExpired, ValueError):
-                said = b""
+        child, listener = self._child, self._listener
+        if child is not None and listener is not None:
+            child.terminate()
+            listener.join(0.5)
+        said = list(self._said)
         self.close()
-        last = [line.strip() for line in said.decode("utf-8", errors="replace").splitlines() if line.strip()]
-        words = f": {last[-1]}" if last else ""
+        words = f": {said[-1]}" if said else ""
         return SourceError(redact(f"source {self.source_id}: {self._command[0]} {reason}{words}"), code=code)
 
+    def _listen(self, stream: IO[bytes]) -> None:
+        """Take note of what the child says until it ends: the codec that it decodes, and its last words."""
+        with stream:
+            for line in iter(lambda: stream.readline(MAX_SAID), b""):
+                text = line.decode("utf-8", errors="replace").strip()
+                found = re.search(r"Stream #\S+.*?: Video: (\w+)", text)
+                if found:
+                    self._codec = self._codec or found[1]
+                elif text and "[info]" not in text:
+                    self._said.append(re.sub(r"\[(error|fatal|warning)\] ", "", text))
 
-class StdinSource(_PipeSource):
+
+class StdinSource(ByteSource):
     """Standard input: Motion JPEG, or raw frames of a stated size. Every frame, in order; the pipe holds the writer."""
 
     live = False
@@ -243,8 +219,8 @@ class StdinSource(_PipeSource):
     def __init__(self, settings: CaptureSettings | None = None, descriptor: int | None = None) -> None:
         """descriptor: another file descriptor than standard input's."""
         super().__init__("-", settings)
+        self._bytes: _Bytes | None = None
         self._descriptor = descriptor
-        self._n_cut = 0
 
     def open(self) -> None:
         """Nothing is read yet."""
@@ -272,28 +248,10 @@ class StdinSource(_PipeSource):
         return content
 
     def _jpeg(self, stream: _Bytes) -> bytes | None:
-        while (start := stream.find(SOI)) < 0:
-            stream.take(max(0, len(stream) - len(SOI) + 1))
-            if not stream.more():
-                return None
-        stream.take(start)
-        searched = len(SOI)
-        while True:
-            # What is compressed holds no EOI, but a thumbnail in the metadata has one of its own.
-            if (found := stream.find(EOI, searched)) >= 0:
-                if (end := stream.jpeg_end()) is not None:
-                    return stream.take(end[0])
-                searched = found + len(EOI)
-                continue
-            searched = max(searched, len(stream) - 1)
-            if len(stream) > MAX_FRAME_BYTES:
-                raise SourceError(
-                    f"standard input: no end of a JPEG within {MAX_FRAME_BYTES} bytes", code="UNSUPPORTED"
-                )
-            if not stream.more():
-                if len(stream):
-                    logger.warning("standard input ends within a frame: %d bytes of one are left out", len(stream))
-                return None
+        content = next_jpeg(stream, "standard input")
+        if content is None and len(stream):
+            logger.warning("standard input ends within a frame: %d bytes of one are left out", len(stream))
+        return content
 
     def _described(self) -> str:
         return "standard input"
@@ -333,5 +291,5 @@ def ffmpeg_command(url: str) -> list[str] | None:
     if shutil.which("ffmpeg") is None:
         return None
     transport = ["-rtsp_transport", "tcp"] if url.startswith("rtsp") else []
-    return ["ffmpeg", "-nostdin", "-loglevel", "error", *transport, "-fflags", "nobuffer", "-i", url, "-an",
-            "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "-"]  # fmt: skip
+    return ["ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-loglevel", "level+info", *transport,
+            "-fflags", "nobuffer", "-i", url, "-an", "-pix_fmt", "yuv420p", "-f", "yuv4mpegpipe", "-"]  # fmt: skip

@@ -6,6 +6,7 @@ import glob
 import logging
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.image_files.listing import is_image, list_images, natural_order, unread_pictures
@@ -13,6 +14,7 @@ from edge_runtime.redact import is_ambiguous, redact, remember
 from edge_runtime.sources.capture import CameraSource, NetworkSource, PipelineSource, opencv_has
 from edge_runtime.sources.contract import CaptureSettings, FrameSource
 from edge_runtime.sources.files import ImageSource, VideoSource
+from edge_runtime.sources.motion_jpeg import HttpSource
 from edge_runtime.sources.pipes import ChildSource, StdinSource, ffmpeg_command, gstreamer_command
 from edge_runtime.sources.synthetic import TestSource
 
@@ -110,6 +112,11 @@ def _pipeline(source_id: str, pipeline: str, settings: CaptureSettings) -> Frame
 
 
 def _network(url: str, settings: CaptureSettings) -> FrameSource:
+    source = _by_ffmpeg(url, settings)
+    return HttpSource(url, source, settings) if urlsplit(url).scheme in ("http", "https") else source
+
+
+def _by_ffmpeg(url: str, settings: CaptureSettings) -> FrameSource:
     if opencv_has("FFMPEG"):
         return NetworkSource(url, settings)
     command = ffmpeg_command(url) or gstreamer_command(f"uridecodebin uri={url}")

@@ -15,11 +15,11 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from edge_runtime.backoff import Backoff
-from edge_runtime.errors import ConfigError, DataError, EdgeAaeError, SourceError
+from edge_runtime.errors import ConfigError, DataError, EdgeAaeError, SourceError, TornFrameError
 from edge_runtime.redact import redact
 from edge_runtime.sources.contract import CapturedFrame, FrameSource
 from edge_runtime.stream.handover import FrameChoice, Handover, Taken
@@ -89,7 +89,7 @@ class Feed:
         self._choice = FrameChoice(live=source.live, every=settings.every)
         self._retries = _Retries(settings, live=source.live, seed=seed)
         guard = settings.guard or (GuardSettings() if source.live else None)
-        self._guard = FrameGuard(replace(guard, inter_coded=source.inter_coded)) if guard else None
+        self._guard = FrameGuard(guard) if guard else None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"feed {redact(source.source_id)}", daemon=True)
 
@@ -164,6 +164,8 @@ class Feed:
         while not self._stop.is_set():
             try:
                 self.source.open()
+                if self._guard is not None:
+                    self._guard.opened(inter_coded=self.source.inter_coded)
                 with self._ready:
                     self.health.opened(time.perf_counter(), again=self._retries.failures > 0)
                 self._grab_all()
@@ -201,23 +203,27 @@ class Feed:
         started_s = time.perf_counter()
         try:
             item: CapturedFrame | DataError = self.source.retrieve()
+        except TornFrameError as error:
+            self._choice.decoded(time.perf_counter() - started_s)
+            self._refuse(Fault("FRAME_TORN", str(error)), self.counts.grabbed - 1)
+            return
         except DataError as error:
             item = error
         self._choice.decoded(time.perf_counter() - started_s)
         if isinstance(item, CapturedFrame):
             fault = self._guard.check(item.image) if self._guard else None
             if fault:
-                self._refuse(item, fault)
+                self._refuse(fault, item.frame_id)
                 return
         with self._ready:
             if isinstance(item, CapturedFrame):
                 self._say(self.health.good(time.perf_counter()))
             self._handover.put(item)
 
-    def _refuse(self, frame: CapturedFrame, fault: Fault) -> None:
+    def _refuse(self, fault: Fault, frame_id: int) -> None:
         now_s = time.perf_counter()
         with self._ready:
-            self._say(self.health.refuse(fault, frame, now_s))
+            self._say(self.health.refuse(fault, frame_id, now_s))
         frozen_s = self.health.frozen_s(now_s)
         if self.source.live and fault.code == "FRAME_REPEATED" and frozen_s > self._settings.stall_timeout_s:
             self.watch()

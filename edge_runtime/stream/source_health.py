@@ -10,7 +10,7 @@ from edge_runtime.errors import EdgeAaeError, SourceError
 from edge_runtime.files import unicode_name
 from edge_runtime.redact import redact
 from edge_runtime.sinks.records import status_record
-from edge_runtime.sources.contract import CapturedFrame, FrameSource
+from edge_runtime.sources.contract import FrameSource
 from edge_runtime.stream.summary import FeedCounts
 from edge_runtime.watching.guard import Fault
 
@@ -109,14 +109,14 @@ class SourceHealth:
         payload = {"after": refused.code, "refused": refused.frames, "seconds": round(now_s - refused.since_s, 3)}
         return status_record("info", "FRAMES_GOOD", self._source.source_id, payload)
 
-    def refuse(self, fault: Fault, frame: CapturedFrame, now_s: float) -> dict[str, Any] | None:
+    def refuse(self, fault: Fault, frame_id: int, now_s: float) -> dict[str, Any] | None:
         """A frame came that is none; the first for a reason is told."""
         self._counts.rejected[fault.code] = self._counts.rejected.get(fault.code, 0) + 1
         if self._refused is not None and self._refused.code == fault.code:
             self._refused.frames += 1
             return None
         self._refused = _Refused(fault.code, now_s)
-        payload = {"frame_id": frame.frame_id, "reason": fault.reason}
+        payload = {"frame_id": frame_id, "reason": fault.reason}
         return status_record("warning", fault.code, self._source.source_id, payload)
 
     def stall(self, now_s: float) -> dict[str, Any] | None:

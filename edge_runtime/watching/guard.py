@@ -58,9 +58,14 @@ class FrameGuard:
 
     def __init__(self, settings: GuardSettings | None = None) -> None:
         self._settings = settings or GuardSettings()
+        self._inter_coded = self._settings.inter_coded
         self._shape: tuple[int, ...] | None = None
         self._before: Frame | None = None
         self._filler_before: int | None = None
+
+    def opened(self, *, inter_coded: bool) -> None:
+        """The source was opened, and told its codec: as of GuardSettings.inter_coded."""
+        self._inter_coded = self._settings.inter_coded or inter_coded
 
     def check(self, frame: Frame) -> Fault | None:
         """What is wrong with the frame; None for a good one. The frame is kept, so it must not be written to."""
@@ -82,7 +87,7 @@ class FrameGuard:
                 return (
                     Fault("FRAME_REPEATED", "equal in every byte to the frame before") if "repeated" in checks else None
                 )
-            if "torn" in checks and not self._settings.inter_coded:
+            if "torn" in checks and not self._inter_coded:
                 stale = _stale_rows(frame, before, sample, sampled_before)
                 if stale:
                     return Fault("FRAME_TORN", f"the last {stale} of {len(frame)} rows are those of the frame before")

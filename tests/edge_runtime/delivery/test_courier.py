@@ -233,7 +233,7 @@ def test_it_is_given_up_with_the_same_words_where_its_own_socket_is_first_to_say
 ) -> None:
     import socket
 
-    monkeypatch.setattr("edge_runtime.delivery.deadline.Deadline._cut", lambda deadline: None)
+    monkeypatch.setattr("edge_runtime.serving.deadline.Deadline._cut", lambda deadline: None)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

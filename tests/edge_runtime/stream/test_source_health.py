@@ -90,15 +90,15 @@ def test_refused_frames_are_told_once_a_reason_and_when_they_are_over() -> None:
     health, counts = healthy()
     health.opened(1.0, again=False)
     health.good(1.5)
-    assert said(health.refuse(BLACK, frame(7), 2.0)) == ("warning", "FRAME_BLACK", {"frame_id": 7, "reason": "black"})
-    assert health.refuse(BLACK, frame(8), 2.5) is None
-    assert said(health.refuse(TORN, frame(9), 3.0))[1] == "FRAME_TORN"
-    assert health.refuse(TORN, frame(10), 3.5) is None
+    assert said(health.refuse(BLACK, 7, 2.0)) == ("warning", "FRAME_BLACK", {"frame_id": 7, "reason": "black"})
+    assert health.refuse(BLACK, 8, 2.5) is None
+    assert said(health.refuse(TORN, 9, 3.0))[1] == "FRAME_TORN"
+    assert health.refuse(TORN, 10, 3.5) is None
     assert counts.rejected == {"FRAME_BLACK": 2, "FRAME_TORN": 2}
     assert health.frozen_s(3.5) == 2.0
     good = {"after": "FRAME_TORN", "refused": 2, "seconds": 1.0}
     assert said(health.good(4.0)) == ("info", "FRAMES_GOOD", good)
-    health.refuse(BLACK, frame(12), 4.5)
+    health.refuse(BLACK, 12, 4.5)
     refused = "no good frame for 6.0 s; frames come, but are refused: FRAME_BLACK"
     assert said(health.stall(10.0))[2] == {"reason": refused}
 
