@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.errors import DataError, FrameError, SourceError
+from edge_runtime.image_files.boxes import boxes_end_beyond
 from edge_runtime.image_files.listing import FORMATS, unread_pictures
 from edge_runtime.model.images import decoded, read_bytes
 from edge_runtime.sources.capture import CaptureSource
@@ -18,6 +19,16 @@ from edge_runtime.sources.quiet import quiet_cv2
 __all__ = ["ImageSource", "VideoSource"]
 
 logger = logging.getLogger(__name__)
+
+
+MOST_TRIES = 10_000
+"""Frames in a row that may be damaged before what follows is given up."""
+
+LEAST_READ = 0.9
+"""Share of an estimated number of frames below which that is said."""
+
+MOST_SHORT = 2.5
+"""Frame periods by which a whole file may end before its estimated length does."""
 
 
 class ImageSource(SourceContext):
@@ -66,7 +77,10 @@ class ImageSource(SourceContext):
 
 
 class VideoSource(CaptureSource):
-    """A video file: every frame, in order, as often as settings.loop says, then the end."""
+    """A video file: every frame, in order, as often as settings.loop says, then the end.
+
+    Frames behind damage are read too: those between take numbers. Where frames are missing the end is a SourceError.
+    """
 
     live = False
 
@@ -75,6 +89,9 @@ class VideoSource(CaptureSource):
         self._file = file
         self._played = 0
         self._n_at_start = 0
+        self._n_read = self._n_lost = 0
+        self._last_s = 0.0
+        self._incomplete: str | None = None
 
     def open(self) -> None:
         """Open the file; raises SourceError where OpenCV has no decoder for it."""
@@ -85,18 +102,72 @@ class VideoSource(CaptureSource):
                 "expected a video file, an image or a folder of images",
                 code="UNSUPPORTED",
             )
+        self._n_read = self._n_lost = 0
+        self._last_s = 0.0
 
     def grab(self) -> bool:
-        """Take the next frame, from the start again where the file is played more than once; False at the end."""
-        while not super().grab():
+        """Take the next frame, from the start again where the file is played more than once; False at the end.
+
+        Raises SourceError, once, at the end of a file that is cut or damaged: how many of its frames were read.
+        """
+        while not self._next():
+            self._incomplete = self._incomplete or self._what_is_missing()
             self._played += 1
             played_out = self._settings.loop and self._played >= self._settings.loop
             if played_out or self._n_grabbed == self._n_at_start:
+                if self._incomplete is not None:
+                    reason, self._incomplete = self._incomplete, None
+                    self._n_read, self._n_lost = self.n_frames, 0  # said, and not again
+                    raise SourceError(reason, code="INCOMPLETE")
                 return False
             self.close()
             self.open()
             self._n_at_start = self._n_grabbed
         return True
+
+    def _next(self) -> bool:
+        """Take the next frame that can be read, as far behind damage as the header knows of frames."""
+        n_tries = 1 + max(0, min(MOST_TRIES, self.n_frames - self._n_read - self._n_lost))
+        for n_failed in range(n_tries):
+            if super().grab():
+                self._n_grabbed += n_failed
+                if n_failed:
+                    logger.warning("%s: %d frames before frame %d are damaged and left out", self.source_id, n_failed,
+                                   self._n_grabbed - 1)  # fmt: skip
+                self._n_read, self._n_lost = self._n_read + 1, self._n_lost + n_failed
+                self._last_s = float(self._capture.get(quiet_cv2().CAP_PROP_POS_MSEC)) / 1000.0
+                return True
+        return False
+
+    def _what_is_missing(self) -> str | None:
+        """How many frames are, in words; None where all are there, as far as the file tells."""
+        expected, n_read, n_lost = self.n_frames, self._n_read, self._n_lost
+        if n_lost == 0 and (n_read >= expected or not self._ends_early(expected)):
+            if n_read < LEAST_READ * expected:
+                logger.warning(
+                    "%s: %d frames read, of about %d by its header: it is damaged, or their rate varies",
+                    self.source_id, n_read, expected,
+                )  # fmt: skip
+            return None
+        return (
+            f"{self.source_id} is cut or damaged: {n_read} of {max(expected, n_read + n_lost)} frames could be read, "
+            "the others were not looked at; take or copy it again"
+        )
+
+    def _ends_early(self, expected: int) -> bool:
+        """Whether fewer frames than expected mean that some are missing.
+
+        An AVI counts its frames. An MP4 counts also those that an edit leaves out: it is cut where a box is. Of others
+        the count is an estimate, from how long they are: they are cut where the last frame comes early.
+        """
+        with self._file.open("rb") as content:
+            begin = content.read(8)
+        if begin[:4] == b"RIFF":
+            return True
+        if begin[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            return boxes_end_beyond(self._file)
+        rate = self.frame_rate
+        return rate > 0 and self._last_s < (expected - 1 - MOST_SHORT) / rate
 
     @property
     def frame_rate(self) -> float:

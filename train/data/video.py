@@ -122,7 +122,7 @@ def _sampled(settings: DataSettings, file: Path) -> Iterator[tuple[str, Frame | 
             logger.warning("%s does not say its frame rate; taken for %g a second", file, USUAL_RATE)
         share = min(1.0, settings.sample_fps / (source.frame_rate or USUAL_RATE))
         number = 0
-        while source.grab():
+        while _grabbed(source):
             # Of frames 0, 1, 2, ... the first of each 1 / share; the others are not decoded.
             if math.floor(number * share) > math.floor((number - 1) * share):
                 name = f"{file.name}#{number:06d}"
@@ -131,6 +131,15 @@ def _sampled(settings: DataSettings, file: Path) -> Iterator[tuple[str, Frame | 
                 except DataError as error:
                     yield name, error
             number += 1
+
+
+def _grabbed(source: VideoSource) -> bool:
+    """Whether there is a next frame; that frames are missing is said, and what there is is trained on."""
+    try:
+        return source.grab()
+    except SourceError as error:
+        logger.warning("%s", error)
+        return False
 
 
 def _opened(file: Path) -> VideoSource:
