@@ -37,7 +37,7 @@ SECTIONS: dict[str, tuple[HelpSection, ...]] = {
     "run": (
         _section("Source", "camera source streams", f"{CAMERA} max-pixels"),
         _section(
-            "Frames taken", "max-frames", "every max-fps max-age-ms reject max-bad stall-timeout reconnect backoff"
+            "Frames taken", "max-frames", "every max-fps max-age-ms reject max-bad bad-image stall-timeout reconnect backoff"
         ),
         _section("Model", "model threshold", f"target-fpr {ENGINE}"),
         FRAME,
@@ -71,7 +71,7 @@ SECTIONS: dict[str, tuple[HelpSection, ...]] = {
     ),
     "score": (
         _section("Model", "model threshold", ENGINE),
-        _section("Images", "labels", "classes max-pixels max-bad"),
+        _section("Images", "labels", "classes max-pixels max-bad bad-image"),
         FRAME,
         _section("What is written", "heatmaps csv json top"),
     ),

@@ -9,15 +9,8 @@ import click
 
 from edge_aae.commands.device.score import score_with_progress
 from edge_aae.commands.help_pages import Command
-from edge_aae.commands.options import (
-    FINITE,
-    THREADS,
-    EngineOptions,
-    SizeOptions,
-    ViewOptions,
-    model_option,
-    resolve_model,
-)
+from edge_aae.commands.options import EngineOptions, SizeOptions, ViewOptions, model_option, resolve_model
+from edge_aae.commands.parameter_types import FINITE, THREADS
 from edge_aae.commands.places import refuse_bundles
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import GateError

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from edge_aae.commands.help_pages import Command
-from edge_aae.commands.options import THREADS, EngineOptions, SizeOptions, ViewOptions
+from edge_aae.commands.options import EngineOptions, SizeOptions, ViewOptions
+from edge_aae.commands.parameter_types import THREADS
 from edge_aae.commands.places import refuse_as_source
 from edge_aae.commands.terminal import progress, say
 from edge_runtime.errors import DataError

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_aae.commands.help_pages import Command
-from edge_aae.commands.options import THREADS, EngineOptions, resolve_model
+from edge_aae.commands.options import EngineOptions, resolve_model
+from edge_aae.commands.parameter_types import THREADS
 from edge_aae.commands.places import bundle_argument
 from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say

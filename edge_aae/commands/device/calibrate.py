@@ -13,16 +13,8 @@ import click
 
 from edge_aae.commands.device.source_options import CaptureOptions, NamedSources, sources_of
 from edge_aae.commands.help_pages import Command
-from edge_aae.commands.options import (
-    FINITE,
-    PERCENT,
-    THREADS,
-    EngineOptions,
-    SizeOptions,
-    ViewOptions,
-    max_bad_option,
-    resolve_model,
-)
+from edge_aae.commands.options import EngineOptions, SizeOptions, ViewOptions, max_bad_option, resolve_model
+from edge_aae.commands.parameter_types import FINITE, PERCENT, THREADS
 from edge_aae.commands.places import bundle_argument, refuse_as_source
 from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say

@@ -14,16 +14,8 @@ from edge_aae.commands.device.delivery_options import DeliveryOptions
 from edge_aae.commands.device.sink_options import PageOptions, SinkOptions
 from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, NamedSources, SourceOptions
 from edge_aae.commands.option_groups import OptionGroup, option
-from edge_aae.commands.options import (
-    BAD_IMAGE,
-    FINITE,
-    N_OF_M,
-    PERCENT,
-    THREADS,
-    EngineOptions,
-    SizeOptions,
-    ViewOptions,
-)
+from edge_aae.commands.options import BAD_IMAGE, EngineOptions, SizeOptions, ViewOptions
+from edge_aae.commands.parameter_types import FINITE, N_OF_M, PERCENT, THREADS
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle

@@ -12,9 +12,6 @@ import click
 from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import (
     BAD_IMAGE,
-    CLASSES,
-    FINITE,
-    THREADS,
     EngineOptions,
     SizeOptions,
     ViewOptions,
@@ -23,6 +20,7 @@ from edge_aae.commands.options import (
     model_option,
     resolve_model,
 )
+from edge_aae.commands.parameter_types import CLASSES, FINITE, THREADS
 from edge_aae.commands.places import refuse_bundles
 from edge_aae.commands.terminal import progress, say
 from edge_runtime.errors import DataError

@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_aae.commands.option_groups import OptionGroup, option
-from edge_aae.commands.options import (
-    COUNT_OR_INF,
-    FINITE,
-    MOST_UNSCORED,
-    PERCENT,
-    SECONDS_RANGE,
-    WIDTH_HEIGHT_CHANNELS,
-)
+from edge_aae.commands.options import MOST_UNSCORED
+from edge_aae.commands.parameter_types import COUNT_OR_INF, FINITE, PERCENT, SECONDS_RANGE, WIDTH_HEIGHT_CHANNELS
 from edge_aae.commands.secret_values import check_mode
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact, remember

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from edge_aae.commands.help_pages import Command, Group
-from edge_aae.commands.options import PRECISION, require_signature_option, resolve_model
+from edge_aae.commands.options import require_signature_option, resolve_model
+from edge_aae.commands.parameter_types import PRECISION
 from edge_aae.commands.places import bundle_argument
 from edge_aae.commands.terminal import say
 

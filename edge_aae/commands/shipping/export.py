@@ -12,13 +12,8 @@ import click
 
 from edge_aae.commands.help_pages import Command
 from edge_aae.commands.key_files import signing_key
-from edge_aae.commands.options import (
-    DEFAULT_MODEL,
-    PRECISION_NAMES,
-    SizeOptions,
-    require_signature_option,
-    resolve_model,
-)
+from edge_aae.commands.options import DEFAULT_MODEL, SizeOptions, require_signature_option, resolve_model
+from edge_aae.commands.parameter_types import PRECISION_NAMES
 from edge_aae.commands.places import bundle_argument, refuse_as_run
 from edge_aae.commands.shipping.verify import print_report
 from edge_aae.commands.terminal import say, say_line

@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_aae.commands.help_pages import Command
-from edge_aae.commands.options import (
-    ENGINE,
-    FINITE,
-    PERCENT,
-    PRECISION,
-    THREADS,
-    require_signature_option,
-    resolve_model,
-)
+from edge_aae.commands.options import require_signature_option, resolve_model
+from edge_aae.commands.parameter_types import ENGINE, FINITE, PERCENT, PRECISION, THREADS
 from edge_aae.commands.places import bundle_argument
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BackendError, GateError

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edge_aae.commands.help_pages import Command
-from edge_aae.commands.options import FINITE
+from edge_aae.commands.parameter_types import FINITE
 from edge_aae.commands.terminal import say
 from edge_runtime.extras import require
 

@@ -11,7 +11,8 @@ import click
 
 from edge_aae.commands.device.score import score_with_progress
 from edge_aae.commands.help_pages import Command
-from edge_aae.commands.options import CLASSES, FINITE, SizeOptions, max_bad_option, max_pixels_option
+from edge_aae.commands.options import SizeOptions, max_bad_option, max_pixels_option
+from edge_aae.commands.parameter_types import CLASSES, FINITE
 from edge_aae.commands.places import model_and_data, refuse_bundles
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import DataError, MissingExtraError

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edge_aae.commands.help_pages import Command
-from edge_aae.commands.options import CLASSES
+from edge_aae.commands.parameter_types import CLASSES
 from edge_aae.commands.places import model_and_data, refuse_bundles
 from edge_aae.commands.terminal import say
 from edge_aae.commands.training.evaluate import judged as judge

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from edge_aae.commands.option_groups import OptionGroup, option
-from edge_aae.commands.options import CLASSES, CONTAMINATE, FINITE, LEVELS, PERCENT, ROI, SIZE
+from edge_aae.commands.parameter_types import CLASSES, CONTAMINATE, FINITE, LEVELS, PERCENT, ROI, SIZE
 
 if TYPE_CHECKING:
     from train.calibration.thresholds import ThresholdRule

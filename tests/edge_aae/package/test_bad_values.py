@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge_aae.cli import cli
-from edge_aae.commands.options import FINITE
+from edge_aae.commands.parameter_types import FINITE
 from edge_runtime.delivery import Outbox
 from edge_runtime.errors import ConfigError, EdgeAaeError, TakenError
 from edge_runtime.operations.service_unit import unit_text
