@@ -4,7 +4,7 @@
 
 Each run is exported, and every precision is held to PyTorch in float32 on the images of its DATA (labelled: AUROC by
 both). Times are of single frames, the engines taking turns in one process, so that a busy machine slows all alike:
-ratios to onnxruntime in FP32, medians over rounds. Writes precisions.json and precisions.md into --out.
+ratios to onnxruntime in FP32, medians over rounds. Writes NAME.json and NAME.md into --out.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def main() -> int:
     parser.add_argument("--run", nargs=2, action="append", required=True, metavar=("RUN", "DATA"), type=Path)
     parser.add_argument("--most", type=int, default=2000, help="frames of each DATA, evenly drawn")
     parser.add_argument("--out", type=Path, default=Path("docs/results"))
+    parser.add_argument("--name", default="precisions", help="of the two files; default: %(default)s")
     return status_of(lambda: _run(parser.parse_args()))
 
 
@@ -56,8 +57,8 @@ def _run(arguments: argparse.Namespace) -> int:
     command = shlex.join(["python", "benchmarks/release/precision_table.py", *_without_paths(sys.argv[1:])])
     content = {"command": command, "machine": platform.machine(), "cpu": cpu_name(), "threads": THREADS, "runs": rows}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "precisions.json").write_text(json.dumps(content, indent=1) + "\n")
-    (arguments.out / "precisions.md").write_text("\n".join(markdown(content)) + "\n")
+    (arguments.out / f"{arguments.name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (arguments.out / f"{arguments.name}.md").write_text("\n".join(markdown(content)) + "\n")
     return 0
 
 
