@@ -37,7 +37,9 @@ SECTIONS: dict[str, tuple[HelpSection, ...]] = {
     "run": (
         _section("Source", "camera source streams", f"{CAMERA} max-pixels"),
         _section(
-            "Frames taken", "max-frames", "every max-fps max-age-ms reject max-bad bad-image stall-timeout reconnect backoff"
+            "Frames taken",
+            "max-frames",
+            "every max-fps max-age-ms reject max-bad bad-image stall-timeout reconnect backoff",
         ),
         _section("Model", "model threshold", f"target-fpr {ENGINE}"),
         FRAME,
