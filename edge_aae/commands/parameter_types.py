@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edge_runtime.model.defect_size import Area
 
 __all__ = [
+    "ALARM_RULE",
     "AREA",
     "BACKEND",
     "CLASSES",
@@ -23,7 +24,7 @@ __all__ = [
     "FINITE",
     "LEVELS",
     "MM_PER_PIXEL",
-    "N_OF_M",
+    "NO_ALARM",
     "PERCENT",
     "PRECISION",
     "PRECISION_NAMES",
@@ -180,6 +181,14 @@ def _n_of_m(text: str) -> tuple[int, int]:
     return int(n), int(m)
 
 
+def _alarm_rule(text: str) -> tuple[int, int]:
+    return NO_ALARM if text == "none" else _n_of_m(text)
+
+
+def _alarm_text(rule: tuple[int, int]) -> str:
+    return "none" if tuple(rule) == NO_ALARM else "/".join(map(str, rule))
+
+
 def _width_height_channels(text: str) -> tuple[int, int, int]:
     width, height, channels = (int(number) for number in text.lower().split("x"))
     return width, height, channels
@@ -192,7 +201,9 @@ def _levels(text: str) -> tuple[int, int]:
 
 COUNT_OR_INF = _Parsed("count", "a whole number, or inf", _count_or_inf, lambda count: f"{count:g}")
 SECONDS_RANGE = _Parsed("first:most", "seconds such as 1:30", _seconds_range, _joined(":"))
-N_OF_M = _Parsed("n/m", "N/M such as 3/5", _n_of_m, _joined("/"))
+NO_ALARM = (0, 0)
+"""What --alarm none gives, told from an --alarm that was not given"""
+ALARM_RULE = _Parsed("n/m", "N/M such as 3/5, or none", _alarm_rule, _alarm_text)
 WIDTH_HEIGHT_CHANNELS = _Parsed(
     "wxhxc", "WIDTHxHEIGHTxCHANNELS such as 640x480x3", _width_height_channels, _joined("x")
 )

@@ -30,7 +30,7 @@ from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
 
-__all__ = ["SiteCalibration", "overlay_path", "trimmed"]
+__all__ = ["SiteCalibration", "overlay_path", "set_aside", "trimmed"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,8 @@ class SiteCalibration:
     """How it parts the frames from known defects, where there were any"""
     size: DefectSize = MEASURED_IN_PIXELS
     """How large a pixel is there, and from which area on a region counts"""
+    by: str | None = None
+    """Who chose it, where that is known: on the live page"""
 
     @classmethod
     def of(
@@ -152,10 +154,12 @@ class SiteCalibration:
         before: SiteCalibration | None,
         view: View | None = None,
         size: DefectSize = MEASURED_IN_PIXELS,
+        by: str | None = None,
     ) -> SiteCalibration:
         """A threshold that a person chose; raises ConfigError where it is not finite.
 
-        before: the calibration so far, whose frames' scores are kept for --drift, if the view stays.
+        before: the calibration so far, whose frames' scores are kept for --drift, if the view stays. by: who it was,
+        where that is known.
         """
         if not math.isfinite(threshold):
             raise ConfigError(f"threshold is {threshold}, expected a finite number; 1 is as calibrated in training")
@@ -175,6 +179,7 @@ class SiteCalibration:
             view=asked,
             size=size,
             basis="person",
+            by=by,
         )
 
     @classmethod
@@ -234,6 +239,8 @@ class SiteCalibration:
         values = {**asdict(self), "view": self.view.to_json(), "size": self.size.to_json()}
         if not self.size:
             del values["size"]  # releases before there were sizes read it too
+        if self.by is None:
+            del values["by"]  # and those before the page could keep one
         content = json.dumps({"schema": SCHEMA, **values}, indent=2, allow_nan=False)
         write_atomically(path, f"{content}\n".encode("ascii"))
         return path
@@ -255,7 +262,7 @@ class SiteCalibration:
         made = f"{self.created}" + (f"; {self.view}" if self.view else "") + (f"; {self.size}" if self.size else "")
         frames = f"{self.frames} frames of {self.source}, {self.trimmed} left out"
         if self.basis == "person":
-            return f"threshold {self.threshold:.4g}, chosen by a person, {made}"
+            return f"threshold {self.threshold:.4g}, chosen by {self.by or 'a person'}, {made}"
         if self.separation is not None:
             known = f"{self.separation.caught} of {self.separation.defects} known defects above it"
             return f"threshold {self.threshold:.4g} from {frames}, {known}, {made}"
@@ -266,6 +273,19 @@ class SiteCalibration:
 def overlay_path(bundle: Path) -> Path:
     """Where a bundle's calibration lies: MODEL.calibration.json beside it."""
     return bundle.with_name(f"{bundle.name}.calibration.json")
+
+
+def set_aside(bundle: Path) -> Path:
+    """Undo a bundle's calibration: it has its own threshold again. Returns where it lies now. Raises DataError."""
+    overlay = overlay_path(bundle)
+    aside = overlay.with_name(f"{overlay.name}.undone")
+    try:
+        overlay.replace(aside)
+    except FileNotFoundError as error:
+        raise DataError(f"nothing to undo: there is no {overlay}") from error
+    except OSError as error:
+        raise DataError(f"cannot set {overlay} aside: {error.strerror or error}") from error
+    return aside
 
 
 def trimmed(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,18 +6,21 @@ Over a board that another thread fills. server.py is the process that serves it.
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from edge_runtime.bundle.kept_scores import KeptScores, threshold_from
 from edge_runtime.errors import ConfigError, DataError, EdgeAaeError
 from edge_runtime.live.board import Board
+from edge_runtime.live.event_files import EventFiles
+from edge_runtime.live.event_store import EventStore
 from edge_runtime.live.feedback import Feedback
 from edge_runtime.live.guarded import ASSETS, SHARED_FILES, GuardedPage
+from edge_runtime.live.threshold_desk import Asked
 from edge_runtime.live.viewer import TimelyAnswer, Viewer
 from edge_runtime.serving.access import Access, Refusal, Visitor
 from edge_runtime.serving.doorkeeper import group_of
@@ -25,10 +28,12 @@ from edge_runtime.serving.framing import send
 
 __all__ = ["MOST_VIEWERS", "LiveAnswers"]
 
+SCRIPTS = ("words", "card", "events", "panels", "live")
+
 FILES = {
     **SHARED_FILES,
     "/": (ASSETS / "index.html", "text/html; charset=utf-8"),
-    "/live.js": (ASSETS / "live.js", "text/javascript; charset=utf-8"),
+    **{f"/{name}.js": (ASSETS / f"{name}.js", "text/javascript; charset=utf-8") for name in SCRIPTS},
     "/vendor/uPlot.iife.min.js": (ASSETS / "vendor/uPlot.iife.min.js", "text/javascript; charset=utf-8"),
     "/vendor/uPlot.min.css": (ASSETS / "vendor/uPlot.min.css", "text/css; charset=utf-8"),
 }
@@ -36,20 +41,33 @@ FILES = {
 
 MOST_VIEWERS, MOST_OF_AN_ADDRESS = 32, 16
 STREAM = "/api/stream"
+EVENTS, SNAPSHOT, CLIP = "/api/events/", "/snapshot.jpg", "/clip.avi"
 LOOK_S = 0.05
 
 
 class LiveAnswers(GuardedPage):
     """Answers the page's requests; what a viewer is sent is its Viewer's to say."""
 
-    streams = frozenset({STREAM})
-
-    def __init__(self, board: Board, access: Access, feedback: Feedback, out: IO[bytes], bundle: Path | None) -> None:
-        """out: where the run listens."""
+    def __init__(
+        self,
+        board: Board,
+        access: Access,
+        feedback: Feedback,
+        out: IO[bytes],
+        *,
+        bundle: Path | None = None,
+        store: EventStore | None = None,
+        pictures: EventFiles | None = None,
+    ) -> None:
+        """out: where the run listens. store: of events, which has frames that the board has no more. pictures:
+        snapshots and clips that the run makes."""
         super().__init__(access, FILES)
         self.board, self.feedback = board, feedback
-        self._out, self._bundle = out, bundle
+        self._out, self._bundle, self._store = out, bundle, store
+        self._files = pictures or EventFiles()
         self._viewers: Counter[str] = Counter()
+        self._looking = 0
+        """Viewers that are sent pictures: a page in the background is not"""
         self._lock = threading.Lock()
         self._examining = asyncio.Lock()
         self._checks: list[dict[str, str]] | None = None
@@ -62,10 +80,11 @@ class LiveAnswers(GuardedPage):
         if method in ("GET", "HEAD"):
             if path == STREAM:
                 self._check_room(visitor)
-                stream = self._stream(visitor) if method == "GET" else ()
+                pictures = request.query_params.get("pictures") != "0"
+                stream = self._stream(visitor, pictures=pictures) if method == "GET" else ()
                 return TimelyAnswer(StreamingResponse(stream, media_type="application/octet-stream"))
-            if path.startswith("/api/events/") and path.endswith(".jpg"):
-                return self._event_picture(path.removeprefix("/api/events/").removesuffix(".jpg"))
+            if path.startswith(EVENTS):
+                return self._of_event(path.removeprefix(EVENTS))
             if path == "/api/preview":
                 return JSONResponse(self._preview(request.query_params))
             if path == "/api/doctor":
@@ -84,13 +103,43 @@ class LiveAnswers(GuardedPage):
         if self._viewers[group_of(visitor.address)] >= MOST_OF_AN_ADDRESS:
             raise Refusal(503, f"{MOST_OF_AN_ADDRESS} viewers look already from {visitor.address}")
 
-    def _event_picture(self, event_id: str) -> Any:
-        from starlette.responses import Response
+    def streams(self, path: str) -> bool:
+        """See GuardedPage."""
+        return path == STREAM or (path.startswith(EVENTS) and path.endswith(CLIP))
 
-        event = self.board.events.get(event_id)
-        if event is None or event.picture is None:
-            raise Refusal(404, "there is no picture of such an event")
-        return Response(event.picture.jpeg, media_type="image/jpeg")
+    def _of_event(self, asked: str) -> Any:
+        """A picture, the details, the snapshot or the clip of one event. asked: its id, and which of them."""
+        from starlette.responses import FileResponse, JSONResponse, Response
+
+        ending = next((one for one in (SNAPSHOT, CLIP, ".jpg", ".json") if asked.endswith(one)), "")
+        event_id = asked.removesuffix(ending) if ending else ""
+        with self.board.lock:
+            event = self.board.events.get(event_id)
+            scores = self.board.scores_of(event_id) if event is not None and ending == ".json" else []
+        if event is None:
+            raise Refusal(404, "there is no such event any more")
+        if ending == ".json":
+            picture, snapshot, clip = event.picture, self._files.snapshot(event), self._files.clip(event)
+            return JSONResponse(
+                {
+                    "record": event.record,
+                    "map_shape": None if picture is None else picture.heat_shape,
+                    "heat": "" if picture is None else base64.b64encode(picture.heat).decode("ascii"),
+                    "scores": scores,
+                    "snapshot": snapshot is not None,
+                    "clip": clip is not None,
+                }
+            )
+        if ending == ".jpg":
+            if event.picture is None:
+                raise Refusal(404, "there is no picture of such an event")
+            return Response(event.picture.jpeg, media_type="image/jpeg")
+        file = self._files.snapshot(event) if ending == SNAPSHOT else self._files.clip(event)
+        if file is None:
+            raise Refusal(404, "the run has made none of this event yet, or it is no longer kept")
+        if ending == SNAPSHOT:
+            return FileResponse(file, media_type="image/jpeg")
+        return TimelyAnswer(FileResponse(file, media_type="video/x-msvideo"))
 
     def _threshold_asked(self, asked: Any) -> float:
         usual = self.board.state.get("usual")
@@ -112,9 +161,12 @@ class LiveAnswers(GuardedPage):
         return {"threshold": threshold, "sources": self.board.preview(threshold)}
 
     def _set_threshold(self, asked: dict[str, Any], visitor: Visitor) -> dict[str, Any]:
-        threshold = self._threshold_asked(asked)
-        self._tell({"kind": "threshold", "threshold": threshold, "by": asdict(visitor)})
-        return {"threshold": threshold}
+        keep, undo = asked.get("keep", False), asked.get("undo", False)
+        if not (isinstance(keep, bool) and isinstance(undo, bool)) or (keep and undo):
+            raise ConfigError("expected keep or undo, true or false")
+        threshold = None if undo else self._threshold_asked(asked)
+        self._tell({"kind": "threshold", **Asked(threshold, visitor, keep).to_json()})
+        return {"threshold": threshold, "keep": keep}
 
     def _feed_back(self, asked: dict[str, Any]) -> dict[str, Any]:
         event_id, answer = str(asked.get("event_id", "")), str(asked.get("answer", ""))
@@ -123,6 +175,8 @@ class LiveAnswers(GuardedPage):
             raise DataError("there is no such event any more")
         record = event.record
         frame = self.board.frames.get(event_id)
+        if frame is None and self._store is not None:
+            frame = self._store.frame(event_id)
         name = self.feedback.add(event_id, record["source_id"], record["peak_score"], answer, frame)
         self.board.number += 1
         return {"event_id": event_id, "answer": answer, "name": name, "labels": str(self.feedback.labels)}
@@ -141,15 +195,16 @@ class LiveAnswers(GuardedPage):
             except (OSError, ValueError) as error:
                 raise ConfigError(f"the run no longer listens: {error}") from error
 
-    def _count(self, visitor: Visitor, change: int) -> None:
+    def _count(self, visitor: Visitor, change: int, *, pictures: bool) -> None:
         self._viewers[group_of(visitor.address)] += change
         self._viewers += Counter()  # without those that are none any more
-        self._tell({"kind": "viewers", "number": self._viewers.total()})
+        self._looking += change * pictures
+        self._tell({"kind": "viewers", "number": self._looking})
 
-    async def _stream(self, visitor: Visitor) -> AsyncIterator[bytes]:
+    async def _stream(self, visitor: Visitor, *, pictures: bool) -> AsyncIterator[bytes]:
         """Messages as in framing.py, for one viewer: what is new since the last one."""
-        self._count(visitor, 1)
-        viewer = Viewer(may_change=visitor.may_change)
+        self._count(visitor, 1, pictures=pictures)
+        viewer = Viewer(may_change=visitor.may_change, pictures=pictures)
         try:
             while True:
                 with self.board.lock:
@@ -158,4 +213,4 @@ class LiveAnswers(GuardedPage):
                     yield message
                 await asyncio.sleep(LOOK_S)
         finally:
-            self._count(visitor, -1)
+            self._count(visitor, -1, pictures=pictures)

@@ -16,8 +16,8 @@ import numpy as np
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
+from edge_runtime.live.threshold_desk import Asked, ThresholdDesk
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.serving.access import Visitor
 from edge_runtime.serving.child import AGAIN, Process, begin, end, tell
 from edge_runtime.serving.framing import LARGEST, receive
 from edge_runtime.sinks.contract import Emission, SinkBase
@@ -59,6 +59,12 @@ class LiveSettings:
     """Folder for what people say of events, and the frames they said it of."""
     bundle: Path | None = None
     """For the doctor's page."""
+    snapshots: Path | None = None
+    """Where the run puts snapshots of events, to be shown; None where it makes none."""
+    clips: Path | None = None
+    """The same of clips."""
+    fixed_by: str = ""
+    """The run's own option that sets the threshold, such as --threshold 1.3; it wins over what is kept for good."""
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.fps <= 60:
@@ -67,14 +73,6 @@ class LiveSettings:
             raise ConfigError("the token to look with is the one that changes things; expected two")
         if self.view_token and not self.token:
             raise ConfigError("there is a token to look with and none to change things with; expected both")
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A threshold that somebody set on the page, and who."""
-
-    threshold: float
-    by: Visitor
 
 
 class LivePage(SinkBase):
@@ -88,6 +86,7 @@ class LivePage(SinkBase):
         require("uvicorn", extra="dashboard", purpose="live pages")
         require("starlette", extra="dashboard", purpose="live pages")
         self._settings, self._pipeline = settings, pipeline
+        self.desk = ThresholdDesk(pipeline, fixed_by=settings.fixed_by)
         self._process: Process | None = None
         self._listener: threading.Thread | None = None
         self._asked: list[Asked] = []
@@ -116,6 +115,8 @@ class LivePage(SinkBase):
             "view_token": settings.view_token,
             "feedback": str(settings.feedback.resolve()),
             "bundle": None if settings.bundle is None else str(settings.bundle),
+            "snapshots": None if settings.snapshots is None else str(settings.snapshots.resolve()),
+            "clips": None if settings.clips is None else str(settings.clips.resolve()),
             "state": self._told(),
         }
         self._process, answer = begin("edge_runtime.live.server", hello, "the live page")
@@ -148,6 +149,7 @@ class LivePage(SinkBase):
             "frame_id": record.get("frame_id"),
             "shape": picture.shape,
             "map_shape": small.shape,
+            "record": record,
         }
         self._send(header, picture.tobytes() + small.tobytes())
         if is_event:
@@ -196,9 +198,14 @@ class LivePage(SinkBase):
         detector, usual = pipeline.detector, pipeline.detector.usual
         state = pipeline.current()
         for source, kept in zip(state["sources"], pipeline.states(), strict=True):
-            source["clear_threshold"] = kept.watch.alarm.settings.clear if kept.watch.alarm else None
+            alarm = kept.watch.alarm.settings if kept.watch.alarm else None
+            source["clear_threshold"] = alarm.clear if alarm else None
+            source["alarm"] = f"{alarm.n} of {alarm.m}" if alarm else None
+            source["stall_timeout_s"] = kept.feed.stall_timeout_s
         return {
             **state,
+            "alarm": next((source["alarm"] for source in state["sources"] if source["alarm"]), None),
+            "desk": self.desk.told(),
             "usual": None if usual is None else asdict(usual),
             "view": str(detector.view),
             "sizes": str(detector.size) if detector.size else None,
@@ -213,7 +220,7 @@ class LivePage(SinkBase):
                     self._viewers = int(header["number"])
                 elif header["kind"] == "threshold":
                     with self._lock:
-                        self._asked[:] = [Asked(float(header["threshold"]), Visitor(**header["by"]))]
+                        self._asked[:] = [Asked.from_json(header)]
         except (OSError, ValueError) as error:
             logger.debug("the live page's process says nothing more: %s", error)
         finally:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import os
 import re
+import shlex
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.errors import DataError
 from edge_runtime.files import OWN_ALONE, csv_bytes, write_atomically
@@ -40,6 +42,27 @@ class Feedback:
     def labels(self) -> Path:
         """What `edge-aae train FOLDER/images --labels` takes: right and wrong alone."""
         return self.folder / "labels.csv"
+
+    def labelled(self) -> dict[str, list[Path]]:
+        """Label -> images: `good` of false alarms, `anomalous` of defects, by the last answer about each.
+
+        Raises DataError for a table whose images lie elsewhere than in the folder, or are gone.
+        """
+        found: dict[str, list[Path]] = {label: [] for label in ANSWERS.values() if label}
+        for row in self._rows.values():
+            image = self.folder / "images" / row[0]
+            if row[1] not in found:
+                continue
+            if row[0] != Path(row[0]).name or not image.is_file():
+                raise DataError(f"{self.table} names {row[0]!r}, which is not in {image.parent}; take the line out")
+            found[row[1]].append(image)
+        return found
+
+    def told(self) -> dict[str, Any]:
+        """How many false alarms and defects are kept, and the command that trains with them."""
+        labels = [row[1] for row in self._rows.values()]
+        command = f"edge-aae train PHOTOS --feedback {shlex.quote(str(self.folder))}"
+        return {"good": labels.count("good"), "defects": labels.count("anomalous"), "command": command}
 
     def answers(self) -> dict[str, str]:
         """Event id -> right, wrong or unsure."""

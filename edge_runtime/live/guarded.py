@@ -31,9 +31,6 @@ A_MONTH_S = 30 * 86400
 class GuardedPage(ABC):
     """An ASGI application; what is asked for is answered by `answer`, of which each page has its own."""
 
-    streams: frozenset[str] = frozenset()
-    """Paths whose answers have no end, and deadlines of their own."""
-
     def __init__(self, access: Access, files: dict[str, tuple[Path, str]]) -> None:
         """files: path -> file and content type: the only files that are served."""
         self.access, self.files = access, files
@@ -96,7 +93,7 @@ class GuardedPage(ABC):
         # Not of request.url, which is made of the Host header too.
         path, reads = request.scope["path"], request.method in ("GET", "HEAD")
         asked = {} if reads else await self._asked(request)
-        if not self.door.let_in(key, streams=reads and path in self.streams):
+        if not self.door.let_in(key, streams=reads and self.streams(path)):
             raise Refusal(503, f"{self.door.limits.answering} requests are being answered already")
         if token and path == "/":
             # Out of the address bar, and of every log on the way, into a cookie that scripts cannot read.
@@ -108,6 +105,10 @@ class GuardedPage(ABC):
             file, kind = self.files[path]
             return Response(file.read_bytes(), media_type=kind)
         return await self.answer(request, asked, visitor)
+
+    def streams(self, path: str) -> bool:
+        """Whether the answer to a path has deadlines of its own, for it has no end, or is large."""
+        return False
 
     @abstractmethod
     async def answer(self, request: Any, asked: dict[str, Any], visitor: Visitor) -> Any:

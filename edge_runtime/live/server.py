@@ -14,6 +14,8 @@ from pathlib import Path
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.live.answers import LiveAnswers
 from edge_runtime.live.board import Board
+from edge_runtime.live.event_files import EventFiles
+from edge_runtime.live.event_store import EventStore
 from edge_runtime.live.feedback import Feedback
 from edge_runtime.live.guarded import server_of
 from edge_runtime.serving.access import Access
@@ -39,7 +41,12 @@ def main() -> int:
         bundle = None if hello["bundle"] is None else Path(hello["bundle"])
         access = Access(hello["host"], hello["token"], hello["view_token"])
         board = Board(state=hello["state"])
-        server = server_of(LiveAnswers(board, access, feedback, stdout, bundle))
+        store = EventStore(Path(hello["feedback"]), board)
+        folders = {key: None if hello[key] is None else Path(hello[key]) for key in ("snapshots", "clips")}
+        answers = LiveAnswers(
+            board, access, feedback, stdout, bundle=bundle, store=store, pictures=EventFiles(**folders)
+        )
+        server = server_of(answers)
     except (OSError, EdgeAaeError) as error:
         send(stdout, {"kind": "failed", "reason": str(error)})
         return 1
@@ -50,9 +57,11 @@ def main() -> int:
                 board.take(*message)
         finally:
             server.should_exit = True
+            store.flush()
             time.sleep(LAST_ANSWERS_S)
             os._exit(0)  # viewers that are still sent something must not keep a process without a run
 
+    store.start()
     threading.Thread(target=read, name="from the run", daemon=True).start()
     send(stdout, {"kind": "serving", "address": address_of(hello["host"], listener, hello["token"])})
     server.run(sockets=[listener])

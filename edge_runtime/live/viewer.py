@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from edge_runtime.live.board import Board
+from edge_runtime.live.board import Board, seconds_of
 from edge_runtime.live.feedback import Feedback
 from edge_runtime.scoring.regions import Region
 from edge_runtime.serving.framing import pack
@@ -19,20 +19,26 @@ __all__ = ["TimelyAnswer", "Viewer"]
 SLOWEST_S = 10.0
 """A viewer that takes nothing for so long is let go."""
 
-QUIET_S = 2.0
-"""Something is sent at least so often, so that a viewer knows that the run's process is there."""
+TELL_S = 1.0
+"""So often a viewer is told how long the run and each source have been silent, so that what is old is not taken for
+now."""
+
+
+OF_FRAME = (
+    "score", "threshold", "is_anomaly", "state", "event_id", "frame_id", "age_ms", "latency_ms", "criteria",
+)  # fmt: skip
 
 
 class Viewer:
     """What one has been sent, and so what is new to it."""
 
-    def __init__(self, *, may_change: bool = True) -> None:
-        """may_change: whether the page is to offer what changes things."""
-        self._may_change = may_change
+    def __init__(self, *, may_change: bool = True, pictures: bool = True) -> None:
+        """may_change: whether the page is to offer what changes things. pictures: whether it is sent any."""
+        self._may_change, self._takes_pictures = may_change, pictures
         self._number = -1
         self._pictures: dict[str, int] = {}
         self._scores: dict[str, int] = {}
-        self._quiet_since = float("-inf")
+        self._told_s = float("-inf")
 
     def news(self, board: Board, feedback: Feedback, now_s: float) -> list[bytes]:
         """Messages as in framing.py: what is new since the last time. The caller holds the board's lock."""
@@ -45,25 +51,11 @@ class Viewer:
             new = scores.since(self._scores.get(source, 0))
             self._scores[source] = scores.added
             if new:
-                latest = board.latest[source]
-                rows[source] = {
-                    "scores": new,
-                    "score": latest["score"],
-                    "threshold": latest["threshold"],
-                    "is_anomaly": latest["is_anomaly"],
-                    "state": latest["state"],
-                    "frame_id": latest["frame_id"],
-                    "age_ms": latest["age_ms"],
-                    "latency_ms": latest["latency_ms"],
-                    "criteria": latest["criteria"],
-                    "too_small": latest.get("too_small", False),
-                    "image_quality": _picture(latest.get("image_quality")),
-                    "regions": _regions(latest.get("boxes")),
-                    "scored": scores.added,
-                }
+                told = _of_frame(board.latest[source])
+                rows[source] = {**told, "scores": new, "scored": scores.added, "came_s_ago": board.age_s(source)}
         if rows:
             messages.append(pack({"kind": "scores", "sources": rows}))
-        for source, picture in board.pictures.items():
+        for source, picture in board.pictures.items() if self._takes_pictures else ():
             if self._pictures.get(source) != picture.number:
                 self._pictures[source] = picture.number
                 header = {
@@ -72,12 +64,26 @@ class Viewer:
                     "frame_id": picture.frame_id,
                     "map_shape": picture.heat_shape,
                     "n_jpeg": len(picture.jpeg),
+                    "told": _of_frame(picture.record),
                 }
                 messages.append(pack(header, picture.jpeg + picture.heat))
-        if messages or now_s - self._quiet_since > QUIET_S:
-            self._quiet_since = now_s
-            messages = messages or [pack({"kind": "still here"})]
+        if now_s - self._told_s >= TELL_S:
+            self._told_s = now_s
+            ages_s = {source: board.age_s(source) for source in board.latest}
+            messages.append(pack({"kind": "still here", "run_silent_s": board.run_silent_s(), "ages_s": ages_s}))
         return messages
+
+
+def _of_frame(record: dict[str, Any]) -> dict[str, Any]:
+    """What is told of one frame beside its picture; t in seconds since the epoch, shown_score as the alarm sees it."""
+    smoothed = record["score_smoothed"]
+    return {
+        "t": seconds_of(record["t_capture"]),
+        "shown_score": record["score"] if smoothed is None else smoothed,
+        **{key: record[key] for key in OF_FRAME},
+        "too_small": record.get("too_small", False),
+        "regions": _regions(record.get("boxes")),
+    }
 
 
 def _regions(boxes: list[dict[str, Any]] | None) -> str:
@@ -86,11 +92,6 @@ def _regions(boxes: list[dict[str, Any]] | None) -> str:
         return ""
     largest = max((Region(**box) for box in boxes), key=lambda region: region.area_px).size
     return f"1 region of {largest}" if len(boxes) == 1 else f"{len(boxes)} regions, the largest of {largest}"
-
-
-def _picture(quality: dict[str, Any] | None) -> str:
-    """What is wrong with a frame's picture, in words; empty where nothing is."""
-    return "" if quality is None else ", ".join(fault["what"] for fault in quality["faults"])
 
 
 def _board(board: Board, feedback: Feedback) -> dict[str, Any]:
@@ -103,6 +104,8 @@ def _board(board: Board, feedback: Feedback) -> dict[str, Any]:
             for event_id, event in reversed(board.events.items())
         ],
         "statuses": list(board.statuses)[::-1],
+        "not_kept": board.not_kept,
+        "feedback": feedback.told(),
     }
 
 

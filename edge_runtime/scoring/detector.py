@@ -201,6 +201,11 @@ class Detector:
         return self._terms.size
 
     @property
+    def site(self) -> SiteCalibration | None:
+        """The calibration on site that counts; None without one, or where it was made with another view."""
+        return self._terms.site
+
+    @property
     def usual(self) -> KeptScores | None:
         """Normal scores: of the site, else of training; None where the bundle keeps none. Raises BundleError."""
         if self._terms.site is not None and self._terms.site.kept is not None:

@@ -93,6 +93,11 @@ class Feed:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"feed {redact(source.source_id)}", daemon=True)
 
+    @property
+    def stall_timeout_s(self) -> float | None:
+        """Seconds without a good frame after which the source counts as stalled; None of files, which never do."""
+        return self._settings.stall_timeout_s if self.source.live else None
+
     def start(self) -> None:
         """Open the source and begin to grab, in the feed's thread."""
         with self._ready:

@@ -151,13 +151,9 @@ def calibrate(
 
 
 def _undo(path: Path) -> None:
-    from edge_runtime.bundle.site_calibration import overlay_path
+    from edge_runtime.bundle.site_calibration import set_aside
 
-    overlay = overlay_path(path)
-    if not overlay.exists():
-        raise DataError(f"nothing to undo: there is no {overlay}")
-    aside = overlay.with_name(f"{overlay.name}.undone")
-    overlay.replace(aside)
+    aside = set_aside(path)
     say(f"{path} has its own threshold again; the calibration lies as {aside}")
 
 

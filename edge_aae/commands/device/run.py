@@ -124,7 +124,9 @@ def _carry_out(plan: RunPlan) -> None:
         sinks = sinks_of(plan.sinks, detector, outbox)
         if bounds := plan.sinks.bounds():
             logger.info("%s", bounds)
-        page = page_of(plan.page, lambda: upkeep.pipeline, model.path)
+        page = page_of(
+            plan.page, lambda: upkeep.pipeline, model.path, plan.sinks, fixed_by=plan.detector.fixes_threshold
+        )
         if page:
             sinks.append(page)
         manager = Systemd() if plan.upkeep.systemd else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from edge_aae.commands.device.sink_options import PageOptions, SinkOptions
 from edge_aae.commands.device.source_options import CaptureOptions, FeedOptions, NamedSources, SourceOptions
 from edge_aae.commands.option_groups import OptionGroup, option
 from edge_aae.commands.options import BAD_IMAGE, EngineOptions, SizeOptions, ViewOptions
-from edge_aae.commands.parameter_types import FINITE, N_OF_M, PERCENT, THREADS
+from edge_aae.commands.parameter_types import ALARM_RULE, FINITE, NO_ALARM, PERCENT, THREADS
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from edge_runtime.watching.alarm import AlarmSettings
 
 __all__ = ["AlarmOptions", "DetectorOptions", "RunPlan", "UpkeepOptions"]
+
+
+SERVED_ALARM = (3, 5)
+"""Of a run that serves a page and names no rule: who looks at a page takes it for granted that it raises alarms. That
+of AlarmSettings."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +44,13 @@ class DetectorOptions(EngineOptions):
     )
     bad_image: str = option("--bad-image", **BAD_IMAGE)
     threads: int = option("--threads", type=THREADS, default=0, help="For inference; 0 uses every core.")
+
+    @property
+    def fixes_threshold(self) -> str:
+        """The option that sets the threshold, as it was given; empty where none was."""
+        if self.threshold is not None:
+            return f"--threshold {self.threshold:g}"
+        return "" if self.target_fpr is None else f"--target-fpr {self.target_fpr:g}"
 
     def loader(self, view: View | None, size: SizeOptions) -> Callable[[Bundle], Detector]:
         """Makes a detector of a bundle, that of the run's beginning or one that replaces it."""
@@ -96,7 +108,9 @@ class AlarmOptions(OptionGroup):
     """When events begin and end, and what else is made of the scores."""
 
     alarm: tuple[int, int] | None = option(
-        "--alarm", type=N_OF_M, help="Events: begin after N/M frames above threshold.  [default: no events]"
+        "--alarm",
+        type=ALARM_RULE,
+        help="Events: begin after N/M frames above threshold; none: no events.  [default: none; with --serve 3/5]",
     )
     clear_threshold: float | None = option(
         "--clear-threshold", type=FINITE, help="Scores at or below it end an event.  [default: threshold]"
@@ -124,12 +138,18 @@ class AlarmOptions(OptionGroup):
         # Whether --clear-threshold fits can only be said of the detector's threshold.
         self._settings(enter=1.0, clear=1.0)
 
+    def for_page(self, *, served: bool) -> AlarmOptions:
+        """The same with the rule that counts: where a page is served and none was named, SERVED_ALARM."""
+        if self.alarm is None:
+            return replace(self, alarm=SERVED_ALARM if served else None)
+        return replace(self, alarm=None) if self.alarm == NO_ALARM else self
+
     def settings(self, threshold: float) -> AlarmSettings | None:
         """The alarm at a detector's threshold; None where no events are asked for. Raises ConfigError."""
         return self._settings(threshold, threshold if self.clear_threshold is None else self.clear_threshold)
 
     def _settings(self, enter: float, clear: float) -> AlarmSettings | None:
-        if self.alarm is None:
+        if self.alarm is None or self.alarm == NO_ALARM:
             return None
         from edge_runtime.watching.alarm import AlarmSettings
 
@@ -176,6 +196,7 @@ class RunPlan:
 
         Reads the file of --streams and opens nothing else. Raises click.UsageError, ConfigError.
         """
+        page = PageOptions.of(parsed)
         return cls(
             sources=SourceOptions.of(parsed).named(),
             capture=CaptureOptions.of(parsed),
@@ -183,11 +204,11 @@ class RunPlan:
             detector=DetectorOptions.of(parsed),
             view=ViewOptions.of(parsed),
             size=SizeOptions.of(parsed),
-            alarm=AlarmOptions.of(parsed),
+            alarm=AlarmOptions.of(parsed).for_page(served=page.serve is not None),
             feed=FeedOptions.of(parsed),
             delivery=DeliveryOptions.of(parsed),
             sinks=SinkOptions.of(parsed),
-            page=PageOptions.of(parsed),
+            page=page,
             upkeep=UpkeepOptions.of(parsed),
         )
 

@@ -173,8 +173,14 @@ def sinks_of(places: SinkOptions, detector: Detector, outbox: Outbox | None) -> 
     return found
 
 
-def page_of(asked: PageOptions, pipeline: Callable[[], Pipeline], bundle: Path) -> LivePage | None:
-    """The live page, a sink, not yet open; None where none is asked for. pipeline: that it is of, once there is one."""
+def page_of(
+    asked: PageOptions, pipeline: Callable[[], Pipeline], bundle: Path, places: SinkOptions, *, fixed_by: str
+) -> LivePage | None:
+    """The live page, a sink, not yet open; None where none is asked for.
+
+    pipeline: that it is of, once there is one. places: where the run puts pictures of events. fixed_by: the option that
+    sets the run's threshold, empty where none does.
+    """
     address = asked.address()
     if address is None:
         return None
@@ -187,7 +193,7 @@ def page_of(asked: PageOptions, pipeline: Callable[[], Pipeline], bundle: Path) 
     token = secrets.token_urlsafe(18) if needs_one else given
     settings = LiveSettings(
         host=host, port=port, token=token, view_token=view_token, fps=asked.serve_fps, feedback=asked.feedback,
-        bundle=bundle,
+        bundle=bundle, snapshots=places.snapshots, clips=places.clips, fixed_by=fixed_by,
     )  # fmt: skip
     page = LivePage(settings, pipeline)
     file = Path(os.environ.get("STATE_DIRECTORY", ".")) / "edge-aae-live-page"

@@ -9,16 +9,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.files import file_stem
-from edge_runtime.redact import redact
 from edge_runtime.sinks.records import status_record
 
 if TYPE_CHECKING:
-    from edge_runtime.live.bridge import Asked, LivePage
+    from edge_runtime.live.bridge import LivePage
     from edge_runtime.operations.model_watch import ModelWatch
     from edge_runtime.operations.systemd import Systemd
     from edge_runtime.stream.pipeline import Pipeline
@@ -80,24 +78,14 @@ class Upkeep:
             self.pipeline.sinks.reopen()
             self._reload()
         asked = self.page.take_threshold() if self.page else None
-        if asked is not None:
-            self._set_threshold(asked)
+        if asked is not None and self.page is not None:
+            self.page.desk.take(asked)
         self._tell()
         if time.monotonic() >= self._next_power_s:
             self._note_power()
         if self._manager is not None:
             summary = self.pipeline.summary
             self._manager.pulse(lambda: f"{summary.frames} frames, {summary.events} events")
-
-    def _set_threshold(self, asked: Asked) -> None:
-        threshold, by = asked.threshold, asdict(asked.by)
-        before = self.pipeline.detector.decision.threshold
-        self.pipeline.set_threshold(threshold)
-        logger.info("threshold %g, set on the live page by %s of %s; it was %g", threshold, *by.values(), before)
-        source = self.pipeline.states()[0].source_id
-        self.pipeline.report(
-            status_record("info", "THRESHOLD_SET", redact(source), {"before": before, "threshold": threshold, "by": by})
-        )
 
     def _note_power(self) -> None:
         from edge_runtime.operations.power import board_state

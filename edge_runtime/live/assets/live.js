@@ -1,37 +1,42 @@
 "use strict";
-// The live page: one long answer is read message by message (edge_runtime/live/framing.py), and drawn.
+// The live page: one long answer is read message by message (edge_runtime/serving/framing.py), and drawn.
 // Text from the run (names of sources, reasons) only ever becomes textContent: it cannot become markup.
 
-const SECONDS_SHOWN = 120;
 const SILENT_MS = 6000;
+const RUN_SILENT_MS = 5000;
+const TICK_MS = 500;
 const cards = new Map();
+const connection = { live: false, reason: "", since: null };
 let board = { may_change: false, state: { sources: [] }, events: [], statuses: [] };
 let opacity = 0.6;
 let opacityBefore = 0.6;
 let lastHeard = performance.now();
-let focusedEvent = -1;
+let runHeardAt = null; // when the run last spoke to its page, by performance.now()
+let reading = null;
+let streams = false;
+let lost = "Connecting.";
 
 // ---- the stream ------------------------------------------------------------------------------------------------
 
-let reading = null;
-
 async function follow() {
   for (;;) {
-    if (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
     reading = new AbortController();
     try {
-      const answer = await fetch("api/stream", { signal: reading.signal, cache: "no-store" });
+      // A page that nobody sees goes on listening, for its title and its alarms; it needs no pictures.
+      const answer = await fetch(`api/stream${document.hidden ? "?pictures=0" : ""}`, { signal: reading.signal, cache: "no-store" });
       if (!answer.ok) {
         const told = await answer.json().catch(() => ({ error: answer.statusText }));
         throw new Error(told.error);
       }
-      connected(true);
+      streams = true;
+      lastHeard = performance.now();
       await readMessages(answer.body.getReader());
-      connected(false, "The run has ended, or its page was started again.");
+      lost = "The run has ended, or its page was started again.";
     } catch (error) {
-      if (!document.hidden) connected(false, error instanceof TypeError ? "Nothing answers." : error.message);
+      if (error !== "again") lost = error instanceof TypeError ? "Nothing answers: the run has ended, or cannot be reached." : error.name === "AbortError" ? "The page was silent." : error.message;
     }
-    await new Promise((resolve) => setTimeout(resolve, 1500));
+    streams = false;
+    if (!reading.signal.reason || reading.signal.reason !== "again") { tick(); await new Promise((resolve) => setTimeout(resolve, 1500)); }
   }
 }
 
@@ -61,170 +66,92 @@ function take(header, body) {
   if (header.kind === "board") { board = header; showBoard(); }
   else if (header.kind === "scores") Object.entries(header.sources).forEach(([source, told]) => card(source).scores(told));
   else if (header.kind === "picture") card(header.source_id).picture(header, body);
+  else if (header.kind === "still here") {
+    runHeardAt = performance.now() - 1000 * header.run_silent_s;
+    Object.entries(header.ages_s).forEach(([source, age]) => card(source).aged(age));
+    tick();
+  }
+  if (header.kind === "scores") summarise();
 }
 
-function connected(yes, reason) {
+document.addEventListener("visibilitychange", () => { if (reading) reading.abort("again"); tick(); });
+
+// ---- what is known, now ------------------------------------------------------------------------------------------
+
+function tick() {
+  const now = performance.now();
+  if (streams && now - lastHeard > SILENT_MS && reading) reading.abort();
+  const quiet = streams && runHeardAt !== null && now - runHeardAt > RUN_SILENT_MS;
+  connection.live = streams && now - lastHeard <= SILENT_MS && !quiet;
+  const newest = Math.max(...[...cards.values()].map((one) => (one.newest ? one.newest.t : -Infinity)));
+  connection.since = Number.isFinite(newest) ? newest : null;
+  connection.reason = quiet ? "The run has not said anything for a while: it hangs, or was stopped." : lost;
   const pill = element("connection");
-  pill.textContent = yes ? "live" : "not connected";
-  pill.className = yes ? "pill good" : "pill bad";
-  element("banner").hidden = yes;
-  if (!yes) element("banner").textContent = `${reason} Trying again.`;
-  if (!yes) cards.forEach((one) => one.root.classList.add("down"));
+  put(pill, connection.live ? "live" : "no data");
+  pill.className = connection.live ? "pill good" : "pill bad";
+  if (!connection.live) showBanner(`${connection.since === null ? "No data yet." : `No data since ${clock(connection.since)}.`} ${connection.reason} Trying again.`);
+  else if (!said) element("banner").hidden = true;
+  cards.forEach((one) => { one.show(); one.drawn = 0; one.draw(); });
+  summarise();
 }
 
-document.addEventListener("visibilitychange", () => { if (document.hidden && reading) reading.abort(); });
-setInterval(() => {
-  if (!document.hidden && performance.now() - lastHeard > SILENT_MS && reading) reading.abort();
-}, 1000);
+let said = 0;
 
-// ---- a camera ---------------------------------------------------------------------------------------------------
-
-const HEAT = heatColours();
-
-function heatColours() {
-  // Black body, as the pictures that the run itself draws: from dark violet over orange to pale yellow.
-  const stops = [[0, 20, 11, 53], [0.25, 101, 21, 110], [0.5, 188, 55, 84], [0.75, 243, 120, 25], [1, 252, 255, 164]];
-  const table = new Uint8Array(256 * 3);
-  for (let level = 0; level < 256; level += 1) {
-    const at = level / 255;
-    const next = stops.findIndex((stop) => stop[0] >= at && stop[0] > 0);
-    const [low, high] = [stops[next - 1], stops[next]];
-    const part = (at - low[0]) / (high[0] - low[0]);
-    for (let channel = 0; channel < 3; channel += 1) {
-      table[3 * level + channel] = low[channel + 1] + part * (high[channel + 1] - low[channel + 1]);
-    }
-  }
-  return table;
+function showBanner(text) {
+  put(element("banner"), text);
+  element("banner").hidden = false;
 }
 
-class Card {
-  constructor(source) {
-    this.source = source;
-    this.root = made("article", "card");
-    this.root.dataset.source = source;
-    const screen = made("div", "screen");
-    this.image = made("canvas");
-    this.image.setAttribute("role", "img");
-    this.image.width = 16; this.image.height = 9;
-    this.heat = made("canvas", "heat");
-    this.heat.setAttribute("aria-hidden", "true");
-    this.over = made("p");
-    this.over.textContent = "waiting for a picture";
-    screen.append(this.image, this.heat, this.over);
-    const inside = made("div", "inside");
-    this.title = made("h2", "", source);
-    const line = made("p", "score");
-    this.number = made("b", "", "–");
-    this.state = made("span", "state");
-    line.append(this.number, this.state);
-    this.facts = made("p", "quiet");
-    this.chart = made("div", "chart");
-    this.chart.setAttribute("aria-hidden", "true");
-    this.spoken = made("p", "heard");
-    this.spoken.setAttribute("aria-live", "polite");
-    inside.append(this.title, line, this.facts, this.chart, this.spoken);
-    this.root.append(screen, inside);
-    this.t = []; this.values = []; this.limits = []; this.clears = []; this.alarms = [];
-    this.pictures = 0;
-    this.stateText = "";
-    this.lastFrameId = null;
+function alertOnce(text) {
+  showBanner(text);
+  clearTimeout(said);
+  said = setTimeout(() => { said = 0; tick(); }, 8000);
+}
+
+const KINDS = ["alarm", "stalled", "no picture", "no data", "anomalous", "waiting", "normal"];
+const TONE = { alarm: "bad", stalled: "bad", "no picture": "bad", "no data": "bad", anomalous: "warn", waiting: "warn", normal: "good" };
+const SUMMED = { "no picture": "without picture", "no data": "without data" };
+let alarmsBefore = new Set();
+let listed = "";
+
+function summarise() {
+  const all = [...cards.values()].sort((a, b) => a.rank - b.rank || nameOf(a.source).localeCompare(nameOf(b.source), undefined, { numeric: true }));
+  const place = element("sources");
+  all.forEach((one, index) => { if (place.children[index] !== one.root) place.insertBefore(one.root, place.children[index] || null); });
+  const groups = KINDS.map((kind) => [kind, all.filter((one) => one.kind === kind)]).filter(([, ones]) => ones.length);
+  const key = JSON.stringify([connection.live, connection.since && !connection.live, groups.map(([kind, ones]) => [kind, ones.map((one) => one.source)])]);
+  if (key !== listed) {
+    listed = key;
+    element("summary").replaceChildren(...(connection.live ? groups.map(summaryLink) : []));  // else the banner says it
+    if (connection.live && !groups.length) element("summary").append(made("span", "quiet", "no camera yet"));
   }
+  const alarms = all.filter((one) => one.kind === "alarm"), silent = all.filter((one) => one.rank === 1);
+  document.title = !connection.live ? `NO DATA${connection.since === null ? "" : ` since ${clock(connection.since)}`} – edge-aae`
+    : alarms.length ? `(${alarms.length}) ALARM ${nameOf(alarms[0].source)} – edge-aae`
+      : silent.length ? `(${silent.length}) NO DATA ${nameOf(silent[0].source)} – edge-aae` : "edge-aae";
+  const now = new Set(alarms.map((one) => one.source));
+  const fresh = [...now].filter((source) => !alarmsBefore.has(source));
+  if (connection.live) { if (fresh.length) announce(fresh); alarmsBefore = now; }
+}
 
-  known() { return board.state.sources.find((one) => one.source_id === this.source) || {}; }
+function summaryLink([kind, ones]) {
+  const link = made("a", `state ${TONE[kind]}`, `${ones.length} ${SUMMED[kind] || kind}`);
+  link.href = `#${ones[0].root.id}`;
+  link.title = ones.map((one) => nameOf(one.source)).join(", ");
+  let next = 0;
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    const one = ones[next % ones.length];
+    next += 1; // the next click goes on to the next of them
+    reveal(one.root);
+    one.root.focus({ preventScroll: true });
+  });
+  return link;
+}
 
-  columns() { return [this.t, this.values, this.limits, this.clears, this.alarms]; }
-
-  async picture(header, body) {
-    const [rows, columns] = header.map_shape;
-    const bitmap = await createImageBitmap(new Blob([body.subarray(0, header.n_jpeg)], { type: "image/jpeg" }));
-    if (this.image.width !== bitmap.width || this.image.height !== bitmap.height) {
-      this.image.width = bitmap.width; this.image.height = bitmap.height;
-      this.image.parentElement.style.aspectRatio = `${bitmap.width} / ${bitmap.height}`;
-    }
-    this.image.getContext("2d").drawImage(bitmap, 0, 0);
-    bitmap.close();
-    this.heat.width = columns; this.heat.height = rows;
-    const pixels = new ImageData(columns, rows);
-    for (let index = 0; index < rows * columns; index += 1) {
-      const level = body[header.n_jpeg + index];
-      pixels.data.set(HEAT.subarray(3 * level, 3 * level + 3), 4 * index);
-      pixels.data[4 * index + 3] = level;
-    }
-    this.heat.getContext("2d").putImageData(pixels, 0, 0);
-    this.heat.style.opacity = opacity;
-    this.pictures += 1;
-    this.root.dataset.pictures = this.pictures;
-    this.root.dataset.frame = header.frame_id;
-  }
-
-  scores(told) {
-    const clear = this.known().clear_threshold;
-    for (const [t, score, limit, inEvent] of told.scores) {
-      // A clock that was put back: what was drawn lies in the future now, and a chart's times must rise.
-      if (this.t.length && t < this.t[this.t.length - 1]) this.columns().forEach((list) => list.splice(0));
-      this.t.push(t); this.values.push(score); this.limits.push(limit);
-      this.clears.push(clear === null || clear === undefined || clear === limit ? null : clear);
-      this.alarms.push(inEvent ? score : null);
-    }
-    const first = this.t.findIndex((t) => t >= this.t[this.t.length - 1] - SECONDS_SHOWN);
-    if (first > 0) this.columns().forEach((list) => list.splice(0, first));
-    this.told = told;
-    this.number.textContent = told.scores[told.scores.length - 1][1].toFixed(2);
-    const spent = Object.entries(told.latency_ms).filter(([name]) => name !== "capture").reduce((sum, [, ms]) => sum + ms, 0);
-    this.facts.textContent = `threshold ${told.threshold.toFixed(3)} · ${spent.toFixed(1)} ms a frame · ${told.age_ms.toFixed(0)} ms old · frame ${told.frame_id}${told.regions ? ` · ${told.regions}` : ""}${told.too_small ? " · all it shows is too small" : ""}${told.image_quality ? ` · bad picture: ${told.image_quality}` : ""}`;
-    this.root.dataset.points = this.t.length;
-    this.root.dataset.scored = told.scored;
-    this.draw();
-    this.show();
-  }
-
-  show() {
-    const source = this.known();
-    const inEvent = Boolean(source.event_id);
-    const last = this.told;
-    let text = "waiting", kind = "warn", over = "";
-    if (source.up === false) {
-      text = source.stalled ? "stalled" : "no picture"; kind = "bad";
-      over = source.last_error || "No good frame has come for a while.";
-    } else if (inEvent) { text = "alarm"; kind = "bad"; }
-    else if (last && last.is_anomaly) { text = "anomalous"; kind = "warn"; }
-    else if (last && last.is_anomaly === null) { text = "unknown"; kind = "warn"; }
-    else if (last) { text = "normal"; kind = "good"; }
-    this.state.textContent = text;
-    this.state.className = `state ${kind}`;
-    this.root.classList.toggle("alarm", inEvent);
-    this.root.classList.toggle("down", source.up === false);
-    this.root.dataset.state = text;
-    this.over.textContent = over || (this.pictures ? "" : "waiting for a picture");
-    this.over.hidden = !this.over.textContent;
-    this.image.setAttribute("aria-label", `Live picture of ${this.source}, ${text}`);
-    if (text !== this.stateText) { this.stateText = text; this.spoken.textContent = `${this.source}: ${text}`; }
-  }
-
-  draw() {
-    const now = performance.now();
-    if (this.drawn && now - this.drawn < 200) return;
-    this.drawn = now;
-    const data = this.columns();
-    const width = Math.max(200, this.chart.clientWidth);
-    if (!this.plot) {
-      const style = getComputedStyle(document.documentElement);
-      const colour = (name) => style.getPropertyValue(name).trim();
-      const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") } };
-      this.plot = new uPlot({
-        width, height: 150, cursor: { show: false }, legend: { show: false },
-        scales: { y: { range: (_, low, high) => [low - 0.12 * (high - low || 1), high + 0.12 * (high - low || 1)] } },
-        axes: [{ ...axis }, { ...axis, size: 46 }],
-        series: [{}, { stroke: colour("--chart"), width: 1.5, points: { show: false } },
-          { stroke: colour("--bad"), width: 1.5, dash: [6, 4], points: { show: false } },
-          { stroke: colour("--good"), width: 1.5, dash: [2, 4], points: { show: false } },
-          { stroke: colour("--bad"), width: 3, points: { show: false } }],
-      }, data, this.chart);
-    } else {
-      if (this.plot.width !== width) this.plot.setSize({ width, height: 150 });
-      this.plot.setData(data);
-    }
-  }
+function reveal(node) {
+  const head = document.querySelector(".top").offsetHeight;
+  window.scrollTo({ top: node.getBoundingClientRect().top + window.scrollY - head - 8 });
 }
 
 function card(source) {
@@ -238,143 +165,69 @@ function card(source) {
   return one;
 }
 
-// ---- what changes seldom -----------------------------------------------------------------------------------------
+// ---- alarms that are heard and told, where somebody asked for it ---------------------------------------------------
 
-const clock = (text) => (text ? new Date(text).toLocaleTimeString() : "");
+let audio = null;
+const remembered = (name) => { try { return localStorage.getItem(`edge-aae-${name}`) === "on"; } catch { return false; } };
+const remember = (name, on) => { try { localStorage.setItem(`edge-aae-${name}`, on ? "on" : "off"); } catch { /* a browser that keeps nothing */ } };
+
+function beep() {
+  if (!audio || audio.state !== "running") return;
+  [0, 0.3, 0.6].forEach((delay) => {
+    const tone = audio.createOscillator(), volume = audio.createGain();
+    tone.frequency.value = 880; volume.gain.value = 0.2;
+    tone.connect(volume).connect(audio.destination);
+    tone.start(audio.currentTime + delay); tone.stop(audio.currentTime + delay + 0.18);
+  });
+}
+
+function announce(sources) {
+  document.documentElement.dataset.announced = Number(document.documentElement.dataset.announced || 0) + 1;
+  if (element("sound").checked) beep();
+  if (element("notify").checked && window.Notification && Notification.permission === "granted") {
+    const told = new Notification(`Alarm: ${sources.map(nameOf).join(", ")}`, { tag: "edge-aae-alarm", body: clock(Date.now() / 1000) });
+    told.onclick = () => { window.focus(); reveal(card(sources[0]).root); };
+  }
+}
+
+function wakeSound() {
+  if (!element("sound").checked) return;
+  audio = audio || new AudioContext();
+  audio.resume().then(() => put(element("sound-note"), ""));
+}
+
+function setUpAlerts() {
+  const sound = element("sound"), notify = element("notify");
+  sound.checked = remembered("sound");
+  // A browser lets a page be heard only once somebody has touched it.
+  if (sound.checked) put(element("sound-note"), "click or press a key once, so that the browser lets it sound");
+  ["pointerdown", "keydown"].forEach((kind) => document.addEventListener(kind, wakeSound, { once: true }));
+  sound.addEventListener("change", () => { remember("sound", sound.checked); put(element("sound-note"), ""); if (sound.checked) { wakeSound(); setTimeout(beep, 100); } });
+  const can = window.isSecureContext && "Notification" in window;
+  notify.disabled = !can;
+  if (!can) put(element("notify-note"), "notifications need https, or this machine");
+  notify.checked = can && remembered("notify") && Notification.permission === "granted";
+  notify.addEventListener("change", async () => {
+    if (notify.checked && await Notification.requestPermission() !== "granted") { notify.checked = false; put(element("notify-note"), "the browser does not allow notifications"); }
+    remember("notify", notify.checked);
+  });
+}
+
+// ---- tabs, opacity, keys ----------------------------------------------------------------------------------------
 
 function showBoard() {
   const { state } = board;
-  element("model").textContent = `bundle ${String(state.model).slice(7, 19)} · ${state.view}`;
+  put(element("model"), `bundle ${String(state.model).slice(7, 19)} · ${state.view}`);
+  const there = new Set(state.sources.map((source) => source.source_id));
+  cards.forEach((one, source) => { if (!there.has(source)) { one.root.remove(); cards.delete(source); } });
   state.sources.forEach((source) => card(source.source_id).show());
-  element("threshold-now").textContent = Number(state.threshold).toFixed(4);
-  element("rate-field").hidden = !state.has_rates;
-  element("threshold-use").hidden = !board.may_change;
+  element("sources").classList.toggle("one", cards.size === 1);
+  showThreshold();
   showEvents();
   showMessages();
   showHealth();
+  summarise();
 }
-
-function showEvents() {
-  const list = element("event-list");
-  element("n-events").textContent = board.events.length ? `(${board.events.length})` : "";
-  element("no-events").hidden = board.events.length > 0;
-  const focused = document.activeElement && document.activeElement.closest("[data-event]");
-  const focusedId = focused && focused.dataset.event;
-  const pressed = focused && document.activeElement.dataset.answer;
-  list.replaceChildren(...board.events.map(eventItem));
-  if (focusedId) {
-    const again = [...list.children].find((item) => item.dataset.event === focusedId);
-    if (again) (pressed ? again.querySelector(`[data-answer="${pressed}"]`) : again).focus();
-  }
-}
-
-function eventItem(event) {
-  const item = made("li", event.end_time || event.phase === "end" ? "" : "on");
-  item.dataset.event = event.event_id;
-  item.dataset.phase = event.phase;
-  item.tabIndex = -1;
-  if (event.picture) {
-    const image = made("img");
-    image.alt = `Frame with the highest score of the event of ${clock(event.start_time)}`;
-    image.loading = "lazy";
-    image.src = `api/events/${encodeURIComponent(event.event_id)}.jpg?score=${event.peak_score.toFixed(4)}`;
-    item.append(image);
-  }
-  const running = event.phase !== "end";
-  item.append(made("p", "state " + (running ? "bad" : ""), running ? `since ${clock(event.start_time)}` : `${clock(event.start_time)} to ${clock(event.end_time) || "?"}`));
-  item.append(made("p", "quiet", `${event.source_id} · peak ${event.peak_score.toFixed(2)} · ${event.frames} frames`));
-  const answers = made("div", "answers");
-  answers.setAttribute("role", "group");
-  answers.setAttribute("aria-label", "Was this alarm right?");
-  for (const answer of ["right", "wrong", "unsure"]) {
-    const button = made("button", "", answer);
-    button.type = "button";
-    button.dataset.answer = answer;
-    button.setAttribute("aria-pressed", String(event.answer === answer));
-    button.addEventListener("click", () => feedBack(event.event_id, answer));
-    answers.append(button);
-  }
-  if (board.may_change) item.append(answers);
-  return item;
-}
-
-function showMessages() {
-  element("n-messages").textContent = board.statuses.length ? `(${board.statuses.length})` : "";
-  element("no-messages").hidden = board.statuses.length > 0;
-  element("message-list").replaceChildren(...board.statuses.map((status) => {
-    const item = made("li");
-    item.append(made("span", `state ${{ info: "good", warning: "warn", error: "bad" }[status.severity]}`, status.event_type));
-    const reason = status.payload.reason || JSON.stringify(status.payload);
-    item.append(` ${new Date(1000 * status.time).toLocaleTimeString()} `, made("span", "quiet", `${status.source_id}: ${reason}`));
-    return item;
-  }));
-}
-
-function showHealth() {
-  const facts = [["state", board.state.ok ? "ok" : "not ok"], ["bundle", board.state.model], ["threshold", board.state.threshold], ["view", board.state.view], ...(board.state.sizes ? [["sizes", board.state.sizes]] : [])];
-  for (const source of board.state.sources) {
-    facts.push([source.source_id, source.up ? `up, ${source.state || "no alarm asked for"}` : `down: ${source.last_error || "no good frames"}`]);
-  }
-  element("health-list").replaceChildren(...facts.flatMap(([name, value]) => [made("dt", "", name), made("dd", "", String(value))]));
-}
-
-// ---- what people ask for -------------------------------------------------------------------------------------------
-
-async function feedBack(eventId, answer) {
-  try { await post("api/feedback", { event_id: eventId, answer }); }
-  catch (error) { alertOnce(error.message); }
-}
-
-function alertOnce(text) {
-  element("banner").textContent = text;
-  element("banner").hidden = false;
-  setTimeout(() => { if (element("connection").classList.contains("good")) element("banner").hidden = true; }, 6000);
-}
-
-let previewTimer = 0;
-
-function asked() {
-  const rate = element("rate-input").value;
-  return rate ? { target_fpr: rate } : { threshold: element("threshold-input").value };
-}
-
-function preview() {
-  clearTimeout(previewTimer);
-  previewTimer = setTimeout(async () => {
-    const query = asked();
-    if (!query.target_fpr && query.threshold === "") return;
-    const answer = await fetch(`api/preview?${new URLSearchParams(query)}`);
-    const told = await answer.json();
-    if (!answer.ok) { element("preview").textContent = told.error; return; }
-    if (query.target_fpr) element("threshold-input").value = told.threshold.toPrecision(6);
-    element("preview").textContent = told.sources.map((source) =>
-      `${source.source_id}: ${source.flagged} of ${source.frames} frames of the last hour above ${told.threshold.toPrecision(4)}, in ${source.runs} stretches.`).join(" ")
-      + (told.sources.length && board.state.sizes ? " By score: how large they are is known of frames above today's threshold alone." : "")
-      || "No frame has been scored yet.";
-  }, 200);
-}
-
-element("threshold-input").addEventListener("input", () => { element("rate-input").value = ""; preview(); });
-element("rate-input").addEventListener("change", preview);
-element("threshold-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  try {
-    const told = await post("api/threshold", asked());
-    element("preview").textContent = `Threshold ${told.threshold.toPrecision(6)} is in force from the next frame on.`;
-  } catch (error) { element("preview").textContent = error.message; }
-});
-element("doctor-button").addEventListener("click", async () => {
-  element("doctor-list").replaceChildren(made("li", "quiet", "looking …"));
-  const told = await (await fetch("api/doctor")).json();
-  element("doctor-list").replaceChildren(...told.checks.map((check) => {
-    const item = made("li");
-    item.append(made("span", `state ${{ ok: "good", error: "bad", warning: "warn" }[check.state] || ""}`, check.state), ` ${check.name}: ${check.found}`);
-    if (check.remedy) item.append(made("div", "quiet", check.remedy));
-    return item;
-  }));
-});
-
-// ---- tabs, opacity, keys ----------------------------------------------------------------------------------------
 
 const tabs = [...document.querySelectorAll('[role="tab"]')];
 
@@ -385,11 +238,11 @@ function choose(tab, focus) {
     one.tabIndex = chosen ? 0 : -1;
     element(one.getAttribute("aria-controls")).hidden = !chosen;
   }
-  if (focus) tab.focus();
+  if (focus) tab.focus({ preventScroll: true });
 }
 
 tabs.forEach((tab, index) => {
-  tab.addEventListener("click", () => choose(tab));
+  tab.addEventListener("click", () => { choose(tab); reveal(element("panels")); });
   tab.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (step) choose(tabs[(index + step + tabs.length) % tabs.length], true);
@@ -400,7 +253,7 @@ function setOpacity(value) {
   opacity = value;
   element("opacity").value = Math.round(100 * value);
   element("opacity-value").textContent = `${Math.round(100 * value)} %`;
-  cards.forEach((one) => { one.heat.style.opacity = value; });
+  document.querySelectorAll(".screen .heat").forEach((heat) => { heat.style.opacity = value; });
 }
 
 element("opacity").addEventListener("input", (event) => setOpacity(event.target.value / 100));
@@ -408,19 +261,21 @@ element("opacity").addEventListener("input", (event) => setOpacity(event.target.
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
   const items = [...element("event-list").children];
-  if (/^[1-4]$/.test(event.key)) choose(tabs[event.key - 1], true);
+  if (/^[1-4]$/.test(event.key)) { choose(tabs[event.key - 1], true); reveal(element("panels")); }
   else if (event.key === "h") { if (opacity > 0) opacityBefore = opacity; setOpacity(opacity > 0 ? 0 : opacityBefore || 0.6); }
   else if ((event.key === "j" || event.key === "k") && items.length) {
     const current = items.findIndex((item) => item.contains(document.activeElement));
-    focusedEvent = Math.max(0, Math.min(items.length - 1, current + (event.key === "j" ? 1 : -1)));
     choose(tabs[0]);
-    items[focusedEvent].focus();
+    items[Math.max(0, Math.min(items.length - 1, current + (event.key === "j" ? 1 : -1)))].focus();
   } else if ({ r: 1, w: 1, u: 1 }[event.key]) {
     const item = document.activeElement.closest("[data-event]");
-    if (item) feedBack(item.dataset.event, { r: "right", w: "wrong", u: "unsure" }[event.key]);
+    if (item && board.may_change) feedBack(item.dataset.event, { r: "right", w: "wrong", u: "unsure" }[event.key]);
   }
 });
 
-window.addEventListener("resize", () => cards.forEach((one) => { one.drawn = 0; if (one.plot) one.draw(); }));
+window.addEventListener("resize", tick);
+setUpAlerts();
 setOpacity(opacity);
+setInterval(tick, TICK_MS);
+tick();
 follow();

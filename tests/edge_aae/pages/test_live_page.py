@@ -63,8 +63,10 @@ def test_the_live_page_shows_a_run_and_takes_what_people_say(
         # A threshold is previewed, and takes effect: the alarm appears, and clears again.
         page.keyboard.press("2")
         page.fill("#threshold-input", "-1000000")
-        one.until("/ of \\d+ frames .* above/.test(document.querySelector('#preview').textContent)")
-        page.click("text=Use it now")
+        one.until("/\\d+ of \\d+/.test(document.querySelector('#preview').textContent)")
+        page.click("#threshold-use")
+        assert page.locator('.card[data-state="alarm"]').count() == 0
+        page.click("#confirm-yes")
         page.wait_for_selector('.card.alarm[data-state="alarm"]')
         run.wait_for(lambda: run.frames()[-1]["threshold"] == -1e6, "the threshold in the records")
         assert "THRESHOLD_SET" in run.statuses()
@@ -75,12 +77,13 @@ def test_the_live_page_shows_a_run_and_takes_what_people_say(
         one.shot(shots / "live-1280.png")
         page.click("#tab-threshold")
         page.fill("#threshold-input", "1000000")
-        page.click("text=Use it now")
+        page.click("#threshold-use")
+        page.click("#confirm-yes")
         page.wait_for_selector('.card:not(.alarm)[data-state="normal"]')
 
         # Feedback, by mouse and by key, lands where a training finds it.
         page.click("#tab-events")
-        page.locator("#event-list li").first.locator("text=wrong").click()
+        page.locator("#event-list li").first.locator('[data-answer="wrong"]').click()
         page.wait_for_selector('#event-list [data-answer="wrong"][aria-pressed="true"]')
         table = tmp_path / "feedback/labels.csv"
         with table.open() as stream:
@@ -96,13 +99,13 @@ def test_the_live_page_shows_a_run_and_takes_what_people_say(
         stalled.wait_for(timeout=5000)
         assert "down" in stalled.get_attribute("class")
         page.click("#tab-messages")
-        page.wait_for_selector("#message-list >> text=SOURCE_STALLED")
+        page.wait_for_selector("#message-list >> text=gives no good frame any more")
         page.click("#tab-health")
         page.click("#doctor-button")
         page.wait_for_selector("#doctor-list >> text=onnxruntime-cpu")
 
         # Names are text: no image of theirs was made, nothing ran.
-        assert name in page.inner_text("#sources")
+        assert name in page.inner_text("#health")
         assert page.locator("img[onerror]").count() == 0
         assert one.errors == []
         assert {url.split("/")[2] for url in one.requests if url.startswith("http")} == {address_of(run).split("/")[2]}
@@ -120,7 +123,7 @@ def test_the_live_page_shows_a_run_and_takes_what_people_say(
         # The run ends: the page says so, and shows nothing as live.
         run.process.send_signal(signal.SIGTERM)
         page.wait_for_selector("#banner:visible")
-        assert page.inner_text("#connection") == "not connected"
+        assert page.inner_text("#connection") == "no data"
         assert page.locator(".card.down").count() == 2
         assert run.end() == 0
 
@@ -176,6 +179,7 @@ def test_who_may_look_alone_is_offered_nothing_that_changes_things(model: Path, 
             if name == "changes":
                 one.page.fill("#threshold-input", "7")
                 one.page.click("#threshold-use")
+                one.page.click("#confirm-yes")
         told = run.wait_for_status("THRESHOLD_SET")["payload"]
         assert (told["threshold"], told["by"]) == (7.0, {"role": "operator", "address": "127.0.0.1"})
         assert run.stop() == 0

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.live.bridge import Asked, LivePage, LiveSettings
+from edge_runtime.live.bridge import LivePage, LiveSettings
+from edge_runtime.live.threshold_desk import Asked
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.serving.access import Visitor
 from edge_runtime.stream.pipeline import Pipeline

@@ -18,7 +18,8 @@ import pytest
 from edge_runtime.backends import OnnxRuntimeCpu
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError
-from edge_runtime.live.bridge import Asked, LivePage, LiveSettings
+from edge_runtime.live.bridge import LivePage, LiveSettings
+from edge_runtime.live.threshold_desk import Asked
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
@@ -114,7 +115,17 @@ def messages(page: LivePage, wanted: Callable[[list[dict[str, Any]]], bool]) -> 
 
 def test_the_page_and_its_files_come_with_headers_that_forbid_everything_else(serve: Callable[..., LivePage]) -> None:
     page = serve()
-    for path in ("/", "/live.js", "/live.css", "/vendor/uPlot.iife.min.js", "/vendor/uPlot.min.css"):
+    for path in (
+        "/",
+        "/live.js",
+        "/card.js",
+        "/events.js",
+        "/panels.js",
+        "/words.js",
+        "/live.css",
+        "/vendor/uPlot.iife.min.js",
+        "/vendor/uPlot.min.css",
+    ):
         status, headers, content = asked(page, path)
         assert (status, bool(content)) == (200, True)
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
@@ -133,6 +144,7 @@ def test_the_page_and_its_files_come_with_headers_that_forbid_everything_else(se
         "/../pyproject.toml", "/vendor/../../server.py", "/vendor/%2e%2e/%2e%2e/server.py", "//etc/passwd",
         "/live.js/..",
         "/api/events/../../../etc/passwd.jpg", "/api/events/%2e%2e%2f%2e%2e%2fetc%2fpasswd.jpg", "/api/events/.jpg",
+        "/api/events/../../x/clip.avi", "/api/events/%2e%2e%2fx/snapshot.jpg", "/api/events/x.json",
         "/api/events/%00.jpg", "/vendor/uPlot.LICENSE", "/api", "/feedback/answers.csv",
     ],
 )  # fmt: skip
@@ -235,7 +247,8 @@ def test_what_the_run_calls_things_comes_as_data_and_never_as_markup(
     found = messages(page, lambda seen: any(m["kind"] == "board" and m["statuses"] and m["events"] for m in seen))
     board = [message for message in found if message["kind"] == "board"][-1]
     assert board["events"][0]["source_id"] == SCRIPT
-    script = asked(page, "/live.js")[2].decode()
+    scripts = ("live", "card", "events", "panels", "words", "page")
+    script = "".join(asked(page, f"/{name}.js")[2].decode() for name in scripts)
     for sink in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"):
         assert sink not in script
 

@@ -1,0 +1,140 @@
+"""What becomes of a threshold that somebody sets on the page: in force at once, kept for good where asked, taken back.
+
+In the run's process, in the thread that scores. What is kept for good is what `edge-aae calibrate --threshold` keeps.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime.bundle.site_calibration import SiteCalibration, set_aside
+from edge_runtime.errors import EdgeAaeError
+from edge_runtime.model.defect_size import MEASURED_IN_PIXELS
+from edge_runtime.redact import redact
+from edge_runtime.serving.access import Visitor
+from edge_runtime.sinks.records import status_record
+
+if TYPE_CHECKING:
+    from edge_runtime.stream.pipeline import Pipeline
+
+__all__ = ["Asked", "ThresholdDesk"]
+
+logger = logging.getLogger(__name__)
+
+MOST_UNDONE = 20
+"""Changes of a run that can be taken back, the last ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A threshold that somebody set on the page, or took back, and who."""
+
+    threshold: float | None
+    """None takes the last change back"""
+    by: Visitor
+    keep: bool = False
+    """For good, beside the bundle"""
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Asked:
+        """As to_json gave it."""
+        threshold = values["threshold"]
+        return cls(None if threshold is None else float(threshold), Visitor(**values["by"]), bool(values["keep"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """As it passes between the two processes."""
+        return {"threshold": self.threshold, "by": asdict(self.by), "keep": self.keep}
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a change replaced."""
+
+    model: str
+    """Digest of the bundle it was made for"""
+    threshold: float
+    kept: bool
+    """Whether what lies beside the bundle was replaced too"""
+    site: SiteCalibration | None
+    """By what: None where nothing lay there"""
+
+
+class ThresholdDesk:
+    """Sets thresholds on a pipeline, remembers what they replaced, and reports who did it."""
+
+    def __init__(self, pipeline: Callable[[], Pipeline], *, fixed_by: str = "") -> None:
+        """pipeline: that it is of, once there is one. fixed_by: the run's own option that sets the threshold."""
+        self._pipeline, self._fixed_by = pipeline, fixed_by
+        self._changes: list[_Change] = []
+
+    def told(self) -> dict[str, Any]:
+        """What the page says: what is kept for good, what an undo would bring back. From any thread."""
+        detector = self._pipeline().detector
+        site, undone = detector.site, self._undoable()
+        kept = None if site is None else {key: getattr(site, key) for key in ("threshold", "basis", "created", "by")}
+        undo: dict[str, Any] | None = None
+        if undone is not None:
+            undo = {"threshold": undone.threshold, "kept_alone": False}
+        elif site is not None and site.basis == "person":
+            undo = {"threshold": None, "kept_alone": True}
+        return {"kept": kept, "undo": undo, "fixed_by": self._fixed_by}
+
+    def take(self, asked: Asked) -> None:
+        """Do what was asked, and report it; what cannot be done is reported too, and changes nothing."""
+        pipeline = self._pipeline()
+        source, before = redact(pipeline.states()[0].source_id), pipeline.detector.decision.threshold
+        by = asdict(asked.by)
+        try:
+            kept = self._undo(pipeline) if asked.threshold is None else self._set(pipeline, asked, asked.threshold)
+        except EdgeAaeError as error:
+            logger.warning("the threshold stays %g: %s", before, error)
+            pipeline.report(status_record("warning", "THRESHOLD_NOT_SET", source, {"reason": str(error), "by": by}))
+            return
+        now = pipeline.detector.decision.threshold
+        logger.info("threshold %g, set on the live page by %s of %s; it was %g", now, *by.values(), before)
+        payload = {"before": before, "threshold": now, "by": by, "kept": kept, "undo": asked.threshold is None}
+        pipeline.report(status_record("info", "THRESHOLD_SET", source, payload))
+
+    def _set(self, pipeline: Pipeline, asked: Asked, threshold: float) -> bool:
+        detector = pipeline.detector
+        bundle = detector.bundle
+        site = SiteCalibration.of_bundle(bundle) if asked.keep else None
+        change = _Change(bundle.digest, detector.decision.threshold, asked.keep, site)
+        if asked.keep:
+            size = site.size if site else MEASURED_IN_PIXELS
+            by = f"{asked.by.role} of {asked.by.address}"
+            chosen = SiteCalibration.chosen(
+                threshold, model=bundle.digest, before=site, view=detector.view, size=size, by=by
+            )
+            chosen.save(bundle.path)
+            pipeline.set_detector(detector.recalibrated().with_threshold(threshold))
+        else:
+            pipeline.set_threshold(threshold)
+        self._changes = [*self._changes, change][-MOST_UNDONE:]
+        return asked.keep
+
+    def _undo(self, pipeline: Pipeline) -> bool:
+        detector = pipeline.detector
+        path, change = detector.bundle.path, self._undoable()
+        if change is None:
+            # Of a run before this one: back to the bundle's own, as `edge-aae calibrate --undo`.
+            set_aside(path)
+            pipeline.set_detector(detector.recalibrated())
+            return True
+        if change.kept:
+            if change.site is None:
+                set_aside(path)
+            else:
+                change.site.save(path)
+            detector = detector.recalibrated()
+        pipeline.set_detector(detector.with_threshold(change.threshold))
+        self._changes = self._changes[:-1]
+        return change.kept
+
+    def _undoable(self) -> _Change | None:
+        """The last change, where the bundle is still that of then."""
+        last = self._changes[-1] if self._changes else None
+        return last if last is not None and last.model == self._pipeline().detector.bundle.digest else None
