@@ -19,6 +19,7 @@ from train.data.near_duplicates import without_duplicates
 from train.data.photograph_store import PhotographStore
 from train.data.settings import DataSettings
 from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, Probe, TrainingSet, preprocess_for, spread
+from train.intake.feedback_images import name_within
 from train.intake.picture_quality import PictureQualities
 from train.intake.training_files import training_files
 from train.networks.registry import NetworkName, network_spec
@@ -38,7 +39,7 @@ def load_folder(
     settings: DataSettings, folder: Path, network: NetworkName, cache_folder: Path | None = None
 ) -> TrainingSet:
     """The images of a folder; raises DataError and ConfigError as load_training_set does."""
-    files = training_files(folder)
+    files = _files(settings, folder)
     preprocess = preprocess_for(settings, network, _probe(settings, folder, files))
     tiled = preprocess.fit == "tile"
     photographs: list[Frame] = []
@@ -51,7 +52,7 @@ def load_folder(
     raw_names = {str(file) for file in spread(files)}
     raw_frames = []
     for file in files:
-        name = file.relative_to(folder).as_posix()
+        name = name_within(folder, file)
         frame, reason = _try_read(file, settings.levels, minimum=minimum)
         if frame is not None:
             try:
@@ -80,7 +81,12 @@ def load_folder(
 
 def probe_folder(settings: DataSettings, folder: Path) -> Probe:
     """What a spread of a folder's images says of all; raises DataError where none can be read."""
-    return _probe(settings, folder, training_files(folder))
+    return _probe(settings, folder, _files(settings, folder))
+
+
+def _files(settings: DataSettings, folder: Path) -> list[Path]:
+    files = training_files(folder)
+    return files if settings.feedback is None else settings.feedback.joined(files)
 
 
 def _probe(settings: DataSettings, folder: Path, files: list[Path]) -> Probe:

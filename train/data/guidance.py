@@ -89,6 +89,18 @@ class Guidance:
         """Nothing is known."""
         return cls(np.full(n_images, UNGUIDED, dtype=np.int8))
 
+    def keeping(self, names: Sequence[str], good: Collection[str]) -> Guidance:
+        """The same, with the images of these names known to be normal. Raises DataError where a file rejects one."""
+        verdicts, kept = self.verdicts.copy(), set(good)
+        for index, name in enumerate(names):
+            if name in kept:
+                if verdicts[index] == REJECT:
+                    raise DataError(
+                        f"{name!r} is called normal by --feedback and anomalous by another file; take it out"
+                    )
+                verdicts[index] = KEEP
+        return Guidance(verdicts)
+
     @property
     def keep(self) -> NDArray[np.bool_]:
         """(N,) images known to be normal: never rejected, weight 1."""

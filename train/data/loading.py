@@ -16,6 +16,7 @@ from train.data.settings import DataSettings
 from train.data.training_set import Probe, TrainingSet
 from train.data.video import load_video, probe_video
 from train.intake.depth import found_levels
+from train.intake.feedback_images import name_within
 from train.intake.training_files import training_files
 from train.networks.registry import NetworkName, network_spec
 
@@ -31,6 +32,9 @@ def load_training_set(settings: DataSettings, network: NetworkName, cache_folder
     """
     images = _load_images(settings, network, cache_folder)
     guidance = read_guidance(settings.guidance, images.names, {name for name, _ in (*images.bad, *images.duplicates)})
+    if settings.feedback is not None:
+        good = [name_within(Path(settings.path), Path(file)) for file in settings.feedback.good]
+        guidance = guidance.keeping(images.names, good)
     return replace(images, guidance=guidance)
 
 
@@ -62,6 +66,8 @@ def _source(settings: DataSettings, network: NetworkName) -> Path:
     path, cuts_tiles = Path(settings.path), network_spec(network).cuts_tiles
     if not path.exists():
         raise DataError(f"no data at {path}; expected a folder of images, a video, an IDX folder or an .npz file")
+    if settings.feedback is not None and (path.is_file() or is_labelled_set(path)):
+        raise DataError(f"--feedback adds photographs to a folder of such, {path} is none; name the folder")
     if is_labelled_set(path):
         if cuts_tiles:
             raise DataError(

@@ -12,6 +12,7 @@ from edge_runtime.image_files.unreadable import check_max_bad
 from train.data.grouping import check_group_by
 from train.data.guidance import GuidanceFiles
 from train.data.image_store import CacheName
+from train.intake.feedback_images import FeedbackImages
 from train.views.candidates import ViewName
 
 __all__ = ["DataSettings"]
@@ -56,6 +57,8 @@ class DataSettings:
     """How many times finer the network's input is than what a backbone's sites are made from; settled by the run."""
     known_bad: str | None = None
     """A folder of photographs of defects, which set the threshold and are never trained on."""
+    feedback: FeedbackImages | None = None
+    """What people said of alarms: good images that join, and defects that set the threshold, never trained on."""
     cache: CacheName = "auto"
     """Where the images are held; auto: in memory, or on disk where they would take half of what is free."""
     guidance: GuidanceFiles = field(default_factory=GuidanceFiles)
@@ -120,6 +123,7 @@ class DataSettings:
                     "imgsz": tuple(values["imgsz"]) if values["imgsz"] else None,
                     "roi": tuple(values["roi"]) if values["roi"] else None,
                     "levels": tuple(values["levels"]) if values.get("levels") else None,
+                    "feedback": FeedbackImages.from_json(values["feedback"]) if values.get("feedback") else None,
                     "guidance": GuidanceFiles.from_json(values["guidance"]),
                 }
             )

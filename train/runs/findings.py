@@ -17,7 +17,7 @@ from train.data.training_set import TrainingSet
 from train.learning.scoring import map_peaks
 from train.learning.strategy import HeldOut
 from train.learning.trainer import Trainer
-from train.runs.known_defects import parted
+from train.runs.known_defects import has_known_defects, parted
 from train.runs.pictures import contact_sheet, plot_losses, plot_scores
 from train.runs.review import group_codes, write_review
 from train.runs.run_folder import RunConfig, RunFolder, write_csv
@@ -51,11 +51,11 @@ def write_findings(
         )
     else:
         calibration, decision = calibrate_union(criteria, config.train.method, names)
-    if config.data.known_bad is not None:
+    if has_known_defects(config.data):
         decision, known = parted(
             decision,
             decision.score(criteria),
-            config.data.known_bad,
+            config.data,
             strategy.autoencoder,
             strategy.prior,
             config.preprocess,

@@ -18,10 +18,11 @@ from edge_runtime.model.images import read_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.model.prior import Prior
 from edge_runtime.model.score import Decision
+from train.data.settings import DataSettings
 from train.learning.scoring import frame_outputs
 from train.networks.autoencoder import Autoencoder
 
-__all__ = ["known_defects", "parted"]
+__all__ = ["has_known_defects", "known_defects", "parted"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,26 +40,36 @@ def known_defects(folder: str) -> list[Path]:
     return found
 
 
+def has_known_defects(data: DataSettings) -> bool:
+    """Whether a run was given any, by --known-bad or among its feedback."""
+    return data.known_bad is not None or bool(data.feedback and data.feedback.defects)
+
+
 def parted(
     decision: Decision,
     held_out: NDArray[np.float64],
-    folder: str,
+    data: DataSettings,
     autoencoder: Autoencoder,
     prior: Prior,
     preprocess: Preprocess,
     device: torch.device,
 ) -> tuple[Decision, dict[str, Any] | None]:
-    """The decision with its threshold between held-out scores (N,) and the folder's, and what the manifest says of it.
+    """The decision with its threshold between held-out scores (N,) and the defects', and what the manifest says of it.
 
     Where the network does not see these defects, or they cannot be read any more, the decision stays and a warning says
     why: the training is worth more than the threshold.
     """
     try:
-        frames = (read_image(file, preprocess.levels) for file in known_defects(folder))
+        frames = (read_image(file, preprocess.levels) for file in _files(data))
         criteria = [frame_outputs(autoencoder, prior, preprocess.tiles(frame)[0], device)[0] for frame in frames]
         scores = decision.score(np.concatenate(criteria))
         threshold, found = Separation.between(held_out.tolist(), scores.tolist())
     except (BackendError, DataError) as error:
-        logger.warning("--known-bad does not move the threshold: %s", error)
+        logger.warning("known defects do not move the threshold: %s", error)
         return decision, None
     return replace(decision, threshold=threshold), {"threshold": threshold, **asdict(found)}
+
+
+def _files(data: DataSettings) -> list[Path]:
+    found = [] if data.known_bad is None else known_defects(data.known_bad)
+    return [*found, *map(Path, data.feedback.defects if data.feedback else ())]

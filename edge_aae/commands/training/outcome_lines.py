@@ -50,7 +50,7 @@ def _known_bad_lines(known: dict[str, Any]) -> list[str]:
     from edge_runtime.bundle.separation import Separation
 
     counts = {name: value for name, value in known.items() if name != "threshold"}
-    return [f"threshold: {known['threshold']:.3g} on the score, by --known-bad", *Separation(**counts).lines()]
+    return [f"threshold: {known['threshold']:.3g} on the score, by the known defects", *Separation(**counts).lines()]
 
 
 def _aim(limit: dict[str, Any]) -> str:

@@ -200,6 +200,11 @@ class ImageOptions(OptionGroup):
         type=FILE,
         help="Folder with photographs of some defects: never trained on, the threshold is set between.",
     )
+    feedback: Path | None = option(
+        "--feedback",
+        type=FILE,
+        help="Folder of the live page's answers: false alarms join the images as good, defects are known bad.",
+    )
     max_bad: float = option(
         "--max-bad",
         type=PERCENT,

@@ -141,6 +141,7 @@ def _refuse_unused(asked: MethodOptions, learning: LearningOptions) -> None:
 def _data_settings(data: str, spec: NetworkSpec, images: ImageOptions, seed: int) -> DataSettings:
     from train.data.guidance import GuidanceFiles
     from train.data.settings import DataSettings
+    from train.intake.feedback_images import FeedbackImages
 
     # Bars and a view that follows the part exclude each other: who asks for bars has no use for a choice.
     chooses_view = spec.reads_backbone and images.fit != "letterbox"
@@ -162,6 +163,7 @@ def _data_settings(data: str, spec: NetworkSpec, images: ImageOptions, seed: int
         drop_duplicates=images.drop_duplicates,
         group_by=images.group_by,
         known_bad=_known_bad(images),
+        feedback=None if images.feedback is None else FeedbackImages.of(images.feedback),
         cache=images.cache,
         guidance=GuidanceFiles.of(keep=images.keep, reject=images.reject, labels=images.labels),
         seed=seed,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
+import shlex
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -92,12 +93,18 @@ def test_the_live_page_shows_a_run_and_takes_what_people_say(
         page.keyboard.press("j")
         page.keyboard.press("r")
         page.wait_for_selector('#event-list [data-answer="right"][aria-pressed="true"]')
+        page.wait_for_selector("#training:visible >> text=1 defect")
+        named = page.inner_text("#training-command")
+        assert named.startswith("edge-aae train PHOTOS --feedback ")
 
         # What stalls is said within the timeout, and its picture is not passed off as live.
         run.wait_for_status("SOURCE_STALLED")
         stalled = page.locator('.card[data-state="stalled"]')
         stalled.wait_for(timeout=5000)
         assert "down" in stalled.get_attribute("class")
+        assert stalled.locator(".score b").inner_text() == "–"
+        assert "no data since" in stalled.locator(".state").inner_text()
+        assert page.locator(".card").first.get_attribute("data-state") == "stalled"
         page.click("#tab-messages")
         page.wait_for_selector("#message-list >> text=gives no good frame any more")
         page.click("#tab-health")
@@ -113,7 +120,7 @@ def test_the_live_page_shows_a_run_and_takes_what_people_say(
         phone = watched(opened, width=360, height=740, scheme="dark")
         phone.page.goto(address_of(run))
         phone.page.wait_for_selector('.card[data-state="normal"]')
-        phone.until("document.querySelector('.card').dataset.pictures > 1")
+        phone.until("document.querySelector('.card[data-state=normal]').dataset.pictures > 1")
         phone.page.wait_for_selector("#event-list img")
         assert phone.overflow() <= 0
         phone.shot(shots / "live-360.png")
@@ -127,14 +134,18 @@ def test_the_live_page_shows_a_run_and_takes_what_people_say(
         assert page.locator(".card.down").count() == 2
         assert run.end() == 0
 
-    again = photos / "train"
-    images = tmp_path / "more"
-    subprocess.run(["cp", "-r", again, images], check=True)
-    for file in (tmp_path / "feedback/images").iterdir():
-        (images / file.name).write_bytes(file.read_bytes())
-    trained = cli("train", images, "--labels", table, "--network", "conv", "--imgsz", "32x32", "--epochs", "1",
-                  cwd=tmp_path)  # fmt: skip
+    trained = cli(*shlex.split(named)[1:2], photos / "train", *shlex.split(named)[3:], "--network", "conv", "--imgsz",
+                  "32x32", "--epochs", "1", cwd=tmp_path)  # fmt: skip
     assert trained.returncode == 0, trained.stderr
+    with table.open() as stream:
+        labels = {row["name"]: row["label"] for row in csv.DictReader(stream)}
+    run = tmp_path / "runs/latest"
+    with (run / "refinement.csv").open() as stream:
+        names = {Path(row["name"]).name for row in csv.DictReader(stream)}
+    assert names & set(labels) == {name for name, label in labels.items() if label == "good"}
+    assert (
+        json.loads((run / "calibration.json").read_text())["known_bad"] is not None or "known defects" in trained.stderr
+    )
 
 
 @pytest.fixture

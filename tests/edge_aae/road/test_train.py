@@ -201,7 +201,7 @@ def test_known_defects_set_the_threshold_and_are_never_trained_on(train: Any, ph
     assert run.config.n_images == len(list_images(photos / "train"))
     assert run.calibration["known_bad"]["defects"] == 5
     assert run.calibration["known_bad"]["threshold"] == run.decision.threshold != 1.0
-    assert f"threshold: {run.decision.threshold:.3g} on the score, by --known-bad" in done.output
+    assert f"threshold: {run.decision.threshold:.3g} on the score, by the known defects" in done.output
     assert "its threshold lies between the training images and 5 known defects, of which 5 are above it" in done.output
     scored = RunScorer(tmp_path / "run").score(read_image(defects / "0.png"))
     assert scored.is_anomaly

@@ -12,6 +12,7 @@ import pytest
 from edge_runtime.errors import DataError
 from edge_runtime.model.images import write_image
 from edge_runtime.model.score import FusedRule, Limit, Term
+from train.data.settings import DataSettings
 from train.runs import known_defects as module
 from train.runs.known_defects import known_defects, parted
 
@@ -31,7 +32,9 @@ def moved(folder: Path, defects: list[float], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "frame_outputs", lambda *_: (np.array([[next(criteria)]]), None))
     nothing: Any = None
     preprocess: Any = SimpleNamespace(tiles=lambda frame: (frame[None], None), levels=None)
-    return parted(DECISION, HELD_OUT, str(folder), nothing, nothing, preprocess, nothing)
+    return parted(
+        DECISION, HELD_OUT, DataSettings(path="", known_bad=str(folder)), nothing, nothing, preprocess, nothing
+    )
 
 
 def test_the_threshold_lies_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,12 +54,12 @@ def test_defects_that_the_network_does_not_see_leave_the_threshold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert moved(tmp_path, [-9.0, -8.0], monkeypatch) == (DECISION, None)
-    assert "--known-bad does not move the threshold: the scores of 2 known defects do not lie above" in caplog.text
+    assert "known defects do not move the threshold: the scores of 2 known defects do not lie above" in caplog.text
 
 
 def test_a_folder_that_is_gone_at_the_end_loses_no_training(caplog: pytest.LogCaptureFixture) -> None:
     nothing: Any = None
-    assert parted(DECISION, HELD_OUT, "gone", nothing, nothing, nothing, nothing) == (DECISION, None)
+    assert parted(DECISION, HELD_OUT, DataSettings(path="", known_bad="gone"), *[nothing] * 4) == (DECISION, None)
     assert "--known-bad gone holds no images" in caplog.text
 
 
