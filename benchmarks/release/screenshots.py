@@ -2,10 +2,10 @@
 
     python benchmarks/release/screenshots.py [DEMO] [--out docs/images]
 
-DEMO: what `make demo` leaves, demo-out by default. Runs `edge-aae run --serve` on two made-up cameras over the sample's
-pictures, one of which gets a blot, `edge-aae report` and `edge-aae review` on the demo's training, and takes pictures
-of what a headless Chromium shows: live.png, live-phone.png, demo-report.png, demo-review.png. Needs playwright and
-Chromium. The pages show smaller pictures of the latter two, of other parts.
+DEMO: what `make demo` leaves, demo-out by default. Runs `edge-aae run --serve` on three made-up cameras over the
+sample's pictures, one of which gets a blot and one stalls, `edge-aae report` and `edge-aae review` on the demo's
+training, and takes pictures of what a headless Chromium shows: live.png, live-phone.png, demo-report.png,
+demo-review.png. Needs playwright and Chromium. The pages show smaller pictures of the latter two, of other parts.
 """
 
 from __future__ import annotations
@@ -78,14 +78,18 @@ def main() -> None:
         threshold = threshold_for(demo / "model.aae", work / "pictures")
         browser = playwright.chromium.launch(executable_path=chromium, args=QUIET)
         size = "fps=20&width=420&height=320&images=pictures"
-        cameras = (f"test://defect?{size}&at=8&for=6&every=20", f"test://pattern?{size}&seed=7")
+        cameras = (
+            f"test://pattern?{size}&seed=7", f"test://freeze?{size}&at=4&for=600",
+            f"test://defect?{size}&at=8&for=6&every=20",
+        )  # fmt: skip
         run = ["run", *(word for camera in cameras for word in ("--source", camera)), "--model", demo / "model.aae"]
         run += ["--threshold", f"{threshold:.3f}", "--alarm", "2/3", "--serve", ":0", "--smooth", "ema:0.5"]
+        run += ["--stall-timeout", "3"]
         with Page(*run, cwd=work) as page:
             alarm = ".card.alarm"
-            taken(browser, page.address, out / "live.png", width=1100, height=860, wait=alarm)
+            taken(browser, page.address, out / "live.png", width=1280, height=900, wait=alarm)
             taken(
-                browser, page.address, out / "live-phone.png", width=390, height=780, wait=".card:not(.alarm)",
+                browser, page.address, out / "live-phone.png", width=360, height=740, wait=".card",
                 scheme="dark",
             )  # fmt: skip
         subprocess.run(

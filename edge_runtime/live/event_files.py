@@ -1,15 +1,18 @@
 """Snapshots and clips that a run makes of its events, as files that the live page may show.
 
-A file is found by the name that the event's own record gives it, in the folder that the run was given; nothing that is
-asked for in a request becomes part of a path.
+A file is found by the name that sinks/pictures.py gives it of the event's record, in the folder that the run was given;
+nothing that is asked for in a request becomes part of a path.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.live.board import Event
+from edge_runtime.sinks.pictures import clip_name, snapshot_name
 
 __all__ = ["EventFiles"]
 
@@ -23,15 +26,15 @@ class EventFiles:
 
     def snapshot(self, event: Event) -> Path | None:
         """The event's snapshot; None where there is none."""
-        return _file(self.snapshots, event.record.get("snapshot"), ".jpg")
+        return _file(self.snapshots, event, "snapshot", snapshot_name)
 
     def clip(self, event: Event) -> Path | None:
         """The event's clip; None where there is none, or it is still being recorded."""
-        return _file(self.clips, event.record.get("clip"), ".avi")
+        return _file(self.clips, event, "clip", clip_name)
 
 
-def _file(folder: Path | None, named: object, suffix: str) -> Path | None:
-    if folder is None or not isinstance(named, str):
+def _file(folder: Path | None, event: Event, key: str, name: Callable[[dict[str, Any]], str]) -> Path | None:
+    if folder is None or not event.record.get(key):
         return None
-    file = folder / Path(named).name
-    return file if file.suffix == suffix and file.is_file() and not file.is_symlink() else None
+    file = (folder / name(event.record)).resolve()
+    return file if file.is_relative_to(folder.resolve()) and file.is_file() else None

@@ -28,7 +28,12 @@ function showEvents() {
   const focused = document.activeElement && document.activeElement.closest("#event-list [data-event]");
   const focusedId = focused && focused.dataset.event;
   const pressed = focused && document.activeElement.dataset.answer;
-  list.replaceChildren(...chosen.map(eventItem));
+  const there = new Map([...list.children].map((item) => [item.key, item]));
+  list.replaceChildren(...chosen.map((event) => {
+    // What did not change stays as it is, picture and all.
+    const key = JSON.stringify([event, board.may_change, nameOf(event.source_id), new Date().toDateString()]);
+    return there.get(key) || Object.assign(eventItem(event), { key });
+  }));
   if (focusedId) {
     const again = [...list.children].find((item) => item.dataset.event === focusedId);
     if (again) (pressed ? again.querySelector(`[data-answer="${pressed}"]`) : again).focus();

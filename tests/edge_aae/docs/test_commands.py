@@ -48,7 +48,7 @@ ELSEWHERE = {
     r"^python benchmarks/(?!paper/table\.py .*--dry-run)": "minutes to days; benchmarks/ says what each needs",
     r"^edge-aae review": "serves until Ctrl-C; test_review_page.py opens it in a browser",
     r"--bad-image": "a bundle of 20 photographs or more; tests/edge_aae/device/test_image_quality.py runs it",
-    r"^cp feedback/|^edge-aae train .*--labels feedback|--keep runs/latest": "what a person decided before",
+    r"^edge-aae train .*--feedback |--keep runs/latest": "what a person decided before",
     r"^torchrun .*--resume": "an interrupted run of two processes; tests/train/test_distributed.py makes one",
     r"^torchrun .*which edge-aae": "the same as the line before it",
 }  # fmt: skip

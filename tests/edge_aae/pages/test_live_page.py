@@ -102,7 +102,7 @@ def test_the_live_page_shows_a_run_and_takes_what_people_say(
         stalled = page.locator('.card[data-state="stalled"]')
         stalled.wait_for(timeout=5000)
         assert "down" in stalled.get_attribute("class")
-        assert stalled.locator(".score b").inner_text() == "–"
+        assert stalled.locator(".score b").inner_text() == "\u2013"
         assert "no data since" in stalled.locator(".state").inner_text()
         assert page.locator(".card").first.get_attribute("data-state") == "stalled"
         page.click("#tab-messages")

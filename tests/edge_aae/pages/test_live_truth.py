@@ -37,10 +37,10 @@ def test_a_run_that_is_gone_or_hangs_is_shown_as_no_data_since_when(
         page.goto(address_of(run))
         page.wait_for_selector('.card[data-state]:not([data-state="waiting"])')
         one.until("document.querySelector('.card').dataset.pictures > 1")
-        assert page.inner_text(".score b") != "–"
+        assert page.inner_text(".score b") != "\u2013"
         run.process.send_signal(how)
         page.wait_for_selector('.card.down[data-state="no data"]')
-        assert page.inner_text(".score b") == "–"
+        assert page.inner_text(".score b") == "\u2013"
         assert page.inner_text(".score .state").startswith("no data since ")
         assert page.title().startswith("NO DATA since ")
         banner = page.locator("#banner")
@@ -52,7 +52,7 @@ def test_a_run_that_is_gone_or_hangs_is_shown_as_no_data_since_when(
         one.until(f"document.querySelector('.age').textContent !== {told!r}")
         if how == signal.SIGSTOP:
             run.process.send_signal(signal.SIGCONT)
-            page.wait_for_selector('.card:not(.down) .score b:not(:text("–"))')
+            page.wait_for_selector('.card:not(.down) .score b:not(:text("\u2013"))')
             assert page.locator("#banner").is_hidden()
 
 
@@ -123,7 +123,7 @@ def test_a_threshold_kept_for_good_and_events_outlive_a_restart_and_are_taken_ba
             page.wait_for_selector("#threshold-kept >> text=chosen by local of 127.0.0.1")
             page.click("#tab-events")
             page.wait_for_selector("#event-list li")
-            run.wait_for(lambda: any((tmp_path / "snaps").glob("*.jpg")), "the snapshot")
+            run.wait_for(lambda: any((tmp_path / "snaps").rglob("*.jpg")), "the snapshot")
             assert run.stop() == 0
         assert (tmp_path / "feedback/events.db").stat().st_mode & 0o777 == 0o600
         with Running(*arguments, cwd=tmp_path) as run:
