@@ -176,17 +176,9 @@ def _seconds_range(text: str) -> tuple[float, float]:
     return float(first), float(most or first)
 
 
-def _n_of_m(text: str) -> tuple[int, int]:
-    n, _, m = text.partition("/")
-    return int(n), int(m)
-
-
 def _alarm_rule(text: str) -> tuple[int, int]:
-    return NO_ALARM if text == "none" else _n_of_m(text)
-
-
-def _alarm_text(rule: tuple[int, int]) -> str:
-    return "none" if tuple(rule) == NO_ALARM else "/".join(map(str, rule))
+    n, _, m = ("0", "/", "0") if text == "none" else text.partition("/")
+    return int(n), int(m)
 
 
 def _width_height_channels(text: str) -> tuple[int, int, int]:
@@ -203,7 +195,9 @@ COUNT_OR_INF = _Parsed("count", "a whole number, or inf", _count_or_inf, lambda 
 SECONDS_RANGE = _Parsed("first:most", "seconds such as 1:30", _seconds_range, _joined(":"))
 NO_ALARM = (0, 0)
 """What --alarm none gives, told from an --alarm that was not given"""
-ALARM_RULE = _Parsed("n/m", "N/M such as 3/5, or none", _alarm_rule, _alarm_text)
+ALARM_RULE = _Parsed(
+    "n/m", "N/M such as 3/5, or none", _alarm_rule, lambda rule: f"{rule[0]}/{rule[1]}" if any(rule) else "none"
+)
 WIDTH_HEIGHT_CHANNELS = _Parsed(
     "wxhxc", "WIDTHxHEIGHTxCHANNELS such as 640x480x3", _width_height_channels, _joined("x")
 )

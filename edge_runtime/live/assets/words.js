@@ -60,6 +60,7 @@ const SENTENCES = {
   SCORES_USUAL: (n) => `The scores of ${n} are as usual again.`,
   THRESHOLD_SET: (n, p) => `${who(p.by)} ${p.undo ? "took back a change of" : "changed"} the threshold from ${shown(p.before)} to ${shown(p.threshold)}${p.kept ? ", for good" : p.undo ? "" : ", until the run is started again"}.`,
   THRESHOLD_NOT_SET: (n, p, why) => `The threshold that ${who(p.by)} asked for is not in force: ${why}.`,
+  SINK_REOPENED: (n, p, why) => `${n} was begun again: ${why}.`,
   BOARD_POWER: (n, p) => `The board draws ${p.watts === undefined ? "an unknown power" : `${JSON.stringify(p.watts)} W`}${p.mode ? ` in mode ${p.mode}` : ""}.`,
   SINK_DROPS: (n, p, why) => `${n} is too slow for what it is given: ${why}.`,
   SINK_FAILED: (n, p, why) => `${n} takes no records: ${why}.`,
