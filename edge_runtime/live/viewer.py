@@ -83,7 +83,13 @@ def _of_frame(record: dict[str, Any]) -> dict[str, Any]:
         **{key: record[key] for key in OF_FRAME},
         "too_small": record.get("too_small", False),
         "regions": _regions(record.get("boxes")),
+        "image_quality": _picture(record.get("image_quality")),
     }
+
+
+def _picture(quality: dict[str, Any] | None) -> str:
+    """What is wrong with a frame's picture, in words; empty where nothing is."""
+    return "" if quality is None else ", ".join(fault["what"] for fault in quality["faults"])
 
 
 def _regions(boxes: list[dict[str, Any]] | None) -> str:

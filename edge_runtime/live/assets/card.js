@@ -160,9 +160,10 @@ class Card {
       over = silence === "no data" ? "" : named(this.known().last_error, this.source);
       over = `${over ? `${over}. ` : ""}${last ? `The picture is of ${clock(last.t)}.` : "No good frame has come."}`;
     } else if (inEvent) { this.kind = text = "alarm"; tone = "bad"; }
+    else if (frame && frame.is_anomaly === null) { this.kind = text = "unknown"; tone = "warn"; }
     else if (frame && frame.is_anomaly) { this.kind = text = "anomalous"; tone = "warn"; }
     else if (frame) { this.kind = text = "normal"; tone = "good"; }
-    this.rank = { alarm: 0, "no data": 1, stalled: 1, "no picture": 1, anomalous: 2, waiting: 3, normal: 4 }[this.kind];
+    this.rank = { alarm: 0, "no data": 1, stalled: 1, "no picture": 1, anomalous: 2, unknown: 2, waiting: 3, normal: 4 }[this.kind];
     this.number.textContent = silence || !frame ? "–" : frame.shown_score.toFixed(2);
     put(this.state, text);
     this.state.className = `state ${tone}`;
@@ -184,7 +185,7 @@ class Card {
   told(frame) {
     const spent = Object.entries(frame.latency_ms).filter(([name]) => name !== "capture").reduce((sum, [, ms]) => sum + ms, 0);
     const late = frame !== this.frame && this.pictures ? " · the picture is older" : "";
-    return `threshold ${shown(frame.threshold)} · ${spent.toFixed(1)} ms a frame · frame ${frame.frame_id}${frame.regions ? ` · ${frame.regions}` : ""}${frame.too_small ? " · all it shows is too small" : ""}${late}`;
+    return `threshold ${shown(frame.threshold)} · ${spent.toFixed(1)} ms a frame · frame ${frame.frame_id}${frame.regions ? ` · ${frame.regions}` : ""}${frame.too_small ? " · all it shows is too small" : ""}${frame.image_quality ? ` · ${frame.image_quality}` : ""}${late}`;
   }
 
   draw() {

@@ -108,8 +108,8 @@ function alertOnce(text) {
   said = setTimeout(() => { said = 0; tick(); }, 8000);
 }
 
-const KINDS = ["alarm", "stalled", "no picture", "no data", "anomalous", "waiting", "normal"];
-const TONE = { alarm: "bad", stalled: "bad", "no picture": "bad", "no data": "bad", anomalous: "warn", waiting: "warn", normal: "good" };
+const KINDS = ["alarm", "stalled", "no picture", "no data", "anomalous", "unknown", "waiting", "normal"];
+const TONE = { alarm: "bad", stalled: "bad", "no picture": "bad", "no data": "bad", anomalous: "warn", unknown: "warn", waiting: "warn", normal: "good" };
 const SUMMED = { "no picture": "without picture", "no data": "without data" };
 let alarmsBefore = new Set();
 let listed = "";
