@@ -65,7 +65,7 @@ SECTIONS: dict[str, tuple[HelpSection, ...]] = {
             "max-bad",
             "sample-fps drop-duplicates group-by cache max-pixels classes contaminate",
         ),
-        _section("What people know of images", "labels known-bad", "keep reject"),
+        _section("What people know of images", "labels known-bad", "feedback keep reject"),
         _section(
             "Learning", "epochs-scale device", "epochs refine-epochs retrain-epochs latent batch seed amp"
         ),
