@@ -1,7 +1,8 @@
+# make install    what trains, exports and scores, into .venv
 # make demo       train, export, verify and run on embedded data
 # make test       lint, types, and the tests of every module
 # make test-all   the same with whole roads, the pages' commands, and tests that need minutes
-# Both make .venv first where it is missing. PYTHON=python3.12 picks another interpreter.
+# All make .venv first where it is missing. PYTHON=python3.12 picks another interpreter.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # As many processes as there are cores, four at most; each holds PyTorch, half a gigabyte.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: demo test test-all lint clean
+.PHONY: install demo test test-all lint clean
+
+install: $(VENV)/.demo
 
 demo: $(VENV)/.demo
 	$(BIN)/edge-aae demo
