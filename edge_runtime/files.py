@@ -18,6 +18,7 @@ from typing import Any
 
 from edge_runtime.errors import DataError
 from edge_runtime.redact import redact
+from edge_runtime.systems.replacing import replace
 
 __all__ = [
     "DISK_FULL",
@@ -72,8 +73,8 @@ def read_regular(path: Path, most_bytes: int) -> tuple[bytes, os.stat_result]:
 
     Raises OSError, and ValueError for what is no file or has more than most_bytes; its message goes on after the name.
     """
-    # Without O_NONBLOCK a pipe would be waited for.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+    # Without O_NONBLOCK, which Windows has not, a pipe would be waited for.
+    with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as stream:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("is a device or pipe, expected a file")
@@ -138,7 +139,7 @@ def _write_and_rename(path: Path, content: bytes, mode: int) -> None:
             os.fsync(stream.fileno())
         # mkstemp makes files private; a bundle is read by services under other users.
         temporary.chmod(mode)
-        temporary.replace(path)
+        replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

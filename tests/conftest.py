@@ -9,7 +9,6 @@ means, and z1, left minus right; its reconstruction gives each half its mean.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import math
 import os
@@ -32,6 +31,7 @@ from edge_runtime.model.prior import StandardNormal
 from edge_runtime.model.score import CRITERIA, Decision, Limit, UnionRule
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sources import CameraSource
+from edge_runtime.systems.locks import lock
 
 # Networks this small gain nothing from more threads, and lose a lot where tests share their cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -91,8 +91,8 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
 
     def made(name: str, make: Callable[[Path], None]) -> Path:
         folder, done = shared / name, shared / f"{name}.done"
-        with (shared / f"{name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with (shared / f"{name}.lock").open("w") as held:
+            lock(held.fileno(), wait=True)
             if not done.exists():
                 folder.mkdir()
                 make(folder)

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact, remember
+from edge_runtime.systems.users import others_may
 
 __all__ = ["TOKENS", "check_mode", "is_shown", "page_place", "secret_of", "warn_of_shown_secrets"]
 
@@ -38,7 +39,7 @@ def secret_of(value: str, name: str) -> str:
     path = Path(value[1:])
     try:
         with path.open("rb") as stream:
-            mode, content = os.fstat(stream.fileno()).st_mode, stream.read(LARGEST + 1)
+            status, content = os.fstat(stream.fileno()), stream.read(LARGEST + 1)
         text = content.decode("utf-8").strip()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
@@ -47,7 +48,7 @@ def secret_of(value: str, name: str) -> str:
         ) from error
     if not text or len(text.splitlines()) > 1 or len(content) > LARGEST:
         raise ConfigError(f"{path} has {len(text.splitlines())} lines, expected {name} alone, in one")
-    if stat.S_ISREG(mode) and mode & stat.S_IROTH:
+    if stat.S_ISREG(status.st_mode) and others_may(status, stat.S_IROTH):
         _warn_of_mode(path)
     remember(text, token=True)
     return text
@@ -55,7 +56,7 @@ def secret_of(value: str, name: str) -> str:
 
 def check_mode(path: Path, values: Iterable[tuple[str, object]]) -> None:
     """Warn where everyone may read a file that sets an option (name, value) to a secret."""
-    if any(is_shown(*one) for one in values) and path.stat().st_mode & stat.S_IROTH:
+    if any(is_shown(*one) for one in values) and others_may(path.stat(), stat.S_IROTH):
         _warn_of_mode(path)
 
 

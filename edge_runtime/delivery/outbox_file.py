@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
@@ -12,6 +11,8 @@ from pathlib import Path
 
 from edge_runtime.errors import DataError, TakenError
 from edge_runtime.files import DISK_FULL, OWN_ALONE, file_identity
+from edge_runtime.systems.locks import lock
+from edge_runtime.systems.users import own_user
 
 __all__ = ["OutboxFile", "carried", "in_memory", "is_full", "reason_of"]
 
@@ -90,7 +91,7 @@ class OutboxFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._claim = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, OWN_ALONE)
         try:
-            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._claim)
         except OSError as error:
             os.close(self._claim)
             raise TakenError(f"{path} is another run's outbox; give each run its own with --outbox") from error
@@ -134,7 +135,7 @@ class OutboxFile:
     def _connected(self) -> sqlite3.Connection:
         # SQLite gives -wal and -shm the mode of the file itself.
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, OWN_ALONE))
-        if os.stat(self.path).st_uid == os.geteuid():
+        if os.stat(self.path).st_uid == own_user():
             os.chmod(self.path, OWN_ALONE)
         database = sqlite3.connect(self.path, check_same_thread=False, timeout=5.0)
         try:

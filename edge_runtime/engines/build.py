@@ -43,7 +43,7 @@ class BuildSettings:
 def check_free_memory(file: Path = MEMORY_FILE) -> None:
     """Raise BackendError where less memory is free than a build needs; silent where the system does not tell."""
     try:
-        lines = file.read_text().splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

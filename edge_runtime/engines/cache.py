@@ -23,6 +23,8 @@ from edge_runtime.engines.device import Device
 from edge_runtime.engines.flavour import Flavour
 from edge_runtime.errors import ConfigError
 from edge_runtime.files import write_atomically
+from edge_runtime.systems.locks import lock
+from edge_runtime.systems.users import others_may, own_user
 
 __all__ = ["CachedEngine", "EngineCache", "EngineKey"]
 
@@ -122,12 +124,12 @@ class EngineCache:
         could then decide what a GPU runs."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         status = self.folder.stat()
-        if status.st_uid not in (os.geteuid(), ROOT):
+        if status.st_uid not in (own_user(), ROOT):
             raise ConfigError(
                 f"the folder of engines, {self.folder}, belongs to user {status.st_uid}, not to this one "
-                f"({os.geteuid()}): an engine there could be anybody's code; name another folder by {FOLDER_VARIABLE}"
+                f"({own_user()}): an engine there could be anybody's code; name another folder by {FOLDER_VARIABLE}"
             )
-        if not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if not others_may(status, stat.S_IWGRP | stat.S_IWOTH):
             return True
         logger.warning("others could write to %s; it is closed to them, and its engines are built anew", self.folder)
         try:
@@ -186,14 +188,12 @@ class EngineCache:
 
     @contextlib.contextmanager
     def _locked(self, key: EngineKey) -> Iterator[None]:
-        import fcntl
-
-        with self._file(key, LOCK).open("w") as lock:
+        with self._file(key, LOCK).open("w") as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(held.fileno())
             except BlockingIOError:
                 logger.info("another process builds this engine; waiting for it")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                lock(held.fileno(), wait=True)
             yield
 
 
@@ -205,9 +205,9 @@ def _foreign(path: Path) -> str:
         return ""
     if not stat.S_ISREG(status.st_mode):
         return "is no plain file"
-    if status.st_uid not in (os.geteuid(), ROOT):
-        return f"belongs to user {status.st_uid}, not to this one ({os.geteuid()}),"
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if status.st_uid not in (own_user(), ROOT):
+        return f"belongs to user {status.st_uid}, not to this one ({own_user()}),"
+    if others_may(status, stat.S_IWGRP | stat.S_IWOTH):
         return f"may be written by others (mode {stat.S_IMODE(status.st_mode):o})"
     return ""
 
@@ -215,7 +215,7 @@ def _foreign(path: Path) -> str:
 def _facts(sidecar: Path) -> dict[str, Any] | None:
     """A sidecar's content; None where it is missing or not one."""
     try:
-        facts = json.loads(sidecar.read_text())
+        facts = json.loads(sidecar.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     whole = (

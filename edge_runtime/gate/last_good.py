@@ -196,6 +196,6 @@ def _identity(path: Path) -> str:
 
 def _boot() -> str:
     try:
-        return BOOT.read_text().strip()
+        return BOOT.read_text(encoding="utf-8").strip()
     except OSError:
         return ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 from contextlib import suppress
@@ -29,7 +28,7 @@ FALLBACK = "onnxruntime-cpu"
 """Stands in for a GPU's backend: its driver reserves more addresses than any limit, and engines take minutes."""
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 """Each thread of a math library reserves memory of its own, which would count."""
-START = "import sys; sys.path[:] = sys.argv[1].split(':'); from edge_runtime.gate.trial import main; main()"
+START = "import os, sys; sys.path[:] = sys.argv[1].split(os.pathsep); from edge_runtime.gate.trial import main; main()"
 """With the parent's own path: `python -m` would look into the working folder first."""
 REFUSED = 3
 CPU_FACTOR = 4
@@ -60,7 +59,7 @@ class Trial:
     def of(self, path: Path) -> None:
         """Raise the error with which the bundle at a path cannot be used, a crash, too much memory or time included."""
         settings = json.dumps({**asdict(self), "path": str(path)})
-        command = [sys.executable, "-c", START, ":".join(entry for entry in sys.path if entry), settings]
+        command = [sys.executable, "-c", START, os.pathsep.join(entry for entry in sys.path if entry), settings]
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, timeout=self.most_s, env={**os.environ, **QUIET}
@@ -100,9 +99,9 @@ def main() -> None:
     settings = json.loads(sys.argv[2])
     path = Path(settings.pop("path"))
     trial = Trial(**settings)
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_CPU, CPU_FACTOR * math.ceil(trial.most_s))
-    _limit(resource.RLIMIT_AS, trial.most_memory_mb * MEBIBYTE)
+    _limit("RLIMIT_CORE", 0)
+    _limit("RLIMIT_CPU", CPU_FACTOR * math.ceil(trial.most_s))
+    _limit("RLIMIT_AS", trial.most_memory_mb * MEBIBYTE)
     try:
         attempt(trial, path)
     except MemoryError:
@@ -113,9 +112,14 @@ def main() -> None:
         _refuse("BundleError", f"{path} cannot be used: {type(error).__name__}: {error}")
 
 
-def _limit(kind: int, most: int) -> None:
-    """Allow no more; a system that forbids limits, or has a lower one, is none of the bundle's doing."""
+def _limit(name: str, most: int) -> None:
+    """Allow no more; a system that forbids limits, has none or a lower one, is none of the bundle's doing."""
+    try:
+        import resource
+    except ImportError:
+        return  # Windows: there remains the wall clock
     with suppress(OSError, ValueError):
+        kind = getattr(resource, name)
         _, hard = resource.getrlimit(kind)
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (most, most))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shlex
 from datetime import datetime, timezone
@@ -14,6 +13,7 @@ from edge_runtime.errors import DataError
 from edge_runtime.files import OWN_ALONE, csv_bytes, write_atomically
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
+from edge_runtime.systems.replacing import replace
 
 __all__ = ["ANSWERS", "Feedback"]
 
@@ -80,7 +80,7 @@ class Feedback:
             image.parent.mkdir(parents=True, exist_ok=True)
             part = image.with_suffix(".part.png")
             write_image(part, frame)
-            os.replace(part, image)
+            replace(part, image)
         if not image.exists():
             raise DataError(f"the frame of {event_id} is no longer kept, so that there is nothing to label")
         label = ANSWERS[answer] or ""

@@ -49,9 +49,8 @@ def reload_requests() -> Iterator[Callable[[], bool]]:
     """Within the block, the function tells once after a SIGHUP that it came; outside the main thread it never does.
 
     A SIGHUP because the terminal was closed is a SIGTERM: nobody is left to end what holds a camera. Not where it was
-    ignored before, as nohup(1) has it.
+    ignored before, as nohup(1) has it. Windows has no SIGHUP.
     """
-    terminals = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else _terminals()
     requested = threading.Event()
 
     def asked() -> bool:
@@ -59,9 +58,10 @@ def reload_requests() -> Iterator[Callable[[], bool]]:
         requested.clear()
         return came
 
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
         yield asked
         return
+    terminals = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else _terminals()
 
     def came(number: int, frame: FrameType | None) -> None:
         if terminals and not _terminals():

@@ -15,6 +15,8 @@ from typing import IO, Any
 from edge_runtime.backoff import Backoff
 from edge_runtime.errors import TakenError
 from edge_runtime.serving.framing import receive, send_within
+from edge_runtime.systems.children import apart, yield_time
+from edge_runtime.systems.pipes import unblocked
 
 __all__ = ["AGAIN", "Process", "begin", "end", "greeted", "tell"]
 
@@ -35,14 +37,12 @@ def begin(module: str, hello: dict[str, Any], what: str) -> tuple[Process, dict[
     hello: has host and port; sent through the pipe, so that a token in it is in no list of processes. what: starts the
     message of the TakenError that is raised where it does not serve.
     """
-    # A session of its own: Ctrl-C is the run's to answer; the process ends with the pipe.
-    process = subprocess.Popen(
-        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    )
+    # Ctrl-C is the run's to answer; the process ends with the pipe.
+    process = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **apart())
     assert process.stdin is not None
     assert process.stdout is not None
     # Written to past its buffer, by send_within.
-    os.set_blocking(process.stdin.fileno(), False)
+    unblocked(process.stdin.fileno())
     timer = threading.Timer(STARTS_WITHIN_S, process.kill)
     timer.start()
     try:
@@ -67,7 +67,7 @@ def greeted() -> tuple[IO[bytes], IO[bytes], dict[str, Any]] | None:
     first = receive(stdin)
     if first is None:
         return None
-    os.nice(NICE)
+    yield_time(NICE)
     return stdin, stdout, first[0]
 
 

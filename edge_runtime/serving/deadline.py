@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 import time
@@ -37,8 +36,9 @@ class Deadline:
     def hold(self, connection: socket.socket) -> socket.socket:
         """The connection, as given."""
         with self._lock:
-            # Of its own: TLS takes the given one's descriptor away, and whoever reads may close it meanwhile.
-            self._held.append(socket.socket(fileno=os.dup(connection.fileno())))
+            # Of its own: TLS takes the given one's descriptor away, and whoever reads may close it meanwhile. Not by
+            # os.dup, which on Windows takes no sockets, nor by connection.dup, which TLS refuses.
+            self._held.append(socket.fromfd(connection.fileno(), connection.family, connection.type))
         if self.passed:
             self._cut()
         return connection

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import select
 import struct
-import time
 from typing import IO, Any
+
+from edge_runtime.systems.pipes import write_within
 
 __all__ = ["LARGEST", "pack", "receive", "send", "send_within"]
 
@@ -30,18 +29,9 @@ def send(stream: IO[bytes], header: dict[str, Any], body: bytes = b"") -> None:
 
 
 def send_within(descriptor: int, header: dict[str, Any], body: bytes = b"", *, timeout_s: float) -> None:
-    """Write a message whole to a descriptor that does not block; raises TimeoutError where the other side has not taken
-    it by then, which leaves half a message behind, and OSError where it is gone."""
-    left, deadline = memoryview(pack(header, body)), time.monotonic() + timeout_s
-    room = select.poll()
-    room.register(descriptor, select.POLLOUT)
-    while left:
-        try:
-            left = left[os.write(descriptor, left) :]
-        except BlockingIOError:
-            wait_s = deadline - time.monotonic()
-            if wait_s <= 0 or not room.poll(1000.0 * wait_s):
-                raise TimeoutError(f"it takes nothing, {timeout_s:g} s") from None
+    """Write a message whole to a pipe that was unblocked; raises TimeoutError where the other side has not taken it by
+    then, which leaves half a message behind, and OSError where it is gone."""
+    write_within(descriptor, pack(header, body), timeout_s)
 
 
 def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:

@@ -19,6 +19,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
 from edge_runtime.files import read_regular
 from edge_runtime.signing.signatures import ALGORITHM, Signature
+from edge_runtime.systems.users import others_may
 
 __all__ = ["PublicKey", "SigningKey", "make_keys", "read_public_keys", "read_signing_key"]
 
@@ -108,8 +109,8 @@ def read_signing_key(file: Path, passphrase: Callable[[], str]) -> SigningKey:
     if PRIVATE.search(content) is None:
         kind = "holds a public key" if PUBLIC.search(content) else "holds no key"
         raise ConfigError(f"{file} {kind}, expected the private key that signs, such as release.key; {MAKE}")
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
+    if others_may(status, 0o077):
+        mode = stat.S_IMODE(status.st_mode)
         raise ConfigError(
             f"{file} may be used by others (mode {mode:04o}), expected 0600; chmod 600 {file}, and make another key if "
             "somebody may have read it"
@@ -184,7 +185,7 @@ def _key_file(stem: Path) -> Path:
 def _write_new(file: Path, content: bytes, mode: int) -> None:
     """Write a file that must not be there; it is never readable by more than mode says. Raises OSError."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
@@ -206,7 +207,7 @@ def _read(file: Path) -> tuple[bytes, os.stat_result]:
 
 
 def _refuse_open(path: Path, status: os.stat_result) -> None:
-    if status.st_mode & stat.S_IWOTH:
+    if others_may(status, stat.S_IWOTH):
         raise ConfigError(
             f"{path} may be written by everybody, who then decides whose bundles are taken; chmod o-w {path}"
         )

@@ -19,6 +19,7 @@ from edge_runtime.redact import redact
 from edge_runtime.sinks.annotate import annotated
 from edge_runtime.sinks.contract import Emission, SinkBase
 from edge_runtime.sinks.retention import KeptFolder, Retention
+from edge_runtime.systems.replacing import replace
 
 __all__ = ["Clips", "Recording", "Snapshots", "clip_name", "snapshot_name"]
 
@@ -129,7 +130,7 @@ class _Video:
         said, found = _riff_bytes(self._part), self._part.stat().st_size
         if said != found:  # OpenCV's writer tells of no failure
             raise OSError(f"{self._part} has {found} bytes, its header says {said}: the disk did not take the video")
-        self._part.replace(self.path)
+        replace(self._part, self.path)
 
 
 def _riff_bytes(path: Path) -> int:

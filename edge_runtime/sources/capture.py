@@ -6,6 +6,7 @@ import glob
 import logging
 import os
 import re
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,16 @@ logger = logging.getLogger(__name__)
 
 V4L_TIMEOUT_VARIABLE = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
 """Seconds after which OpenCV's V4L2 grab gives up; read by OpenCV when it loads."""
+
+
+CAMERA_API = {"linux": "CAP_V4L2", "win32": "CAP_DSHOW", "darwin": "CAP_AVFOUNDATION"}
+"""By sys.platform what OpenCV opens cameras with; named, because its own first choice may differ between releases"""
+
+PERMITTED = {
+    "linux": "is this user in group video?",
+    "win32": "do the privacy settings let desktop programs use cameras?",
+    "darwin": "do the privacy settings let this terminal use cameras?",
+}
 
 
 class CaptureSource(SourceContext):
@@ -116,11 +127,11 @@ class CameraSource(_LiveCapture):
         cv2 = quiet_cv2()
         # OpenCV takes an index or a path; a link is followed here, because it may point elsewhere after a reconnect.
         device = self._device if isinstance(self._device, int) else os.path.realpath(self._device)
-        self._start(cv2.VideoCapture(device, cv2.CAP_V4L2))
+        self._start(cv2.VideoCapture(device, getattr(cv2, camera_api())))
         if self._capture is None:
             raise SourceError(
                 f"cannot open {self._described()}: {self._path} is busy, not a capture device, "
-                "or not permitted (is this user in group video?)",
+                f"or not permitted ({PERMITTED.get(sys.platform, PERMITTED['linux'])})",
                 code="BUSY",
             )
         asked = {
@@ -150,14 +161,23 @@ class CameraSource(_LiveCapture):
 
     @property
     def _path(self) -> str:
-        return f"/dev/video{self._device}" if isinstance(self._device, int) else self._device
+        if isinstance(self._device, int):
+            return f"/dev/video{self._device}" if sys.platform == "linux" else "it"
+        return self._device
 
     def _described(self) -> str:
         return f"camera {self._device}"
 
     def check_present(self) -> None:
         """Raise SourceError where the device is not there."""
-        if os.name == "posix" and Path("/dev").is_dir() and not Path(self._path).exists():
+        if sys.platform != "linux":
+            if isinstance(self._device, str):
+                raise SourceError(
+                    f"cannot open {self._described()}: cameras have names on Linux alone; expected an index such as 0",
+                    code="NOT_FOUND",
+                )
+            return  # nothing lists them without opening them
+        if not Path(self._path).exists():
             found = sorted(glob.glob("/dev/v4l/by-id/*")) if isinstance(self._device, str) else []
             found = found or sorted(path.name for path in Path("/dev").glob("video*"))
             raise SourceError(
@@ -211,6 +231,11 @@ class PipelineSource(_LiveCapture):
                 "and fakesink in place of appsink",
                 code="PIPELINE_FAILED",
             )
+
+
+def camera_api() -> str:
+    """The name of OpenCV's constant for cameras of this system."""
+    return CAMERA_API.get(sys.platform, "CAP_ANY")
 
 
 @cache

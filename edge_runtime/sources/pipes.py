@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import select
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from edge_runtime.sources.byte_streams import MAX_FRAME_BYTES, ByteSource, HeldB
 from edge_runtime.sources.codecs import codec_inter_coded, pipeline_inter_coded
 from edge_runtime.sources.contract import CaptureSettings
 from edge_runtime.sources.quiet import quiet_cv2
+from edge_runtime.systems.pipes import readable
 
 __all__ = ["ChildSource", "StdinSource", "ffmpeg_command", "gstreamer_command"]
 
@@ -70,7 +70,7 @@ class _Bytes(HeldBytes):
         """Wait for more bytes; False at the end of the stream. Raises TimeoutError."""
         deadline = None if self.timeout_s is None else time.monotonic() + self.timeout_s
         while not self.closed:
-            if select.select([self._descriptor], [], [], POLL_S)[0]:
+            if readable(self._descriptor, POLL_S):
                 content = os.read(self._descriptor, CHUNK)
                 self._held += content
                 return bool(content)

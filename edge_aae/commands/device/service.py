@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import grp
 import logging
 import os
 import shutil
@@ -236,6 +235,8 @@ def _groups(root: Path) -> tuple[str, ...]:
         lines = (root / "etc/group").read_text(encoding="utf-8").splitlines()
         names = {line.split(":")[0] for line in lines}
     except OSError:
+        import grp
+
         names = {group.gr_name for group in grp.getgrall()}
     return tuple(group for group in GROUPS if group in names)
 

@@ -47,9 +47,18 @@ def test_yaml_parses_and_every_command_of_ours_exists_with_its_options(name: str
 
 def test_the_workflow_runs_lint_tests_parity_and_builds() -> None:
     jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
-    assert set(jobs) == {"everything", "runtime", "parity", "tensorrt-rtx", "aarch64", "image", "audit"}
+    assert set(jobs) == {"everything", "runtime", "systems", "parity", "tensorrt-rtx", "aarch64", "image", "audit"}
     pythons = {version for job in ("everything", "runtime") for version in jobs[job]["strategy"]["matrix"]["python"]}
     assert pythons == {"3.10", "3.11", "3.12", "3.13"}
+
+
+def test_the_light_runtime_is_tried_where_there_is_no_posix() -> None:
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["systems"]
+    assert job["strategy"]["matrix"]["system"] == ["windows-latest", "macos-latest"]
+    (tests,) = [line for line in commands(job) if "pytest tests" in line]
+    tried = [word for word in tests.split() if word.startswith("tests/")]
+    assert "tests/edge_runtime/systems" in tried
+    assert [path for path in tried if not (ROOT / path).exists()] == []
 
 
 def test_the_page_names_only_options_that_there_are() -> None:

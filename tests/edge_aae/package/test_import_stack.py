@@ -17,6 +17,7 @@ STACK = ("edge_runtime", "train", "export", "edge_aae")
 """From the ground up."""
 
 ROOMS = (
+    "edge_runtime/systems",
     "edge_runtime",
     "edge_runtime/serving",
     "edge_runtime/image_files",

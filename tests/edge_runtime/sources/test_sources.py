@@ -211,6 +211,35 @@ def test_a_camera_gives_frames_from_a_buffer_of_one(plug_in_camera: PlugIn) -> N
     assert capture.released
 
 
+@pytest.mark.parametrize(
+    ("system", "api", "advice"),
+    [
+        ("win32", "CAP_DSHOW", "desktop programs"),
+        ("darwin", "CAP_AVFOUNDATION", "this terminal"),
+        ("sunos5", "CAP_ANY", ""),
+    ],
+)
+def test_a_camera_is_opened_by_what_its_system_has(
+    plug_in_camera: PlugIn, monkeypatch: pytest.MonkeyPatch, system: str, api: str, advice: str
+) -> None:
+    """Not asked for /dev/video0, which neither has."""
+    opened = plug_in_camera([FRAME])
+    monkeypatch.setattr("edge_runtime.sources.capture.sys.platform", system)
+    with CameraSource(0):
+        pass
+    assert opened[0].arguments == (0, getattr(cv2, api))
+    monkeypatch.setattr(type(opened[0]), "isOpened", lambda capture: False)
+    with pytest.raises(SourceError, match=f"cannot open camera 0: it is busy.*{advice}"):
+        CameraSource(0).open()
+
+
+def test_a_camera_has_a_name_and_a_device_file_on_linux_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_runtime.sources.capture.sys.platform", "win32")
+    CameraSource(97).check_present()
+    with pytest.raises(SourceError, match="have names on Linux alone; expected an index such as 0"):
+        CameraSource("/dev/v4l/by-id/usb-1").check_present()
+
+
 def test_a_camera_that_stops_giving_frames_is_lost(plug_in_camera: PlugIn) -> None:
     plug_in_camera([FRAME, FRAME])
     with source_from(0, None) as source:
