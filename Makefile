@@ -2,6 +2,7 @@
 # make demo       train, export, verify and run on embedded data
 # make test       lint, types, and the tests of every module
 # make test-all   the same with whole roads, the pages' commands, and tests that need minutes
+# make site       the pages of docs/ as HTML, in site/
 # All make .venv first where it is missing. PYTHON=python3.12 picks another interpreter.
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 # As many processes as there are cores, four at most; each holds PyTorch, half a gigabyte.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
 
-.PHONY: install demo test test-all lint clean
+.PHONY: install demo test test-all lint site clean
 
 install: $(VENV)/.demo
 
@@ -29,8 +30,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+site: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) demo-out dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo-out dist build site .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

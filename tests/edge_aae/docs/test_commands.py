@@ -23,11 +23,12 @@ import pytest
 from tests.edge_aae.docs.test_readme import PAGES, ROOT
 
 PROGRAMS = re.compile(
-    r"(sudo |[A-Z_]+=\S+ )*(edge-aae|/opt/edge-aae/\S+|make|python3?|pip|torchrun|docker|polygraphy|unzip"
+    r"(sudo |[A-Z_]+=\S+ )*(edge-aae|\.|/opt/edge-aae/\S+|make|python3?|pip|torchrun|docker|polygraphy|unzip"
     r"|mosquitto_\w+|cp|mkdir|openssl|scp|ssh|tail|git|sha256sum|cyclonedx-py|apt-get|\.venv/\S+)( |$)"
 )
 
 ELSEWHERE = {
+    r"^git clone|^make -C edge-aae install|^\. edge-aae/": "a clean clone; docs/results/quickstart.md has it measured",
     r"^make (demo|test)": "`make test` is what runs this; tests/edge_aae/demo/test_demo.py runs the demo",
     r"^(/opt/edge-aae/bin/)?pip install": "the package index; benchmarks/release/release_check.py installs every extra",
     r"^\.venv/bin/(python -m pytest|ruff) ": "these are the tests",
