@@ -139,6 +139,7 @@ def folder(workplace: Path, photos: Path, tmp_path: Path) -> Path:
     (tmp_path / "broker.txt").write_text("mqtts://line3:password@127.0.0.1:1\n")
     (tmp_path / "token.txt").write_text("a-token-of-twenty-odd-characters\n")
     (tmp_path / "seen.txt").write_text("fashion-mnist/0\n")
+    (tmp_path / "bad.txt").write_text("c/1.png\n")
     review = tmp_path / "runs/photos-1/review"
     review.mkdir(exist_ok=True)
     for number in (1, 2):

@@ -30,7 +30,7 @@ LOADED = {
     "script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "embed": "src",
     "object": "data",
 }  # fmt: skip
-"""Elements by which a browser fetches something, and where it stands; of link elements see `remote`"""
+"""Elements by which a browser fetches something, and where it stands; links to icons and style sheets besides"""
 
 
 @pytest.fixture(scope="module")
