@@ -88,6 +88,9 @@ class HeldOut:
     where it was not looked for"""
     in_stretches: bool = False
     """Whether the folds are therefore stretches of it"""
+    peaks: NDArray[np.floating] | None = None
+    """(m,) largest value of the anomaly map of each image that is believed, by what was fitted without it; None where
+    the map of what has seen it is as low"""
 
 
 class Verdicts(Protocol):

@@ -30,6 +30,10 @@ class OutlyingRefinement(RobustRefinement):
     """(M,) the image that each is a copy of"""
     groups: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """(N,) numbers, equal for images that show one object; none until they were looked for"""
+    peaks: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, dtype=np.float32))
+    """(N,) largest distance of each image's sites from what was fitted without it; none of a checkpoint of before"""
+    swell: float = 1.0
+    """Times that distance of an image from what was fitted without it is that from what has seen it, the median"""
     change: float | None = None
     """Of the images along their order, in spreads; None: not looked for"""
     in_stretches: bool = False
@@ -68,6 +72,8 @@ class OutlyingRefinement(RobustRefinement):
             "synthetic": self.synthetic,
             "owners": self.owners,
             "groups": self.groups,
+            "peaks": self.peaks,
+            "swell": np.array(self.swell),
             **order,
         }
 
@@ -81,6 +87,8 @@ class OutlyingRefinement(RobustRefinement):
             found.synthetic, found.owners = arrays["synthetic"].copy(), arrays["owners"].copy()
         if "groups" in arrays:
             found.groups = arrays["groups"].copy()
+        if "peaks" in arrays:
+            found.peaks, found.swell = arrays["peaks"].copy(), float(arrays["swell"])
         if "change" in arrays:
             found.change, found.in_stretches = float(arrays["change"][0]), bool(arrays["change"][1])
         return found

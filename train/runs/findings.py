@@ -30,7 +30,8 @@ SAMPLE_BYTES = 1_000_000
 MIN_SAMPLES, MAX_SAMPLES = 4, 32
 
 PEAK_QUANTILES = (0.5, 0.99)
-"""Of the brightest pixel of each training image's anomaly map; heatmaps get their colour scale from them."""
+"""Of the brightest pixel of each training image's anomaly map, by what was fitted without the image where maps of what
+has seen it are lower; heatmaps get their colour scale from them, regions their bound."""
 
 
 def write_findings(
@@ -66,7 +67,9 @@ def write_findings(
     if config.train.rule == "fused":
         kept = ~strategy.refinement.candidates
         calibration |= _of_held_out(held_out, criteria, decision, kept, config.train.seed)
-    peaks = map_peaks(strategy.autoencoder, strategy.prior, trainer.task.images, world)
+    peaks = None if held_out is None else held_out.peaks
+    if peaks is None:
+        peaks = map_peaks(strategy.autoencoder, strategy.prior, trainer.task.images, world)
     calibration["anomaly_map_peak"] = {f"{q:g}": float(np.quantile(peaks, q)) for q in PEAK_QUANTILES}
     if config.train.makes_folds and images.groups.by != "none":
         calibration["groups"] = groups_told(images.groups, held_out)

@@ -23,11 +23,12 @@ from edge_runtime.verdict import order_line
 from train.data.guidance import REJECT
 from train.data.image_store import image_chunks
 from train.learning.adversarial_step import StepLosses
+from train.learning.scoring import map_peaks
 from train.learning.site_maps import SiteMaps
 from train.learning.snapshot import State, restore_learner, snapshot_learner
 from train.learning.strategy import EpochLosses, HeldOut, Phase
 from train.learning.task import Task
-from train.networks.features_network import CHUNK, PROTOTYPES, FeaturesNetwork
+from train.networks.features_network import CHUNK, LEAST_DISTANCE, PROTOTYPES, FeaturesNetwork
 from train.networks.patch_network import SiteDiscriminator
 from train.refinement.outlying import OutlyingRefinement
 from train.refinement.robust import drawn_folds
@@ -162,6 +163,9 @@ class FeaturesTraining:
         self._fit_prior()
         own, _ = self.criteria_and_codes()
         self.refinement.criteria[:, :SITE_DISTANCE] = own[:, :SITE_DISTANCE]
+        believed = ~self.refinement.candidates
+        distances = self.refinement.criteria[believed, SITE_DISTANCE], own[believed, SITE_DISTANCE]
+        self.refinement.swell = float(np.median(distances[0] / np.maximum(distances[1], LEAST_DISTANCE)))
 
     def state(self) -> State:
         """Network, statistics and adversary, and what was found so far."""
@@ -204,7 +208,20 @@ class FeaturesTraining:
             n_groups=len(np.unique(refinement.groups)) or None,
             change=refinement.change,
             in_stretches=refinement.in_stretches,
+            peaks=self._held_out_peaks() if len(refinement.peaks) else None,
         )
+
+    def _held_out_peaks(self) -> NDArray[np.floating]:
+        """Of the maps of believed images, (m,). Where a head takes part, those of the network as it is, whose distances
+        are as much larger as the images' are from what was fitted without them: the head has no image's place in it."""
+        network, refinement = self.autoencoder, self.refinement
+        believed = ~refinement.candidates
+        if not network.has_joined:
+            return refinement.peaks[believed]
+        task = self.task
+        peaks = map_peaks(network, self.prior, task.images, task.world).astype(np.float64).clip(LEAST_DISTANCE)
+        added = np.log(np.expm1(peaks)) + sum(network.fusion.values[DISTANCES]) * math.log(refinement.swell)
+        return np.logaddexp(0.0, added)
 
     def terms(self) -> dict[str, Term]:
         """The fused score."""
@@ -263,6 +280,7 @@ class FeaturesTraining:
                 projected, believed, folds, PROTOTYPES, generator, reduced_other + shift, owners
             )
         self.refinement.criteria[:, SITE_DISTANCE] = top_mean(site)
+        self.refinement.peaks = np.asarray(site).max(axis=1).astype(np.float32)
         self.refinement.criteria[:, NEIGHBOUR_DISTANCE] = top_mean(neighbour)
         normal = self.refinement.criteria[:, DISTANCES]
         defective = np.stack((top_mean(site_defect), top_mean(neighbour_defect)), axis=1)

@@ -109,6 +109,25 @@ def test_the_map_is_highest_where_the_defect_is(clean: Trainer) -> None:
     assert (columns < SIDE // 32).all()
 
 
+def map_peaks(trainer: Trainer, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0
+        found: NDArray[np.float32] = trainer.strategy.autoencoder.measure(x, trainer.strategy.prior).anomaly_map.numpy()
+    return found.max(axis=(1, 2))
+
+
+def test_peaks_of_maps_are_as_high_as_those_of_images_to_come(clean: Trainer) -> None:
+    """Heatmaps and regions go by them: with those of what has seen the image, every good part was bright all over."""
+    held_out = clean.strategy.held_out()
+    assert held_out is not None
+    assert held_out.peaks is not None
+    told, seen, new = (float(np.median(peaks)) for peaks in (
+        held_out.peaks, map_peaks(clean, pictures(24)), map_peaks(clean, pictures(24, seed=7))
+    ))  # fmt: skip
+    assert seen < 0.7 * new
+    assert 0.75 < told / new < 1.33
+
+
 def test_unmarked_defects_among_the_images_are_rejected(backbone: Backbone) -> None:
     trainer = trained(backbone, pictures(40, marked=3))
     assert set(np.flatnonzero(trainer.strategy.refinement.candidates)) >= {0, 1, 2}

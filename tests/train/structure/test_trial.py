@@ -118,6 +118,21 @@ def test_it_joins_where_structure_differs_from_image_to_image(joined: Trainer) -
     assert (broken[:, None] > new).mean() > 0.8
 
 
+def test_peaks_of_joined_maps_are_as_high_as_those_of_images_to_come(joined: Trainer) -> None:
+    def peaks(images: NDArray[np.uint8]) -> float:
+        with torch.inference_mode():
+            x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0
+            found = network_of(joined).measure(x, joined.strategy.prior).anomaly_map
+        return float(np.median(found.amax(dim=(1, 2)).numpy()))
+
+    held_out = joined.strategy.held_out()
+    assert held_out is not None
+    assert held_out.peaks is not None
+    seen, told, new = peaks(boards(32)), float(np.median(held_out.peaks)), peaks(boards(32, seed=5))
+    assert seen <= told
+    assert abs(np.log(told / new)) < abs(np.log(seen / new)) + 0.05
+
+
 def test_the_joined_map_has_a_cell_for_four_pixels(joined: Trainer) -> None:
     network, images = network_of(joined), boards(2, seed=8)
     with torch.inference_mode():
