@@ -2,7 +2,7 @@
 
     python benchmarks/release/aliens_picture.py model.aae aliens/test
 
-Colours begin at the largest map value of the good parts of the test set, and are full at FULL.
+Colours are those of `edge-aae score --heatmaps`.
 """
 
 from __future__ import annotations
@@ -18,28 +18,22 @@ from edge_runtime.model.images import read_image, write_image
 from edge_runtime.scoring.heatmap import overlay
 
 SHOWN = ("11", "5", "37", "27")
-FULL = 10.0
 SIDE = 300
 """Pixels that a part is wide"""
 
 
 def main() -> None:
-    """Write the picture, and print where colours begin and the scores."""
+    """Write the picture, and print the scores."""
     detector, folder = Detector.load(sys.argv[1], threads=1), Path(sys.argv[2])
-    peaks = []
-    for file in sorted((folder / "good").iterdir()):
-        frame = read_image(file, detector.preprocess.levels)
-        peaks.append(float(detector.score(frame).heatmap(frame.shape).max()))
-    begin = max(peaks)
     columns = []
     for name in SHOWN:
         frame = read_image(folder / "defect" / f"{name}.png", detector.preprocess.levels)
         result = detector.score(frame)
-        heat = np.clip(result.heatmap(frame.shape) - begin, 0.0, None).astype(np.float32)
+        heat = result.shown_heatmap(frame.shape)
         size = (SIDE, round(SIDE * frame.shape[0] / frame.shape[1]))
         pair = [
             cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            for image in (frame, overlay(frame, heat, FULL - begin))
+            for image in (frame, overlay(frame, heat, detector.map_peak))
         ]
         label = f"score {result.score:.2f}"
         cv2.putText(pair[1], label, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (60, 60, 60), 1, cv2.LINE_AA)
@@ -47,7 +41,6 @@ def main() -> None:
         print(name, label)
     least = min(column.shape[0] for column in columns)
     write_image(Path("docs/images/aliens.png"), np.hstack([column[:least] for column in columns]))
-    print(f"colours begin at {begin:.1f}")
 
 
 if __name__ == "__main__":
