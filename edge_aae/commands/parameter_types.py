@@ -188,6 +188,8 @@ def _width_height_channels(text: str) -> tuple[int, int, int]:
 
 def _levels(text: str) -> tuple[int, int]:
     low, high = (int(level) for level in text.split(","))
+    if not 0 <= low < high <= 65535:
+        raise ValueError
     return low, high
 
 
@@ -204,5 +206,9 @@ WIDTH_HEIGHT_CHANNELS = _Parsed(
 PERCENT = _Parsed("percent", "a share such as 1% or 0.01", _percent)
 AREA = _Parsed("area", "a number with its unit, px or mm2, such as 12px or 0.5mm2", _area)
 MM_PER_PIXEL = _Parsed("mm", "millimetres above 0, such as 0.05", _mm_per_pixel)
-LEVELS = _Parsed("low,high", "LOW,HIGH in levels of 16-bit images, such as 0,4095", _levels, _joined(","))
+LEVELS = _Parsed(
+    "low,high", "LOW,HIGH of 16-bit images, 0 <= LOW < HIGH <= 65535, such as 0,4095", _levels, _joined(",")
+)
+    "low,high", "LOW,HIGH of 16-bit images, 0 <= LOW < HIGH <= 65535, such as 0,4095", _levels, _joined(",")
+)
 ROI = _Parsed("x,y,w,h", "X,Y,WIDTH,HEIGHT in frame pixels", _roi, _joined(","))

@@ -176,7 +176,7 @@ def test_a_bundle_that_knows_no_usual_pictures_cannot_tell_bad_ones(
     cli: Cli, command: tuple[str, ...], old_model: Path, images: Path
 ) -> None:
     found = cli(*command, images, "--model", old_model, "--bad-image", "unknown", cwd=images)
-    assert_one_line(found, 1, "does not say what pictures it was trained on")
+    assert_one_line(found, 2, "does not say what pictures it was trained on")
 
 
 def test_limits_that_make_no_sense_are_refused_when_the_bundle_opens(model: Path) -> None:

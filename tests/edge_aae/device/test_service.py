@@ -268,7 +268,7 @@ def test_a_service_that_requires_signatures_is_installed_with_its_keys_and_keeps
     assert DetectorOptions.of(command.params).require_signature == Path("/etc/edge-aae/line3/trusted.pub")
     # Whoever installs again without naming the keys does not take the requirement away by it.
     again = cli(*plain, "--model", model, cwd=tmp_path)
-    assert (again.returncode, "line3 takes signed bundles alone" in again.stderr) == (1, True)
+    assert (again.returncode, "line3 takes signed bundles alone" in again.stderr) == (2, True)
     assert "--require-signature" in unit.read_text()
     rotated = cli(*plain, "--model", model, "--require-signature", keys / "release.pub", cwd=tmp_path)
     assert rotated.returncode == 0, rotated.stderr
@@ -285,7 +285,7 @@ def test_an_unsigned_bundle_is_not_installed_where_a_signature_is_required(
     config.write_text(config.read_text().replace("# require-signature =", 'require-signature = "release.pub"'))
     named = cli(*asked, cwd=tmp_path)
     assert (named.returncode, "sets require-signature, a file that the service may not see" in named.stderr) == (
-        1,
+        2,
         True,
     )
     assert not (image / "etc/edge-aae").exists()

@@ -214,7 +214,7 @@ def test_square_millimetres_without_a_scale_end_with_the_remedy(
     cli: Cli, model: Path, images: Path, command: str
 ) -> None:
     failed = cli(*command.split(), "--min-area", "0.5mm2", cwd=images.parent)
-    assert_one_line(failed, 1, "0.5mm2 needs to know how large a pixel is; give --mm-per-pixel too, or the area in px")
+    assert_one_line(failed, 2, "0.5mm2 needs to know how large a pixel is; give --mm-per-pixel too, or the area in px")
     assert not overlay_path(model).exists()
 
 
@@ -224,7 +224,7 @@ def test_a_bundle_whose_map_has_no_usual_peak_is_refused_a_smallest_area(
     bundle.write(images.parent / "old.aae")
     for command in ("score images --model old.aae", "calibrate old.aae"):
         failed = cli(*command.split(), "--min-area", "12px", cwd=images.parent)
-        assert_one_line(failed, 1, "old.aae keeps no usual peak of its anomaly map", "leave --min-area out")
+        assert_one_line(failed, 2, "old.aae keeps no usual peak of its anomaly map", "leave --min-area out")
 
 
 def test_a_region_of_interest_without_threshold_or_frames_is_no_calibration_of_sizes(

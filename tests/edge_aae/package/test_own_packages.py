@@ -64,7 +64,7 @@ def test_a_module_of_that_name_that_came_first_is_named_with_the_remedy(tmp_path
     (tmp_path / "train.py").write_text("answer = 42\n")
     (tmp_path / "mine.py").write_text("import train\nfrom edge_aae.cli import main\n\nmain()\n")
     done = python("mine.py", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.strip().splitlines() == [
         f"error: {tmp_path / 'train.py'} hides edge-aae's own package 'train': rename it, or start from another folder"
     ]

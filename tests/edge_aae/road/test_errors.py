@@ -82,8 +82,7 @@ def test_a_value_of_another_kind_in_a_configuration_is_refused(cli: Cli, tmp_pat
     """A number for a path was an open file to click, a date and an infinity ended in tracebacks, 3.5 counted as 3."""
     (tmp_path / "line.toml").write_text(f"{line}\n")
     done = cli("run", "--config", "line.toml", "--print-config", cwd=tmp_path)
-    assert_one_line(done, done.returncode, part)
-    assert done.returncode in (1, 2)
+    assert_one_line(done, 2, part)
 
 
 def test_no_bundle_is_named_with_the_way_to_make_one(cli: Cli, photos: Path, tmp_path: Path) -> None:
@@ -119,7 +118,7 @@ def test_images_smaller_than_the_network_needs_are_refused(cli: Cli, tmp_path: P
 
 def test_a_size_the_network_cannot_take_comes_with_one_it_can(cli: Cli, photos: Path, tmp_path: Path) -> None:
     hog = cli("train", photos / "train", "--imgsz", "100", "--network", "hog", cwd=tmp_path)
-    assert_one_line(hog, 1, "divide into its cells", "96x96")
+    assert_one_line(hog, 2, "divide into its cells", "96x96")
     assert_one_line(cli("train", photos / "train", "--imgsz", "ten", cwd=tmp_path), 2, "'ten'", "pixels such as 128")
 
 
@@ -138,13 +137,13 @@ def test_too_many_unreadable_images_fail_the_run_with_counts(cli: Cli, photos: P
 
 def test_a_run_folder_in_use_is_not_overwritten(cli: Cli, photos: Path, workplace: Path) -> None:
     done = cli("train", photos / "train", "--out", workplace / "runs/latest", cwd=workplace)
-    assert_one_line(done, 1, "exists and is not empty")
+    assert_one_line(done, 2, "exists and is not empty")
 
 
 def test_settings_beside_resume_are_refused(cli: Cli, workplace: Path, photos: Path) -> None:
     done = cli("train", photos / "train", "--resume", "--epochs", "3", cwd=workplace)
     assert_one_line(done, 2, "a resumed run keeps its settings: drop DATA, --epochs")
-    assert_one_line(cli("train", "--resume", cwd=workplace), 1, "is complete")
+    assert_one_line(cli("train", "--resume", cwd=workplace), 2, "is complete")
 
 
 def test_a_folder_that_is_no_run_and_an_absent_run_are_named(cli: Cli, tmp_path: Path) -> None:
@@ -205,7 +204,7 @@ def test_labels_that_match_nothing_are_refused(cli: Cli, workplace: Path, photos
 def test_the_demo_does_not_replace_a_folder_it_did_not_make(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/work.txt").write_text("dear")
-    assert_one_line(cli("demo", "--out", "mine", cwd=tmp_path), 1, "was not made by this command")
+    assert_one_line(cli("demo", "--out", "mine", cwd=tmp_path), 2, "was not made by this command")
     assert (tmp_path / "mine/work.txt").read_text() == "dear"
 
 

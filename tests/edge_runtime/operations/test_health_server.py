@@ -80,7 +80,7 @@ def test_silent_and_slow_connections_take_nothing_of_the_run_and_shut_out_nobody
                 connection.sendall(b"" if number % 2 else b"GET /metrics HTTP/1.1\r\nHost: local")
             slow.append(connection)
         assert len(os.listdir("/proc/self/fd")) == before + 300  # this test's own ends alone
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads
         assert b" 200 OK" in answer_to(port, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         gone = 0
         for connection in slow[:200]:

@@ -57,7 +57,8 @@ def test_outside_the_main_thread_nothing_is_touched() -> None:
 
 
 ON_A_TERMINAL = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests under nohup have it ignored
 from edge_runtime.operations.stopping import reload_requests, stop_requests
 with stop_requests() as stopped, reload_requests() as asked, open(sys.argv[1], "w") as told:
     print("ready", flush=True)
