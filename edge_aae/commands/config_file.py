@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from edge_aae.commands.secret_values import TOKENS, check_mode, is_shown
+from edge_aae.commands.secret_values import SOURCES, TOKENS, check_mode, is_shown, shown_value
 from edge_runtime.errors import ConfigError, expected_name
 from edge_runtime.redact import redact, remember
 
@@ -101,7 +101,7 @@ def config_of(context: click.Context) -> str:
         if value is None or value == () or (name in TOKENS and is_shown(name, value)):
             lines.append(f"# {_key(option)} =")
         else:
-            lines.append(f"{_key(option)} = {_toml(value, getattr(option.type, 'show', str))}")
+            lines.append(f"{_key(option)} = {_toml(name, value, getattr(option.type, 'show', str))}")
     return "\n".join(lines) + "\n"
 
 
@@ -118,14 +118,16 @@ def _key(option: click.Parameter) -> str:
     return max(option.opts, key=len).lstrip("-")
 
 
-def _toml(value: Any, show: Callable[[Any], str]) -> str:
+def _toml(name: str, value: Any, show: Callable[[Any], str]) -> str:
     if isinstance(value, (tuple, list)) and show is str:
-        return "[" + ", ".join(_toml(item, show) for item in value) + "]"
+        return "[" + ", ".join(_toml(name, item, show) for item in value) + "]"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)) and show is str:
         return repr(value)
     shown = show(value)
     remember(shown)
-    text = redact(shown).replace("\\", "\\\\").replace('"', '\\"')
+    if name in SOURCES:
+        remember(shown.partition("=")[2])
+    text = shown_value(name, shown).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'

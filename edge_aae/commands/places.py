@@ -83,11 +83,14 @@ def refuse_bundles(images: Sequence[Path], command: str, *, by: Path | None = No
 
 
 def refuse_as_source(named: Sequence[str], corrected: str) -> None:
-    """Raise click.UsageError for a bundle or a run folder among the sources of frames.
+    """Raise click.UsageError for a bundle or a run folder among the sources of frames, named or not.
 
     corrected: the command with what was expected; {} stands for the bundle.
     """
-    for source in named:
+    from edge_runtime.sources import split_name
+
+    for one in named:
+        _, source = split_name(one)
         if "://" in source or " ! " in source:
             continue
         kind, quoted = kind_of(Path(source)), shlex.quote(source)
@@ -133,14 +136,15 @@ def refuse_as_run(path: Path) -> None:
 def sources_named(context: click.Context, corrected: str) -> Mapping[str, Any]:
     """The parameters of a command whose sources may stand without a flag too: as if --camera or --source named them.
 
-    A number is a camera's. The context then holds them so. Raises click.UsageError for what is no source.
+    A number is a camera's, with a name (line3=0) too. The context then holds them so. Raises click.UsageError for what
+    is no source, ConfigError for a name that is none.
     """
+    from edge_runtime.sources import split_name
+
     params = context.params
     places = params.pop("places")
-    for name, found in (
-        ("cameras", [place for place in places if place.isdigit()]),
-        ("sources", [place for place in places if not place.isdigit()]),
-    ):
+    cameras = [place for place in places if split_name(place)[1].isdigit()]
+    for name, found in (("cameras", cameras), ("sources", [place for place in places if place not in cameras])):
         if found:
             from_flags = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
             params[name] = (*(params[name] if from_flags else ()), *found)  # as a flag would, in place of the file's

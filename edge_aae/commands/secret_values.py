@@ -17,12 +17,24 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact, remember
 from edge_runtime.systems.users import others_may
 
-__all__ = ["TOKENS", "check_mode", "is_shown", "page_place", "secret_of", "warn_of_shown_secrets"]
+__all__ = [
+    "SOURCES",
+    "TOKENS",
+    "check_mode",
+    "is_shown",
+    "page_place",
+    "secret_of",
+    "shown_value",
+    "warn_of_shown_secrets",
+]
 
 logger = logging.getLogger(__name__)
 
 TOKENS = ("webhook_token", "serve_token", "serve_view_token")
 """Options that are secret as a whole; of others it is the password in a URL."""
+
+SOURCES = ("cameras", "source", "sources")
+"""Options whose values may begin with a name: of token=rtsp://... that is no secret"""
 
 LARGEST = 8192
 """Bytes of a file with one secret in it"""
@@ -68,8 +80,17 @@ def _warn_of_mode(path: Path) -> None:
 def is_shown(name: str, value: object) -> bool:
     """Whether an option's value is a secret itself, not the name of a file that has it."""
     return isinstance(value, str) and (
-        (name in TOKENS and bool(value) and not value.startswith("@")) or redact(value) != value
+        (name in TOKENS and bool(value) and not value.startswith("@")) or shown_value(name, value) != value
     )
+
+
+def shown_value(name: str, value: str) -> str:
+    """An option's value without what is secret in it."""
+    if name not in SOURCES:
+        return redact(value)
+    from edge_runtime.sources.selection import shown_source
+
+    return shown_source(value)
 
 
 def warn_of_shown_secrets(context: click.Context) -> None:

@@ -21,7 +21,7 @@ from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.engines.device import this_device
 from edge_runtime.errors import EdgeAaeError, MissingExtraError
 from edge_runtime.operations.power import power_mode, temperatures_c
-from edge_runtime.sources import source_from
+from edge_runtime.sources import source_from, split_name
 from edge_runtime.sources.capture import opencv_has, quiet_cv2
 
 __all__ = ["Check", "examine", "frame_rate"]
@@ -75,9 +75,10 @@ def examine(
 
 def frame_rate(camera: str, seconds: float = RATE_SECONDS) -> Check:
     """Open a source and count what it really gives; a camera's own figure is often what it was asked for."""
-    name = f"camera {camera}"
+    name, location = split_name(camera)
+    name = f"camera {name or camera}"
     try:
-        source = source_from(int(camera), None) if camera.isdigit() else source_from(None, camera)
+        source = source_from(int(location), None) if location.isdigit() else source_from(None, location)
         with source:
             source.grab()
             frame = source.retrieve().image

@@ -5,7 +5,7 @@ from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, FrameS
 from edge_runtime.sources.files import ImageSource, VideoSource
 from edge_runtime.sources.motion_jpeg import HttpSource, MotionJpegSource
 from edge_runtime.sources.pipes import ChildSource, StdinSource
-from edge_runtime.sources.selection import source_from
+from edge_runtime.sources.selection import source_from, split_name
 from edge_runtime.sources.synthetic import TestSource
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "TestSource",
     "VideoSource",
     "source_from",
+    "split_name",
 ]

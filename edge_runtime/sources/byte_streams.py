@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import SourceError
 from edge_runtime.image_files.wholeness import jpeg_end
-from edge_runtime.redact import redact
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, SourceContext
 
 __all__ = ["MAX_FRAME_BYTES", "ByteSource", "HeldBytes", "next_jpeg"]
@@ -91,13 +90,10 @@ class ByteSource(SourceContext, ABC):
 
     def retrieve(self) -> CapturedFrame:
         """Decode the grabbed frame; raises DataError where it cannot be."""
-        called = f"frame {self._n_grabbed - 1} of {self._described()}"
+        called = f"frame {self._n_grabbed - 1} of {self.described()}"
         image, deep = self._frame(self._decoded(self._content, called), self._settings.flip, called)
         capture_ms = 1000.0 * (time.perf_counter() - self._started_s)
         return CapturedFrame(image, self._n_grabbed - 1, self._t_capture, self._grabbed_s, capture_ms, None, deep)
-
-    def _described(self) -> str:
-        return redact(self.source_id)
 
     @abstractmethod
     def _decoded(self, content: bytes, called: str) -> NDArray[Any]:

@@ -104,12 +104,9 @@ class _LiveCapture(CaptureSource):
         """Take the next frame; raises SourceError when the source gives none."""
         if not super().grab():
             raise SourceError(
-                f"lost {self._described()} after {self._n_grabbed} frames: it gives no frame any more", code="LOST"
+                f"lost {self.described()} after {self._n_grabbed} frames: it gives no frame any more", code="LOST"
             )
         return True
-
-    def _described(self) -> str:
-        return redact(self.source_id)
 
 
 class CameraSource(_LiveCapture):
@@ -130,7 +127,7 @@ class CameraSource(_LiveCapture):
         self._start(cv2.VideoCapture(device, getattr(cv2, camera_api())))
         if self._capture is None:
             raise SourceError(
-                f"cannot open {self._described()}: {self._path} is busy, not a capture device, "
+                f"cannot open {self.described()}: {self._path} is busy, not a capture device, "
                 f"or not permitted ({PERMITTED.get(sys.platform, PERMITTED['linux'])})",
                 code="BUSY",
             )
@@ -147,7 +144,7 @@ class CameraSource(_LiveCapture):
                 self._ask(setting, getattr(cv2, names[setting]), value)
         if self._settings.bayer is not None and not self._capture.set(cv2.CAP_PROP_CONVERT_RGB, 0):
             raise SourceError(
-                f"cannot open {self._described()}: OpenCV does not give its raw pixels; leave --bayer out",
+                f"cannot open {self.described()}: OpenCV does not give its raw pixels; leave --bayer out",
                 code="UNSUPPORTED",
             )
         # One buffer, so that a slow scorer sees the newest frame and not a queue of old ones.
@@ -165,7 +162,7 @@ class CameraSource(_LiveCapture):
             return f"/dev/video{self._device}" if sys.platform == "linux" else "it"
         return self._device
 
-    def _described(self) -> str:
+    def _place(self) -> str:
         return f"camera {self._device}"
 
     def check_present(self) -> None:
@@ -173,7 +170,7 @@ class CameraSource(_LiveCapture):
         if sys.platform != "linux":
             if isinstance(self._device, str):
                 raise SourceError(
-                    f"cannot open {self._described()}: cameras have names on Linux alone; expected an index such as 0",
+                    f"cannot open {self.described()}: cameras have names on Linux alone; expected an index such as 0",
                     code="NOT_FOUND",
                 )
             return  # nothing lists them without opening them
@@ -181,7 +178,7 @@ class CameraSource(_LiveCapture):
             found = sorted(glob.glob("/dev/v4l/by-id/*")) if isinstance(self._device, str) else []
             found = found or sorted(path.name for path in Path("/dev").glob("video*"))
             raise SourceError(
-                f"cannot open {self._described()}: there is no {self._path} (present: {', '.join(found) or 'none'})",
+                f"cannot open {self.described()}: there is no {self._path} (present: {', '.join(found) or 'none'})",
                 code="NOT_FOUND",
             )
 
@@ -205,7 +202,7 @@ class NetworkSource(_LiveCapture):
         self._start(cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, timeouts))
         if self._capture is None:
             code, reason = why_unreachable(self._url, timeout_s=min(3.0, self._settings.open_timeout_s))
-            raise SourceError(f"cannot open source {redact(self._url)}: {reason}", code=code)
+            raise SourceError(f"cannot open source {self.described()}: {reason}", code=code)
 
 
 class PipelineSource(_LiveCapture):
@@ -227,7 +224,7 @@ class PipelineSource(_LiveCapture):
         self._start(cv2.VideoCapture(self._pipeline, cv2.CAP_GSTREAMER))
         if self._capture is None:
             raise SourceError(
-                f"cannot open source {redact(self.source_id)}: the pipeline does not run; try it with gst-launch-1.0 "
+                f"cannot open source {self.described()}: the pipeline does not run; try it with gst-launch-1.0 "
                 "and fakesink in place of appsink",
                 code="PIPELINE_FAILED",
             )

@@ -17,9 +17,10 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.image_files.levels import Levels
 from edge_runtime.model.images import as_frame
 from edge_runtime.model.preprocess import Frame
+from edge_runtime.redact import redact
 from edge_runtime.sources.bayer import BAYER
 
-__all__ = ["CaptureSettings", "CapturedFrame", "FrameSource", "SourceContext", "flipped", "tell_levels"]
+__all__ = ["CaptureSettings", "CapturedFrame", "FrameSource", "SourceContext", "described", "flipped", "tell_levels"]
 
 FLIPS = ("none", "horizontal", "vertical", "180")
 
@@ -143,6 +144,20 @@ class SourceContext:
 
     levels: Levels | None = None
     """What 16-bit frames become 8 bits by, see take_levels"""
+    source_id: str
+    location: str = ""
+    """Where frames come from, for a source that has a name besides; empty: its id says it"""
+
+    def take_name(self, name: str) -> None:
+        """Be called so from here on, in records, metrics and files; what it was called stays as its location."""
+        self.location, self.source_id = self.location or self.source_id, name
+
+    def described(self) -> str:
+        """For messages, without passwords: what it is, with a name before that where it has one."""
+        return f"{self.source_id} ({self._place()})" if self.location else self._place()
+
+    def _place(self) -> str:
+        return redact(self.location or self.source_id)
 
     @property
     def inter_coded(self) -> bool:
@@ -172,6 +187,11 @@ class SourceContext:
         self: Any, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def described(source: FrameSource) -> str:
+    """The source for people, without passwords: its id, and where it is where that does not say it."""
+    return source.described() if isinstance(source, SourceContext) else redact(source.source_id)
 
 
 def tell_levels(sources: Iterable[FrameSource], levels: Levels | None) -> None:

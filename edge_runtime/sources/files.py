@@ -47,9 +47,9 @@ class ImageSource(SourceContext):
     def open(self) -> None:
         """Raise SourceError where there is no image."""
         if not self._files:
-            unread = unread_pictures(Path(self.source_id))
+            unread = unread_pictures(Path(self.location or self.source_id))
             raise SourceError(
-                f"cannot open source {self.source_id}: it holds no {FORMATS} image{f'; {unread}' if unread else ''}",
+                f"cannot open source {self.described()}: it holds no {FORMATS} image{f'; {unread}' if unread else ''}",
                 code="NOT_FOUND",
             )
 
@@ -98,7 +98,7 @@ class VideoSource(CaptureSource):
         self._start(quiet_cv2().VideoCapture(str(self._file)))
         if self._capture is None:
             raise SourceError(
-                f"cannot open source {self.source_id}: OpenCV finds no video in it; "
+                f"cannot open source {self.described()}: OpenCV finds no video in it; "
                 "expected a video file, an image or a folder of images",
                 code="UNSUPPORTED",
             )
@@ -132,7 +132,7 @@ class VideoSource(CaptureSource):
             if super().grab():
                 self._n_grabbed += n_failed
                 if n_failed:
-                    logger.warning("%s: %d frames before frame %d are damaged and left out", self.source_id, n_failed,
+                    logger.warning("%s: %d frames before frame %d are damaged and left out", self.described(), n_failed,
                                    self._n_grabbed - 1)  # fmt: skip
                 self._n_read, self._n_lost = self._n_read + 1, self._n_lost + n_failed
                 self._last_s = float(self._capture.get(quiet_cv2().CAP_PROP_POS_MSEC)) / 1000.0
@@ -146,11 +146,11 @@ class VideoSource(CaptureSource):
             if n_read < LEAST_READ * expected:
                 logger.warning(
                     "%s: %d frames read, of about %d by its header: it is damaged, or their rate varies",
-                    self.source_id, n_read, expected,
+                    self.described(), n_read, expected,
                 )  # fmt: skip
             return None
         return (
-            f"{self.source_id} is cut or damaged: {n_read} of {max(expected, n_read + n_lost)} frames could be read, "
+            f"{self.described()} is cut or damaged: {n_read} of {max(expected, n_read + n_lost)} frames could be read, "
             "the others were not looked at; take or copy it again"
         )
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError, FrameError, SourceError, TornFrameError
 from edge_runtime.image_files.wholeness import is_whole
 from edge_runtime.model.images import decoded
-from edge_runtime.redact import redact
 from edge_runtime.serving.deadline import Deadline
 from edge_runtime.sources.byte_streams import ByteSource, HeldBytes, next_jpeg
 from edge_runtime.sources.contract import CapturedFrame, CaptureSettings, FrameSource, SourceContext
@@ -55,6 +54,13 @@ class HttpSource(SourceContext):
     def inter_coded(self) -> bool:
         """As of the source that reads the stream."""
         return self._used.inter_coded
+
+    def take_name(self, name: str) -> None:
+        """As of any source; messages come from those that read the stream."""
+        super().take_name(name)
+        for source in (self._motion_jpeg, self._other):
+            if isinstance(source, SourceContext):
+                source.take_name(name)
 
     def open(self) -> None:
         """Open the stream, looked at anew each time; raises SourceError that says what the other side answered."""
@@ -97,7 +103,7 @@ class MotionJpegSource(ByteSource):
     def open(self) -> None:
         """Open the stream; raises SourceError where it is none."""
         if not self.opens():
-            raise SourceError(f"cannot open source {redact(self._url)}: it is no Motion JPEG", code="UNSUPPORTED")
+            raise SourceError(f"cannot open source {self.described()}: it is no Motion JPEG", code="UNSUPPORTED")
 
     def opens(self) -> bool:
         """Open the stream where it is Motion JPEG; False, and nothing open, where it is something else.
@@ -128,7 +134,7 @@ class MotionJpegSource(ByteSource):
                     code, reason = "TIMEOUT", f"it gave no frame within {timeout_s:g} s"
                 else:
                     code, reason = why_unreachable(self._url, timeout_s=min(3.0, timeout_s))
-                raise SourceError(f"cannot open source {redact(self._url)}: {reason}", code=code) from error
+                raise SourceError(f"cannot open source {self.described()}: {reason}", code=code) from error
         if held.startswith(b"--"):
             line = held.split(b"\n", 1)[0].rstrip()
             self._boundary = line if 4 <= len(line) <= MAX_BOUNDARY else b""
@@ -144,10 +150,10 @@ class MotionJpegSource(ByteSource):
         """Read the next frame's bytes, those of one that is not whole too; raises SourceError where none comes."""
         stream = self._bytes
         if stream is None:
-            raise SourceError(f"{redact(self.source_id)} is closed", code="LOST")
+            raise SourceError(f"{self.described()} is closed", code="LOST")
         self._started_s = time.perf_counter()
         stream.expect_within()
-        called = redact(self.source_id)
+        called = self.described()
         try:
             content = next_jpeg(stream, called, self._boundary)
         except TimeoutError as error:
@@ -165,7 +171,7 @@ class MotionJpegSource(ByteSource):
         """Decode the grabbed frame; raises TornFrameError where it is not whole, DataError for other damage."""
         if not is_whole(self._content):
             raise TornFrameError(
-                f"frame {self._n_grabbed - 1} of {redact(self.source_id)} is {len(self._content)} bytes, "
+                f"frame {self._n_grabbed - 1} of {self.described()} is {len(self._content)} bytes, "
                 "which end before its picture does"
             )
         try:

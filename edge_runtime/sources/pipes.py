@@ -120,7 +120,7 @@ class ChildSource(ByteSource):
     def open(self) -> None:
         """Start the child and read the stream's header; raises SourceError with the child's own words."""
         self.close()
-        logger.info("%s: frames come through a child process, %s", redact(self.source_id), self._command[0])
+        logger.info("%s: frames come through a child process, %s", self.described(), self._command[0])
         self._child = subprocess.Popen(
             _ending_with_us(self._command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
@@ -148,7 +148,7 @@ class ChildSource(ByteSource):
     def grab(self) -> bool:
         """Read the next frame; raises SourceError where the child ended or gives none."""
         if self._bytes is None:
-            raise SourceError(f"{redact(self.source_id)} is closed", code="LOST")
+            raise SourceError(f"{self.described()} is closed", code="LOST")
         self._started_s = time.perf_counter()
         width, height = self._size
         try:
@@ -197,7 +197,7 @@ class ChildSource(ByteSource):
         said = list(self._said)
         self.close()
         words = f": {said[-1]}" if said else ""
-        return SourceError(redact(f"source {self.source_id}: {self._command[0]} {reason}{words}"), code=code)
+        return SourceError(redact(f"source {self.described()}: {self._command[0]} {reason}{words}"), code=code)
 
     def _listen(self, stream: IO[bytes]) -> None:
         """Take note of what the child says until it ends: the codec that it decodes, and its last words."""
@@ -253,7 +253,7 @@ class StdinSource(ByteSource):
             logger.warning("standard input ends within a frame: %d bytes of one are left out", len(stream))
         return content
 
-    def _described(self) -> str:
+    def _place(self) -> str:
         return "standard input"
 
     def _decoded(self, content: bytes, called: str) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,31 +13,79 @@ from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.image_files.listing import is_image, list_images, natural_order, unread_pictures
 from edge_runtime.redact import is_ambiguous, redact, remember
 from edge_runtime.sources.capture import CameraSource, NetworkSource, PipelineSource, opencv_has
-from edge_runtime.sources.contract import CaptureSettings, FrameSource
+from edge_runtime.sources.contract import CaptureSettings, FrameSource, SourceContext
 from edge_runtime.sources.files import ImageSource, VideoSource
 from edge_runtime.sources.motion_jpeg import HttpSource
 from edge_runtime.sources.pipes import ChildSource, StdinSource, ffmpeg_command, gstreamer_command
 from edge_runtime.sources.synthetic import TestSource
 
-__all__ = ["csi_pipeline", "source_from"]
+__all__ = ["csi_pipeline", "shown_source", "source_from", "split_name"]
 
 logger = logging.getLogger(__name__)
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""Of a source: what topics, labels and file names take alike"""
 
 NETWORK = ("rtsp", "rtsps", "http", "https")
 FLIP_METHODS = {"none": 0, "180": 2, "horizontal": 4, "vertical": 6}
 """nvvidconv's flip-method for each of ours."""
 
 
+def split_name(text: str, *, folder: str = "") -> tuple[str, str]:
+    """Name and location of NAME=LOCATION; an empty name and the text where it has none.
+
+    What exists is a file, and so is a pattern that one fits; folder: where a device lies that is no path. Raises
+    ConfigError for a name that is none, and for a name alone.
+    """
+    name, mark, location = text.partition("=")
+    whole = f"{folder}{text}"
+    if not mark or any(sign in name for sign in "/:!") or os.path.exists(whole) or glob.glob(whole):
+        return "", text
+    if NAME.fullmatch(name):
+        if not location:
+            raise ConfigError(f"{text} names no source, expected NAME=SOURCE, such as line3=rtsp://10.0.0.5/live")
+        return name, location
+    if re.search(r"\s!\s", text):  # a pipeline, whose first element has a property
+        return "", text
+    remember(location)
+    raise ConfigError(
+        f"{name!r} cannot name a source, expected up to 64 of A-Z, a-z, 0-9, -, _ and ., such as "
+        f"line3={redact(location)}; and there is no file {redact(text)!r}"
+    )
+
+
+def shown_source(text: str) -> str:
+    """A source as it was named to a command, without passwords; a name stays, whatever keys of secrets it is like."""
+    name, mark, location = text.partition("=")
+    if mark and NAME.fullmatch(name):
+        return f"{name}={redact(location)}"
+    return redact(text)
+
+
 def source_from(
-    camera: int | str | None, path: str | None, settings: CaptureSettings | None = None, *, must_exist: bool = True
+    camera: int | str | None,
+    path: str | None,
+    settings: CaptureSettings | None = None,
+    *,
+    must_exist: bool = True,
+    name: str = "",
 ) -> FrameSource:
     """The source that the command line names; it is not opened, but what can be seen to be missing is refused.
 
     camera: V4L2 index, or a device name such as /dev/v4l/by-id/usb-...; path: everything else that --source takes,
-    see docs/sources.md. must_exist: refuse a camera that is not there now; one that may come later is not.
-    Raises SourceError; ConfigError where neither is named or a setting does not fit.
+    see docs/sources.md. must_exist: refuse a camera that is not there now; one that may come later is not. name: its
+    source_id; empty: what camera or path say. Raises SourceError; ConfigError where neither is named or a setting does
+    not fit, and for a name of other characters than NAME.
     """
-    settings = settings or CaptureSettings()
+    if name and not NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} cannot name a source, expected up to 64 of A-Z, a-z, 0-9, -, _ and .")
+    source = _unnamed(camera, path, settings or CaptureSettings(), must_exist=must_exist)
+    if name and isinstance(source, SourceContext):
+        source.take_name(name)
+    return source
+
+
+def _unnamed(camera: int | str | None, path: str | None, settings: CaptureSettings, *, must_exist: bool) -> FrameSource:
     if path is not None:
         remember(path)
         if is_ambiguous(path):

@@ -125,7 +125,7 @@ class TestSource(SourceContext):
         self._started_s = self._started_s or now
         self._due = int((now - self._started_s) * self.asked.fps)
         if self.asked.kind in ("refuse", "disconnect") and self._at_fault(now):
-            raise SourceError(f"cannot open source {self.source_id}: refused, as asked for", code="REFUSED")
+            raise SourceError(f"cannot open source {self.described()}: refused, as asked for", code="REFUSED")
 
     def grab(self) -> bool:
         """Wait for the next frame's time; False after the last. Raises SourceError for a disconnect."""
@@ -143,7 +143,7 @@ class TestSource(SourceContext):
             self._due += 9
         self._closed.wait(max(0.0, at - time.perf_counter()))
         if fault and asked.kind == "disconnect":
-            raise SourceError(f"lost {self.source_id} after {self._n_grabbed} frames, as asked for", code="LOST")
+            raise SourceError(f"lost {self.described()} after {self._n_grabbed} frames, as asked for", code="LOST")
         self._n_grabbed += 1
         self._grabbed_s, self._t_capture = time.perf_counter(), time.time()
         return True

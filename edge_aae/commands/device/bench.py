@@ -65,7 +65,7 @@ def bench(
     """
     from edge_runtime.files import write_file
     from edge_runtime.operations.bench import bench as measure
-    from edge_runtime.sources import CaptureSettings, source_from
+    from edge_runtime.sources import CaptureSettings, source_from, split_name
 
     warn_of_shown_secrets(click.get_current_context())
     engine = EngineOptions.of(options)
@@ -77,7 +77,7 @@ def bench(
         cold += ["--require-signature", str(engine.require_signature)]
     report = measure(
         detector,
-        source_from(None, source, CaptureSettings()),
+        source_from(None, split_name(source)[1], CaptureSettings()),
         n_frames=frames,
         precision=engine.precision,
         threads=threads,

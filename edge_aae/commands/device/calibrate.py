@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_aae.commands.device.source_options import CaptureOptions, NamedSources, sources_of
+from edge_aae.commands.device.source_options import CaptureOptions, NamedSource, NamedSources, sources_of
 from edge_aae.commands.help_pages import Command
 from edge_aae.commands.options import EngineOptions, SizeOptions, ViewOptions, max_bad_option, resolve_model
 from edge_aae.commands.parameter_types import FINITE, PERCENT, THREADS
@@ -107,10 +107,10 @@ def calibrate(
 
     # The sources are opened once: who calibrates stands beside the camera, and should see that it is not there.
     capture = CaptureOptions.of(options)
-    opened = sources_of(NamedSources(cameras=cameras, others=sources), capture, must_exist=True)
+    opened = sources_of(NamedSources.of(cameras, sources), capture, must_exist=True)
     of_defects: list[FrameSource] = []
     if known_bad is not None:
-        named = NamedSources(cameras=(), others=(str(known_bad),))
+        named = NamedSources(cameras=(), others=(NamedSource("", str(known_bad)),))
         of_defects = sources_of(named, replace(capture, loop=1), must_exist=True)
     engine, view = EngineOptions.of(options), asked_view or WHOLE_FRAME
     bundle_there = Bundle.open(path, require_signature=engine.require_signature)

@@ -96,6 +96,7 @@ def _carry_out(plan: RunPlan) -> None:
     from edge_runtime.operations.stopping import reload_requests, stop_requests
     from edge_runtime.operations.systemd import Systemd
     from edge_runtime.redact import redact
+    from edge_runtime.sources.contract import described
     from edge_runtime.stream.pipeline import Pipeline, RunSummary
 
     opened = sources_of(plan.sources, plan.capture, must_exist=not plan.feed.patient)
@@ -104,7 +105,7 @@ def _carry_out(plan: RunPlan) -> None:
     names = ", ".join(redact(source.source_id) for source in opened)
     logger.info(
         "%s on %s %s, model %s sha256:%s%s, threshold %g",
-        names,
+        ", ".join(map(described, opened)),
         detector.backend.name,
         plan.detector.precision,
         detector.bundle.path,

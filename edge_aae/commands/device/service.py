@@ -122,7 +122,7 @@ def install(
     if is_ours:
         _check_python(python)
         _check_systemd()
-    sandbox = Sandbox.of(engine.backend, [*named.cameras, *named.others])
+    sandbox = Sandbox.of(engine.backend, named.locations)
     text = unit_text(name, python, groups=_groups(root), sandbox=sandbox, signed=signed is not None)
     _put(folder / "run.toml", config.read_bytes(), OWN_ALONE)
     if signed is not None and require_signature is not None:

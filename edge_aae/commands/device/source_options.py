@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from edge_runtime.sources import CaptureSettings, FrameSource
     from edge_runtime.stream.feed import FeedSettings
 
-__all__ = ["CaptureOptions", "FeedOptions", "NamedSources", "SourceOptions", "sources_of"]
+__all__ = ["CaptureOptions", "FeedOptions", "NamedSource", "NamedSources", "SourceOptions", "sources_of"]
+
+BY_ID = "/dev/v4l/by-id/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,12 +31,13 @@ class SourceOptions(OptionGroup):
     """Which sources take turns."""
 
     cameras: tuple[str, ...] = option(
-        "--camera", multiple=True, help="V4L2 camera: 0 is /dev/video0; or /dev/v4l/by-id/NAME."
+        "--camera", multiple=True, help="V4L2 camera: 0 is /dev/video0; or /dev/v4l/by-id/NAME. NAME=0 names it."
     )
     sources: tuple[str, ...] = option(
         "--source",
         multiple=True,
-        help="rtsp:// or http:// URL, csi://0, GStreamer pipeline, video, image, folder, glob, - or test://FAULT.",
+        help="rtsp:// or http:// URL, csi://0, GStreamer pipeline, video, image, folder, glob, - or test://FAULT. "
+        "NAME= before it names it.",
     )
     streams: Path | None = option(
         "--streams", type=click.Path(path_type=Path), help="Text file with one source a line."
@@ -42,25 +46,54 @@ class SourceOptions(OptionGroup):
     def named(self) -> NamedSources:
         """With the lines of --streams; raises ConfigError where they cannot be read."""
         listed = () if self.streams is None else _lines(self.streams)
-        return NamedSources(cameras=self.cameras, others=(*self.sources, *listed))
+        return NamedSources.of(self.cameras, (*self.sources, *listed))
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSource:
+    """A source, and what it is called besides."""
+
+    name: str
+    """Empty where none was given"""
+    location: str
+    """A camera's index or device; or URL, file, pipeline"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NamedSources:
-    """One source or more, each once; raises click.UsageError for none and for one twice."""
+    """One source or more, each once; raises click.UsageError for none, for one twice and for a name twice."""
 
-    cameras: tuple[str, ...]
-    others: tuple[str, ...]
+    cameras: tuple[NamedSource, ...]
+    others: tuple[NamedSource, ...]
     """URLs, files, pipelines"""
 
+    @classmethod
+    def of(cls, cameras: Sequence[str], others: Sequence[str]) -> NamedSources:
+        """Of what --camera and --source were given, NAME=SOURCE or SOURCE; raises ConfigError for a bad name."""
+        from edge_runtime.sources import split_name
+
+        return cls(
+            cameras=tuple(NamedSource(*split_name(one, folder=BY_ID if "/" not in one else "")) for one in cameras),
+            others=tuple(NamedSource(*split_name(one)) for one in others),
+        )
+
     def __post_init__(self) -> None:
-        named = [*self.cameras, *self.others]
-        for one in named:
-            remember(one)
-        if not named:
+        locations = self.locations
+        for location in locations:
+            remember(location)
+        if not locations:
             raise click.UsageError("name one source or more: edge-aae run SOURCE, or --camera, --source, --streams")
-        if len(set(named)) < len(named):
-            raise click.UsageError(f"a source is named twice among {', '.join(map(redact, named))}")
+        if len(set(locations)) < len(locations):
+            raise click.UsageError(f"a source is named twice among {', '.join(map(redact, locations))}")
+        ids = [one.name or f"camera:{one.location}" for one in self.cameras]
+        ids += [one.name or one.location for one in self.others]
+        if twice := [one for one in ids if ids.count(one) > 1]:
+            raise click.UsageError(f"two sources are called {redact(twice[0])}, expected a name of its own for each")
+
+    @property
+    def locations(self) -> list[str]:
+        """All of them, without the names."""
+        return [one.location for one in (*self.cameras, *self.others)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,8 +223,11 @@ def sources_of(named: NamedSources, capture: CaptureOptions, *, must_exist: bool
 
     settings = capture.settings()
     return [
-        *(source_from(_device(camera), None, settings, must_exist=must_exist) for camera in named.cameras),
-        *(source_from(None, source, settings, must_exist=must_exist) for source in named.others),
+        *(
+            source_from(_device(one.location), None, settings, must_exist=must_exist, name=one.name)
+            for one in named.cameras
+        ),
+        *(source_from(None, one.location, settings, must_exist=must_exist, name=one.name) for one in named.others),
     ]
 
 
@@ -201,7 +237,7 @@ def _device(camera: str) -> int | str:
     if camera.startswith("/dev/"):
         return camera
     if "/" not in camera and camera:
-        return f"/dev/v4l/by-id/{camera.removeprefix('by-id:')}"
+        return f"{BY_ID}{camera.removeprefix('by-id:')}"
     raise ConfigError(f"--camera is {camera!r}, expected an index such as 0, /dev/v4l/by-id/NAME, or by-id:NAME")
 
 

@@ -71,8 +71,8 @@ def test_without_options_a_run_waits_for_ever_and_watches_for_no_events() -> Non
 def test_lines_of_streams_are_sources_and_named_once(tmp_path: Path) -> None:
     (tmp_path / "streams.txt").write_text("# the hall\nrtsp://10.0.0.5/live\n\n  test://black \n")
     named = plan_of("--camera", "0", *SOURCE, "--streams", str(tmp_path / "streams.txt")).sources
-    assert named.cameras == ("0",)
-    assert named.others == ("test://pattern", "rtsp://10.0.0.5/live", "test://black")
+    assert [one.location for one in named.cameras] == ["0"]
+    assert [one.location for one in named.others] == ["test://pattern", "rtsp://10.0.0.5/live", "test://black"]
     with pytest.raises(click.UsageError, match="a source is named twice among test://black, rtsp"):
         plan_of("--source", "test://black", "--streams", str(tmp_path / "streams.txt"))
 

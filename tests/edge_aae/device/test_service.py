@@ -231,7 +231,7 @@ def test_a_configuration_that_run_would_refuse_is_not_installed(
 def test_a_broker_that_the_environment_will_name_is_left_to_the_service(config: Path) -> None:
     config.write_text(config.read_text().replace("# mqtt-ca =", 'mqtt-ca = "/var/lib/edge-aae/line3/ca.pem"'))
     named, engine = _asked(config)
-    assert (named.cameras, named.others) == ((), ("test://pattern",))
+    assert (named.cameras, named.locations) == ((), ["test://pattern"])
     assert (engine.precision, engine.backend) == ("fp32", "onnxruntime-cpu")
 
 
