@@ -31,6 +31,7 @@ RUNTIME = {
     "metrics": "import prometheus_client",
     "sign": "import pathlib; from edge_runtime.signing.keys import make_keys; make_keys(pathlib.Path('release'), None)",
     "heic": "import pi_heif",
+    "qr": "from edge_aae.commands.page_address import code_lines; assert code_lines('http://10.0.0.5/')",
     "camera,cpu,openvino,mqtt,metrics": "import cv2, onnxruntime, openvino, paho.mqtt.client, prometheus_client",
 }
 ONCE = {

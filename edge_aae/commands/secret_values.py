@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import stat
-import sys
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +21,6 @@ __all__ = [
     "TOKENS",
     "check_mode",
     "is_shown",
-    "page_place",
     "secret_of",
     "shown_value",
     "warn_of_shown_secrets",
@@ -116,17 +114,3 @@ def _shown(context: click.Context) -> Iterator[tuple[click.Option, str]]:
         value = context.params.get(name)
         if any(is_shown(name, one) for one in (value if isinstance(value, tuple) else (value,))):
             yield option, max(option.opts, key=len)
-
-
-def page_place(address: str, *, token_is_new: bool, file: Path) -> str:
-    """What may be said of where a page is: with a token that was made for it on a terminal alone, else it goes into a
-    file, for its owner to read. Raises DataError where that cannot be written."""
-    plain = address.split("?")[0]
-    if not token_is_new:
-        return plain
-    if sys.stderr.isatty():
-        return address
-    from edge_runtime.files import OWN_ALONE, write_atomically
-
-    write_atomically(file, f"{address}\n".encode(), mode=OWN_ALONE)
-    return f"{plain} (with its token: {file})"

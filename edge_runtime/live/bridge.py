@@ -96,8 +96,8 @@ class LivePage(SinkBase):
         self._again_s = -math.inf
         self._begun_again = 0
         self.on_open: Callable[[], None] = lambda: None
-        self.address = ""
-        """Where it is, once it is open"""
+        self.addresses: list[str] = []
+        """Where it is, token included, once it is open; the likeliest first"""
 
     @property
     def unwritten(self) -> int:
@@ -122,7 +122,7 @@ class LivePage(SinkBase):
         self._process, answer = begin("edge_runtime.live.server", hello, "the live page")
         said = self._process.stdout
         assert said is not None
-        self.address = answer["address"]
+        self.addresses = answer["addresses"]
         self.on_open()
         self._listener = threading.Thread(target=self._listen, args=(said,), name="live page", daemon=True)
         self._listener.start()

@@ -21,7 +21,7 @@ from edge_runtime.live.guarded import server_of
 from edge_runtime.serving.access import Access
 from edge_runtime.serving.child import greeted
 from edge_runtime.serving.framing import receive, send
-from edge_runtime.serving.listening import address_of, bound
+from edge_runtime.serving.listening import addresses_of, bound
 
 __all__ = ["main"]
 
@@ -63,7 +63,8 @@ def main() -> int:
 
     store.start()
     threading.Thread(target=read, name="from the run", daemon=True).start()
-    send(stdout, {"kind": "serving", "address": address_of(hello["host"], listener, hello["token"])})
+    port = listener.getsockname()[1]
+    send(stdout, {"kind": "serving", "addresses": addresses_of(hello["host"], port, hello["token"])})
     server.run(sockets=[listener])
     return 0
 

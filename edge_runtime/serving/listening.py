@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 
 from edge_runtime.errors import ConfigError
-from edge_runtime.serving.access import is_loopback
 from edge_runtime.serving.doorkeeper import BACKLOG
+from edge_runtime.serving.interfaces import interface_addresses
 
-__all__ = ["address_from", "address_of", "bound"]
+__all__ = ["address_from", "addresses_of", "bound"]
+
+
+EVERY_INTERFACE = ("0.0.0.0", "::")
 
 
 def address_from(text: str) -> tuple[str, int]:
@@ -27,6 +30,8 @@ def bound(host: str, port: int) -> socket.socket:
         # On Windows SO_REUSEADDR lets two programs have one port, and SO_EXCLUSIVEADDRUSE is what keeps it.
         once = getattr(socket, "SO_EXCLUSIVEADDRUSE", None)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR if once is None else once, 1)
+        if host == "::":  # IPv4 too, whatever the system's default: it is what addresses_of says
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except BaseException:
@@ -35,10 +40,13 @@ def bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def address_of(host: str, listener: socket.socket, token: str) -> str:
-    """Where a browser finds it, token included."""
-    port = listener.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    if not is_loopback(host) and host in ("0.0.0.0", "::"):  # every interface: some name has to stand for it
-        shown = socket.gethostname()
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+def addresses_of(host: str, port: int, token: str = "") -> list[str]:
+    """Where a browser finds what listens at a host and port, token included; one at least, the likeliest first.
+
+    Of every interface (0.0.0.0, ::) those by which other devices reach this machine, by its name where it has none.
+    """
+    hosts = [host]
+    if host in EVERY_INTERFACE:
+        hosts = interface_addresses(ipv6=host == "::") or [socket.gethostname()]
+    query = f"?token={token}" if token else ""
+    return [f"http://{f'[{one}]' if ':' in one else one}:{port}/{query}" for one in hosts]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import signal
+import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,7 +24,6 @@ from edge_runtime.model.images import read_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.labelled import is_labelled_set
 from edge_runtime.serving.access import LARGEST_BODY, Access, Refusal, Visitor
-from edge_runtime.serving.listening import address_of, bound
 from train.data.loading import load_training_set
 from train.data.training_set import TrainingSet
 from train.runs.review import Group, codes_of, group_codes, keep_groups, kept_groups, words_of
@@ -227,18 +227,13 @@ def _names_in(file: Path) -> list[str]:
         raise DataError(f"{file} cannot be read: {error}; move it away to begin anew") from error
 
 
-def serve_review(page: ReviewPage, host: str, port: int, token: str, say: Any) -> None:
-    """Serve until Ctrl-C or SIGTERM, in the main thread; say gets the address. Raises DataError where that is taken."""
+def serve_review(page: ReviewPage, listener: socket.socket) -> None:
+    """Serve until Ctrl-C or SIGTERM, in the main thread. listener: bound, and listening."""
     require("starlette", extra="dashboard", purpose="review pages")
-    try:
-        listener = bound(host, port)
-    except OSError as error:
-        raise DataError(f"cannot serve at {host}:{port}: {error.strerror or error}; choose another port") from error
     server = server_of(page)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with suppress(KeyboardInterrupt):  # uvicorn passes signals on once it has closed its connections
-            say(address_of(host, listener, token))
             server.run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -259,7 +259,9 @@ def _observed(pipeline: Pipeline, address: tuple[str, int] | None) -> Iterator[N
         yield
         return
     from edge_runtime.operations.health_server import observed
+    from edge_runtime.serving.listening import addresses_of
 
     with observed(pipeline, address) as bound:
-        logger.info("health and metrics at http://%s:%d/healthz and /metrics", address[0], bound)
+        places = [f"{place}healthz" for place in addresses_of(address[0], bound)]
+        logger.info("health and metrics at %s and /metrics", " or ".join(places))
         yield

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_aae.commands.option_groups import OptionGroup, option
-from edge_aae.commands.secret_values import page_place, secret_of
+from edge_aae.commands.page_address import say_page
+from edge_aae.commands.secret_values import secret_of
 
 if TYPE_CHECKING:
     from edge_runtime.delivery import Outbox
@@ -197,5 +198,5 @@ def page_of(
     )  # fmt: skip
     page = LivePage(settings, pipeline)
     file = Path(os.environ.get("STATE_DIRECTORY", ".")) / "edge-aae-live-page"
-    page.on_open = lambda: logger.info("live page at %s", page_place(page.address, token_is_new=needs_one, file=file))
+    page.on_open = lambda: say_page("live page at", page.addresses, token_is_new=needs_one, file=file)
     return page

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from edge_aae.commands.help_pages import Command
-from edge_aae.commands.secret_values import page_place
+from edge_aae.commands.page_address import say_page
+from edge_runtime.errors import TakenError
 from edge_runtime.extras import require
 
 __all__ = ["review"]
@@ -30,20 +31,29 @@ def review(run: Path | None, serve: str) -> None:
     edge-aae review
     edge-aae train photos/ --keep runs/latest/review-keep.csv --reject runs/latest/review-reject.csv
     """
-    require("torch", extra="train", purpose="reviews")
     require("starlette", extra="dashboard", purpose="review pages")
+    from edge_runtime.files import is_run_folder
     from edge_runtime.serving.access import Access, is_loopback
-    from edge_runtime.serving.listening import address_from
-    from train.pages.review_server import ReviewPage, serve_review
-    from train.runs.run_folder import latest_run
+    from edge_runtime.serving.listening import address_from, addresses_of, bound
 
     host, port = address_from(serve)
     token = "" if is_loopback(host) else secrets.token_urlsafe(18)
-    page = ReviewPage(run or latest_run(), Access(host, token))
+    try:
+        listener = bound(host, port)
+    except OSError as error:
+        raise TakenError(f"cannot serve at {host}:{port}: {error.strerror or error}; choose another port") from error
+    with listener:
+        named = run or Path("runs/latest")
+        if is_run_folder(named):  # else there is nothing to open; what is wrong is said below
+            # PyTorch and the run take seconds: a browser that comes meanwhile waits.
+            addresses = addresses_of(host, listener.getsockname()[1], token)
+            say_page("review at", addresses, token_is_new=bool(token), file=named / "review-page")
+            logger.info("loading %s", named)
+        require("torch", extra="train", purpose="reviews")
+        from train.pages.review_server import ReviewPage, serve_review
+        from train.runs.run_folder import latest_run
 
-    def say_where(address: str) -> None:
-        place = page_place(address, token_is_new=bool(token), file=page.path / "review-page")
-        logger.info("review at %s; Ctrl-C ends it", place)
-
-    serve_review(page, host, port, token, say_where)
+        page = ReviewPage(run or latest_run(), Access(host, token))
+        logger.info("ready; Ctrl-C ends it")
+        serve_review(page, listener)
     click.echo(page.command())

@@ -13,7 +13,7 @@ import pytest
 from edge_aae.commands.config_file import read_config
 from edge_aae.commands.device.run import run
 from edge_aae.commands.device.source_options import SourceOptions
-from edge_aae.commands.secret_values import is_shown, page_place, secret_of
+from edge_aae.commands.secret_values import is_shown, secret_of
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError
 from tests.edge_aae.device.forking import Commands
@@ -174,13 +174,3 @@ def test_a_token_that_was_made_is_in_a_file_and_in_no_log(place: Path, tmp_path:
         assert len(token) >= 16
         assert token not in "".join(running.said)
         assert any(line.rstrip().endswith(f"(with its token: {file.name})") for line in running.said)
-
-
-def test_a_new_token_is_shown_on_a_terminal_and_a_known_one_nowhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address, file = f"http://h:1/?token={SECRET}", tmp_path / "page"
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    assert page_place(address, token_is_new=True, file=file) == address
-    assert page_place(address, token_is_new=False, file=file) == "http://h:1/"
-    assert not file.exists()

@@ -25,7 +25,7 @@ COMMANDS = {
         "frames",
     ),
     "train": (("train", "photos", *ENDLESS), "epoch 1/100000", 130, "stopping at the last whole epoch"),
-    "review": (("review", "runs/latest", "--serve", ":0"), "review at", 0, ""),
+    "review": (("review", "runs/latest", "--serve", ":0"), "ready; Ctrl-C", 0, ""),
 }
 """Arguments; what it says once it is at work; exit status; what it says at its end"""
 

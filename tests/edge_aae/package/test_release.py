@@ -89,7 +89,7 @@ def plain(name: str) -> str:
 def test_the_list_of_licences_has_everything_that_is_installed_beside() -> None:
     table = re.findall(r"^\| (\S+) \| (.+) \|$", (ROOT / "docs/licenses.md").read_text(), flags=re.MULTILINE)
     listed = {plain(name): licence for name, licence in table}
-    brought = closure(["demo", "openvino", "mqtt", "metrics", "dashboard", "sign"])
+    brought = closure(["demo", "openvino", "mqtt", "metrics", "dashboard", "qr", "sign"])
     assert len(brought) > 5
     assert brought - set(listed) == set()
     assert all(licence.strip() for licence in listed.values())
@@ -100,7 +100,7 @@ def test_every_package_of_the_extras_is_pinned() -> None:
     pinned = {
         plain(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     }
-    assert closure(["demo", "openvino", "mqtt", "metrics", "dashboard", "sign"]) - pinned <= {"setuptools"}
+    assert closure(["demo", "openvino", "mqtt", "metrics", "dashboard", "qr", "sign"]) - pinned <= {"setuptools"}
 
 
 def workflow_uses() -> list[tuple[str, str]]:

@@ -75,6 +75,7 @@ def test_metadata_names_the_script_the_extras_and_the_core_dependencies(wheel: z
         "mqtt",
         "metrics",
         "dashboard",
+        "qr",
         "sign",
         "heic",
     } <= extras

@@ -46,7 +46,7 @@ def address(run: Path, tmp_path: Path) -> Iterator[str]:
     said = ""
     for line in process.stderr:
         said += line
-        if found := re.search(r"review at (\S+);", line):
+        if found := re.search(r"review at (\S+)$", line):
             break
     assert found, said
     yield found[1]

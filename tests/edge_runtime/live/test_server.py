@@ -60,7 +60,7 @@ def serve(pipeline: Pipeline, tmp_path: Path) -> Iterator[Callable[..., LivePage
 
 
 def port_of(page: LivePage) -> int:
-    return int(page.address.rsplit(":", 1)[1].split("/")[0])
+    return int(page.addresses[0].rsplit(":", 1)[1].split("/")[0])
 
 
 def asked(
