@@ -7,7 +7,7 @@ import csv
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -227,13 +227,14 @@ def _names_in(file: Path) -> list[str]:
         raise DataError(f"{file} cannot be read: {error}; move it away to begin anew") from error
 
 
-def serve_review(page: ReviewPage, listener: socket.socket) -> None:
-    """Serve until Ctrl-C or SIGTERM, in the main thread. listener: bound, and listening."""
+def serve_review(page: ReviewPage, listener: socket.socket, say_ready: Callable[[], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM, in the main thread. listener: bound; say_ready: called once either ends it."""
     require("starlette", extra="dashboard", purpose="review pages")
     server = server_of(page)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with suppress(KeyboardInterrupt):  # uvicorn passes signals on once it has closed its connections
+            say_ready()
             server.run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -54,6 +54,5 @@ def review(run: Path | None, serve: str) -> None:
         from train.runs.run_folder import latest_run
 
         page = ReviewPage(run or latest_run(), Access(host, token))
-        logger.info("ready; Ctrl-C ends it")
-        serve_review(page, listener)
+        serve_review(page, listener, lambda: logger.info("ready; Ctrl-C ends it"))
     click.echo(page.command())
