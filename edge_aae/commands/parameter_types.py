@@ -209,6 +209,4 @@ MM_PER_PIXEL = _Parsed("mm", "millimetres above 0, such as 0.05", _mm_per_pixel)
 LEVELS = _Parsed(
     "low,high", "LOW,HIGH of 16-bit images, 0 <= LOW < HIGH <= 65535, such as 0,4095", _levels, _joined(",")
 )
-    "low,high", "LOW,HIGH of 16-bit images, 0 <= LOW < HIGH <= 65535, such as 0,4095", _levels, _joined(",")
-)
 ROI = _Parsed("x,y,w,h", "X,Y,WIDTH,HEIGHT in frame pixels", _roi, _joined(","))
