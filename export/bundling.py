@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from export.precisions import ExportRequest, Precision, exported, judged
 from train.memory import keep_freed_memory
 from train.runs.run_folder import RunFolder, TrainedRun, telling_name
 
-__all__ = ["Export", "ExportRequest", "export_bundle"]
+__all__ = ["Export", "ExportRequest", "export_bundle", "gated_bundle"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,12 +48,22 @@ class Export:
 def export_bundle(run_path: Path, out: Path, request: ExportRequest | None = None) -> Export:
     """Export a run to an .aae file, and its signature beside it where the request has a key.
 
-    The file appears only if the gate passes, whole; an older one stays until then. A precision that fails is left out,
-    and the reason kept, unless the request names it (then nothing is written) or allows it. Raises GateError,
+    The file appears only if the gate passes, whole; an older one stays until then. Precisions and errors as of
+    gated_bundle.
+    """
+    request = request or ExportRequest()
+    found = gated_bundle(run_path, out, request)
+    signature = _written(found.bundle, out, request)
+    return replace(found, bundle=Bundle.open(out), signature=signature)
+
+
+def gated_bundle(run_path: Path, out: Path, request: ExportRequest) -> Export:
+    """The bundle of a run in memory, once it has passed the gate; nothing is written. out: what it is called.
+
+    A precision that fails is left out, and the reason kept, unless the request names it or allows it. Raises GateError,
     DataError, BundleError.
     """
     keep_freed_memory()
-    request = request or ExportRequest()
     run = RunFolder(run_path).load()
     check_size(request.size, run.calibration, run_path)
     files, precisions = exported(run, request)
@@ -67,10 +77,9 @@ def export_bundle(run_path: Path, out: Path, request: ExportRequest | None = Non
         if not refused:
             break
         files = {name: content for name, content in files.items() if name not in map(detector_file, refused)}
-    signature = _written(bundle, out, request)
     checked = [check.report for item in precisions for check in item.checks]
     refusals = {item.name: item.refused for item in precisions if item.refused}
-    return Export(Bundle.open(out), [*checked, *own], refusals, signature)
+    return Export(bundle, [*checked, *own], refusals)
 
 
 def _written(bundle: Bundle, out: Path, request: ExportRequest) -> Signature | None:

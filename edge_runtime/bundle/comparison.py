@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.bundle.budgets import Tolerance
 
-__all__ = ["Comparison", "Outputs", "compare"]
+__all__ = ["Comparison", "Outputs", "allowed", "compare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def compare(
         return Comparison(where, infinite, infinite, infinite, tolerance, 0, False, spread)
     expected = np.asarray(reference, dtype=np.float64)
     error = np.abs(np.asarray(actual, dtype=np.float64) - expected)
-    excess = error - (_absolute(expected, tolerance) + tolerance.rtol * np.abs(expected - tolerance.origin))
+    excess = error - allowed(expected, tolerance)
     worst_frame = int(np.unravel_index(int(np.argmax(excess)), excess.shape)[0])
     snr_db = _snr_db(expected, error) if contrast else None
     too_noisy = snr_db is not None and not snr_db >= tolerance.min_snr_db and not _is_quiet(expected, error, tolerance)
@@ -102,6 +102,12 @@ def compare(
         snr_db,
         too_noisy,
     )
+
+
+def allowed(expected: NDArray[np.float64], tolerance: Tolerance) -> NDArray[np.float64]:
+    """What each value may differ by from the expected one, element by element."""
+    within: NDArray[np.float64] = _absolute(expected, tolerance) + tolerance.rtol * np.abs(expected - tolerance.origin)
+    return within
 
 
 def _absolute(expected: NDArray[np.float64], tolerance: Tolerance) -> Any:

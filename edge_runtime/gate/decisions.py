@@ -16,7 +16,7 @@ from edge_runtime.bundle.comparison import Comparison, compare
 from edge_runtime.metrics import auroc, rank_correlation
 from edge_runtime.model.score import Decision
 
-__all__ = ["UNKNOWN", "Decisions", "compare_decisions"]
+__all__ = ["MEDIAN_SCORE", "UNKNOWN", "Decisions", "compare_decisions"]
 
 MEDIAN_SCORE = 0.0
 """Of the training images, by either decision rule; 1 is the calibrated limit."""

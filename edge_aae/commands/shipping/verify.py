@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     BudgetOf = Callable[[str, str], Budget]
 
-__all__ = ["print_report", "verify"]
+__all__ = ["Engines", "keep_worst", "print_report", "verify"]
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def verify(
         for report in reports:
             print_report(report, details=details)
     if failures:
-        _keep_worst(checks, worst)
+        keep_worst(checks, worst)
         raise GateError(f"{opened.path} failed the parity gate: " + "; ".join(dict.fromkeys(failures)))
     if not as_json:
         say(f"{opened.path}: passed")
@@ -226,7 +226,8 @@ def print_report(report: GateReport, *, details: bool = False) -> None:
             )
 
 
-def _keep_worst(checks: Sequence[Check], folder: Path) -> None:
+def keep_worst(checks: Sequence[Check], folder: Path) -> None:
+    """Write the worst frame of each check that failed."""
     from edge_runtime.errors import MissingExtraError
     from edge_runtime.gate.worst_frame import save_worst_frame
 
