@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export", "train"]
 
-OF_THE_COMMAND = {"out", "resume", "report", "dry_run", "config", "print_config"}
+OF_THE_COMMAND = {"out", "format", "resume", "report", "dry_run", "config", "print_config"}
 """Options of what the commands do around a training, or that are arguments of their own here."""
 
 
@@ -59,13 +59,15 @@ def export(run: str | Path | None = None, out: str | Path = "model.aae", **optio
     from edge_aae.commands.key_files import signing_key
     from edge_aae.commands.shipping.export import export as command
 
+    if options.pop("format", "aae") != "aae":
+        raise ConfigError("from Python a bundle is written; the folder of ONNX graphs: edge-aae export --format onnx")
     given = _parsed(command, None if run is None else str(run), options)
     require("torch", extra="train", purpose="exports")
     require("onnxscript", extra="export", purpose="exports")
     from export.bundling import ExportRequest, export_bundle
     from train.runs.run_folder import latest_run
 
-    del given["run"], given["out"]
+    del given["run"], given["out"], given["format"]
     given["sign"] = None if given["sign"] is None else signing_key(given["sign"])
     return export_bundle(latest_run() if run is None else Path(run), Path(out), ExportRequest(**given)).bundle
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 import io
 import math
 import os
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -184,6 +186,25 @@ def bundle_file(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def detector(bundle: Bundle) -> Detector:
     """An 8x8 grey detector on the CPU."""
     return Detector(bundle, OnnxRuntimeCpu(bundle.files["detector.onnx"], threads=1))
+
+
+@pytest.fixture(scope="session")
+def reference_program(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """The C++ reference of folders of `export --format onnx`, built as their README.txt says."""
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    if shutil.which("cmake") is None or not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
+        pytest.skip("the C++ reference needs cmake and a C++ compiler")
+    libraries = Path(openvino.__file__).parent / "cmake"
+    if not libraries.is_dir():
+        pytest.skip("this openvino has no CMake files")
+
+    def build(place: Path) -> None:
+        source = Path(__file__).parents[1] / "export/standalone"
+        for step in (["-S", str(source), "-B", str(place), f"-DOpenVINO_DIR={libraries}"], ["--build", str(place)]):
+            done = subprocess.run(["cmake", *step], capture_output=True, text=True, timeout=900, check=False)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+    return made_once("reference_program", build) / "reference"
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         ("img img-size image-size size imgsize", SIZE),
         ("workers num-workers", WORKERS),
         ("save show view-img visualize save-txt plots", PICTURES),
-        ("format export-type opset include", FORMAT),
+        ("export-type opset include", FORMAT),
         ("half fp16 int8", PRECISION),
         ("gpu gpus accelerator cuda", DEVICE),
         ("cfg yaml hyp", FILE),

@@ -71,6 +71,11 @@ SECTIONS: dict[str, tuple[HelpSection, ...]] = {
         ),
         SETTINGS,
     ),
+    "export": (
+        _section("What is written", "format out precision batch sign"),
+        _section("Gate", "calibration worst allow-failing"),
+        _section("Sizes", "mm-per-pixel min-area"),
+    ),
     "score": (
         _section("Model", "model threshold", ENGINE),
         _section("Images", "labels", "classes max-pixels max-bad bad-image"),

@@ -29,10 +29,12 @@ from edge_runtime.onnx_file import check_onnx
 from edge_runtime.signing.signatures import Signed
 from edge_runtime.signing.trust import check_key, checked_signature
 
-__all__ = ["Bundle", "SCHEMA_VERSION", "manifest_bytes"]
+__all__ = ["Bundle", "MANIFEST", "ONNX_FOLDER", "SCHEMA_VERSION", "manifest_bytes"]
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+ONNX_FOLDER = "edge-aae onnx folder"
+"""Under `format` in the manifest of what `edge-aae export --format onnx` writes, which is no bundle."""
 REQUIRED_FILES = ("detector.onnx", "encoder.onnx", "decoder.onnx", "prior.npz", "golden.npz")
 REQUIRED_KEYS = {
     "schema_version": int,
@@ -282,6 +284,11 @@ def _parse_manifest(path: Path, raw: bytes) -> dict[str, Any]:
         raise BundleError(f"{path}: {MANIFEST} is not JSON: {error}; export the bundle again") from error
     if not isinstance(manifest, dict):
         raise BundleError(f"{path}: {MANIFEST} is not a JSON object; export the bundle again")
+    if manifest.get("format") == ONNX_FOLDER:
+        raise BundleError(
+            f"{path} is what `edge-aae export --format onnx` writes for programs without edge-aae, no bundle; use the "
+            ".aae file that it was made of, or export that again"
+        )
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION:
         raise BundleError(

@@ -14,7 +14,14 @@ from edge_aae.commands.help_pages import Command
 from edge_aae.commands.key_files import signing_key
 from edge_aae.commands.options import DEFAULT_MODEL, SizeOptions, require_signature_option, resolve_model
 from edge_aae.commands.parameter_types import PRECISION_NAMES
-from edge_aae.commands.places import bundle_argument, refuse_as_run
+from edge_aae.commands.places import bundle_argument, kind_of, refuse_as_run
+from edge_aae.commands.shipping.onnx_folder import (
+    DEFAULT_FOLDER,
+    Format,
+    check_folder_options,
+    gated_of_bundle,
+    write_onnx_folder,
+)
 from edge_aae.commands.shipping.verify import print_report
 from edge_aae.commands.terminal import say, say_line
 from edge_runtime.errors import BundleError, MissingExtraError
@@ -33,7 +40,16 @@ FILE = click.Path(path_type=Path)
 
 @click.command(cls=Command, short_help="Write the bundle of a run, if it passes the parity gate.")
 @click.argument("run", required=False, type=FILE)
-@click.option("--out", type=FILE, default=DEFAULT_MODEL, show_default=True, help="Bundle to write.")
+@click.option(
+    "--out", type=FILE, help=f"Bundle, or folder, to write.  [default: {DEFAULT_MODEL}; {DEFAULT_FOLDER} of onnx]"
+)
+@click.option(
+    "--format",
+    type=Format(),
+    default="aae",
+    show_default=True,
+    help="aae: the bundle; onnx: a folder for programs without edge-aae, of RUN or of a bundle.",
+)
 @click.option(
     "--precision",
     "precisions",
@@ -54,7 +70,8 @@ FILE = click.Path(path_type=Path)
 @SizeOptions.options
 def export(
     run: Path | None,
-    out: Path,
+    out: Path | None,
+    format: str,
     precisions: tuple[str, ...] | None,
     calibration: Path | None,
     batch: int | None,
@@ -68,14 +85,26 @@ def export(
     The parity gate compares the graphs with PyTorch first; the bundle appears only if they agree (exit 3 otherwise).
     Each precision ships if it passes: FP32 must, FP16 and INT8 are left out where they do not, with the reason.
     --mm-per-pixel and --min-area are kept in the bundle, for cameras that are all mounted alike.
+
+    --format onnx writes a folder instead: the graphs, how a score follows from them, golden samples, and references in
+    numpy and C++ that need no edge-aae. RUN may then be a bundle, whose gate runs again on its golden samples.
     """
+    out = out or (DEFAULT_FOLDER if format == "onnx" else DEFAULT_MODEL)
+    of_bundle = format == "onnx" and run is not None and kind_of(run) == "bundle"
+    if format == "onnx":
+        check_folder_options(click.get_current_context(), out, of_bundle=of_bundle)
+    if of_bundle:
+        assert run is not None
+        bundle = gated_of_bundle(run, precisions, allow_failing=allow_failing, worst=worst)
+        write_onnx_folder(bundle, out, precisions)
+        return
     if run is not None:
         refuse_as_run(run)
     require("torch", extra="train", purpose="exports")
     require("onnxscript", extra="export", purpose="exports")
     from edge_runtime.signing.signatures import signature_path
     from edge_runtime.verdict import verdict_of
-    from export.bundling import ExportRequest, export_bundle
+    from export.bundling import ExportRequest, export_bundle, gated_bundle
     from train.runs.run_folder import latest_run
 
     request = ExportRequest(
@@ -87,12 +116,16 @@ def export(
         sign=None if sign is None else signing_key(sign),
         **SizeOptions.of(options).asked(),
     )
-    replaced = _replaced(out)
-    result = export_bundle(run or latest_run(), out, request)
+    replaced = "" if format == "onnx" else _replaced(out)
+    write = gated_bundle if format == "onnx" else export_bundle
+    result = write(run or latest_run(), out, request)
     for report in result.reports:
         print_report(report)
     for name, reason in result.refused.items():
         say(f"{name} left out: {reason}")
+    if format == "onnx":
+        write_onnx_folder(result.bundle, out, precisions)
+        return
     for name in result.bundle.precisions:
         if result.bundle.ships_failing(name):
             say(f"{name} FAILED the gate and is shipped all the same, marked (--allow-failing)")

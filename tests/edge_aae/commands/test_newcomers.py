@@ -43,7 +43,7 @@ MISTAKES = {
     "score photos --source photos": (2, "edge-aae score test/"),
     "score photos --conf 0.5": (2, "the threshold is --threshold"),
     "score photos --alarm 3/5": (2, "score has no option --alarm; `edge-aae run` has one"),
-    "export --format onnx": (2, "graphs are always ONNX"),
+    "export --format engine": (2, "graphs are always ONNX"),
     "export --weights runs/latest": (2, "edge-aae export runs/latest"),
     "run --camra 0": (2, "did you mean --camera?"),
     "run --timeout 3": (2, "--open-timeout", "--read-timeout"),

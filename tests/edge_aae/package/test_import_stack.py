@@ -52,6 +52,7 @@ ROOMS = (
     "train/runs",
     "train/evaluation",
     "train/pages",
+    "export/standalone",
     "export",
     "edge_aae/commands",
     "edge_aae/demo",

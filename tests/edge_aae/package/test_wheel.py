@@ -48,6 +48,7 @@ def test_the_wheel_is_typed_and_carries_sample_notice_and_license(wheel: zipfile
     names = set(wheel.namelist())
     assert {f"{package}/py.typed" for package in PACKAGES} <= names
     assert {"edge_aae/sample/fashion.npz", "edge_aae/sample/NOTICE"} <= names
+    assert {f"export/standalone/{name}" for name in ("reference.cpp", "CMakeLists.txt", "README.txt")} <= names
     licenses = {name.split("licenses/")[1] for name in names if ".dist-info/licenses/" in name}
     assert licenses == {"LICENSE", "edge_aae/sample/NOTICE"}
     assert "Zalando" in wheel.read("edge_aae/sample/NOTICE").decode()
