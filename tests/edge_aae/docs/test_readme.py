@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 
 def commands_in(page: Path) -> list[list[str]]:
     """The words of every indented `edge-aae ...` line, comments left out."""
-    lines = re.findall(r"^    (edge-aae .*)$", page.read_text(), flags=re.MULTILINE)
+    lines = re.findall(r"^(?: {4}| {8})(edge-aae .*)$", page.read_text(), flags=re.MULTILINE)
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
