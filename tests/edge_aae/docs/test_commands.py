@@ -83,7 +83,7 @@ SHORTENED = {"run": "--max-frames 12", "train": "--epochs-scale 0.01"}
 def commands_in(page: Path) -> list[str]:
     text = page.read_text()
     blocks = re.findall(r"^```sh\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
-    indented = re.findall(r"^    (\S.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), flags=re.M)
+    indented = re.findall(r"^(?: {4}| {8})(\S.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S), flags=re.M)
     lines = [line for block in blocks for line in re.sub(r"\\\n\s*", "", block).splitlines()]
     return [line for line in [*indented, *lines] if PROGRAMS.match(line)]
 
