@@ -32,6 +32,8 @@ ELSEWHERE = {
     r"^make (demo|test)": "`make test` is what runs this; tests/edge_aae/demo/test_demo.py runs the demo",
     r"^(/opt/edge-aae/bin/)?pip install": "the package index; benchmarks/release/release_check.py installs every extra",
     r"^\.venv/bin/(python -m pytest|ruff) ": "these are the tests",
+    r"^python3 -m venv /tmp/old |^EDGE_AAE_OLD_PYTHON=": "the package index; another OpenCV, tried by hand",
+    r"^_EDGE_AAE_COMPLETE=fish": "fish; tests/edge_aae/commands tries what it prints",
     r"^docker |^GRAFANA_PASSWORD": "a Docker engine; tests/docker executes steps, settings and queries",
     r"^sudo apt-get ": "changes the system; .ci/run installs the same packages",
     r"^sudo \.venv/bin/python docker/run_steps\.py": "tests/docker/test_images.py runs it, as root",

@@ -154,7 +154,7 @@ def test_a_viewer_is_told_what_is_wrong_with_a_picture(board: Board, feedback: F
 
     def seen(**more: Any) -> str:
         board.take({"kind": "record", "record": {**record(2.0, 1), **more}}, b"")
-        (source,) = told(viewer.news(board, feedback, 0.1))[-1]["sources"].values()
+        (source,) = next(one for one in told(viewer.news(board, feedback, 0.1)) if "sources" in one)["sources"].values()
         return str(source["image_quality"])
 
     faults = [{"what": "dark", "value": 3.0, "limit": 5.0}, {"what": "lens spot", "value": 0.01}]
