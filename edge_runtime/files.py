@@ -14,11 +14,14 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.errors import DataError
 from edge_runtime.redact import redact
 from edge_runtime.systems.replacing import replace
+
+if TYPE_CHECKING:
+    import sqlite3
 
 __all__ = [
     "DISK_FULL",
@@ -29,6 +32,7 @@ __all__ = [
     "finite_or_none",
     "is_run_folder",
     "json_bytes",
+    "make_tables",
     "read_regular",
     "unicode_name",
     "write_atomically",
@@ -147,3 +151,20 @@ def _write_and_rename(path: Path, content: bytes, mode: int) -> None:
 
 def _cannot_write(path: Path, error: OSError) -> DataError:
     return DataError(f"cannot write {path}: {error.strerror or error}")
+
+
+def make_tables(
+    database: sqlite3.Connection, tables: str, *, schema: int, synchronous: str, called: str, remedy: str
+) -> None:
+    """Create the tables that are missing in a SQLite file, in write-ahead mode.
+
+    synchronous: SQLite's FULL or NORMAL. called, remedy: beginning and end of the DataError that a file of another
+    schema raises.
+    """
+    found = database.execute("PRAGMA user_version").fetchone()[0]
+    if found not in (0, schema):
+        raise DataError(f"{called} schema {found}, this release knows {schema}; update edge-aae{remedy}")
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute(f"PRAGMA synchronous={synchronous}")
+    database.executescript(tables)
+    database.execute(f"PRAGMA user_version={schema}")

@@ -187,9 +187,10 @@ def _width_height_channels(text: str) -> tuple[int, int, int]:
 
 
 def _levels(text: str) -> tuple[int, int]:
+    from edge_runtime.image_files.levels import check_levels
+
     low, high = (int(level) for level in text.split(","))
-    if not 0 <= low < high <= 65535:
-        raise ValueError
+    check_levels((low, high), "--levels")
     return low, high
 
 

@@ -9,8 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from edge_runtime.errors import DataError, TakenError
-from edge_runtime.files import DISK_FULL, OWN_ALONE, file_identity
+from edge_runtime.errors import TakenError
+from edge_runtime.files import DISK_FULL, OWN_ALONE, file_identity, make_tables
 from edge_runtime.systems.locks import lock
 from edge_runtime.systems.users import own_user
 
@@ -142,16 +142,14 @@ class OutboxFile:
             found = database.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise sqlite3.DatabaseError(str(found))
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA):
-                raise DataError(
-                    f"{self.path} has outbox schema {version}, this release knows {SCHEMA}; update edge-aae or name "
-                    "another --outbox"
-                )
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=FULL")
-            database.executescript(TABLES)
-            database.execute(f"PRAGMA user_version={SCHEMA}")
+            make_tables(
+                database,
+                TABLES,
+                schema=SCHEMA,
+                synchronous="FULL",
+                called=f"{self.path} has outbox",
+                remedy=" or name another --outbox",
+            )
         except BaseException:
             database.close()
             raise

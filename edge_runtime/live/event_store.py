@@ -19,7 +19,7 @@ import numpy as np
 
 from edge_runtime.errors import DataError
 from edge_runtime.extras import require
-from edge_runtime.files import OWN_ALONE
+from edge_runtime.files import OWN_ALONE, make_tables
 from edge_runtime.live.board import MOST_EVENTS, MOST_FRAMES, Board, Event, Picture
 from edge_runtime.model.preprocess import Frame
 
@@ -168,15 +168,9 @@ class EventStore:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, OWN_ALONE))
         database = sqlite3.connect(self.path, check_same_thread=False, timeout=5.0)
         try:
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA):
-                raise DataError(
-                    f"it has schema {version}, this release knows {SCHEMA}; update edge-aae, or move it away"
-                )
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=NORMAL")
-            database.executescript(TABLE)
-            database.execute(f"PRAGMA user_version={SCHEMA}")
+            make_tables(
+                database, TABLE, schema=SCHEMA, synchronous="NORMAL", called="it has", remedy=", or move it away"
+            )
         except BaseException:
             database.close()
             raise
