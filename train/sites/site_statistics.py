@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from edge_runtime.model.site_normal import TOP_SITES
+from train.sites.evening import Evening
 
 __all__ = ["Reduction", "SiteStatistics", "nearest_distance", "top_mean", "top_sites"]
 
@@ -50,26 +51,48 @@ class SiteStatistics(nn.Module):
     """(M, d) projected features, their mean over all sites taken off"""
     center: Tensor
     """(d,), that mean"""
+    exponents: Tensor
+    """(2, h, w) of either distance at each site, and"""
+    levels: Tensor
+    """(2,), the distances that they leave as they are (evening.py); all 1 for networks of before"""
 
     def __init__(self, dimensions: int, grid: tuple[int, int], n_prototypes: int) -> None:
         super().__init__()
         height, width = grid
+        self.register_buffer("exponents", torch.ones(2, height, width))
+        self.register_buffer("levels", torch.ones(2))
+        self.register_load_state_dict_pre_hook(_as_before)
         self.register_buffer("whitening", torch.zeros(height * width, dimensions, dimensions, dtype=torch.float16))
         self.register_buffer("prototypes", torch.zeros(n_prototypes, dimensions))
         self.register_buffer("center", torch.zeros(dimensions))
 
+    def even(self, of: int, by: Evening) -> None:
+        """Have the site distance (0) or the neighbour distance (1) swing alike at all sites."""
+        self.exponents[of].copy_(torch.from_numpy(by.exponents).reshape(self.exponents.shape[1:]))
+        self.levels[of] = by.level
+
     def site_distance(self, reduced: Tensor) -> Tensor:
-        """Mahalanobis distance of each site by its own distribution, over the root of d: (B, h, w) for (B, d, h, w)."""
+        """Mahalanobis distance of each site by its own distribution, over the root of d, evened: (B, h, w) for
+        (B, d, h, w)."""
         B, d, h, w = reduced.shape
         at_sites = reduced.reshape(B, d, h * w).transpose(1, 2)  # (B, S, d)
         white = torch.matmul(self.whitening.to(reduced.dtype), at_sites[..., None])[..., 0]
-        return (white * white).mean(dim=2).sqrt().reshape(B, h, w)
+        return self._evened(0, (white * white).mean(dim=2).sqrt().reshape(B, h, w))
 
     def neighbour_distance(self, projected: Tensor) -> Tensor:
-        """Distance of each site to its nearest prototype, over the root of d: (B, h, w) for (B, d, h, w)."""
+        """Distance of each site to its nearest prototype, over the root of d, evened: (B, h, w) for (B, d, h, w)."""
         B, d, h, w = projected.shape
         at_sites = projected.reshape(B, d, h * w).transpose(1, 2) - self.center  # (B, S, d)
-        return nearest_distance(at_sites, self.prototypes).reshape(B, h, w)
+        return self._evened(1, nearest_distance(at_sites, self.prototypes).reshape(B, h, w))
+
+    def _evened(self, of: int, distance: Tensor) -> Tensor:
+        return self.levels[of] * (distance / self.levels[of]).pow(self.exponents[of])
+
+
+def _as_before(module: nn.Module, tensors: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Networks of before have distances as they are."""
+    for name in ("exponents", "levels"):
+        tensors.setdefault(f"{prefix}{name}", torch.ones_like(module.get_buffer(name)))
 
 
 def nearest_distance(rows: Tensor, points: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from train.refinement.outlying import OutlyingRefinement
 from train.refinement.robust import drawn_folds
 from train.sites.alike import alike_groups
 from train.sites.coreset import farthest_points, held_out_neighbours, neighbour_distances
+from train.sites.evening import evening
 from train.sites.site_gaussian import SiteSums, distances_from, fit_reduction, inverse_of, refitted, rounded
 from train.sites.site_statistics import top_mean
 from train.sites.stretches import LEAST_CHANGE, LEAST_GROUPS, at_most, change_along, stretches_of
@@ -279,8 +280,10 @@ class FeaturesTraining:
             neighbour, neighbour_defect = held_out_neighbours(
                 projected, believed, folds, PROTOTYPES, generator, reduced_other + shift, owners
             )
+        site, site_defect = self._evened(SITE_DISTANCE, site, site_defect, believed)
+        neighbour, neighbour_defect = self._evened(NEIGHBOUR_DISTANCE, neighbour, neighbour_defect, believed)
         self.refinement.criteria[:, SITE_DISTANCE] = top_mean(site)
-        self.refinement.peaks = np.asarray(site).max(axis=1).astype(np.float32)
+        self.refinement.peaks = site.max(axis=1)
         self.refinement.criteria[:, NEIGHBOUR_DISTANCE] = top_mean(neighbour)
         normal = self.refinement.criteria[:, DISTANCES]
         defective = np.stack((top_mean(site_defect), top_mean(neighbour_defect)), axis=1)
@@ -288,6 +291,18 @@ class FeaturesTraining:
         weights = fusion_weights(normal[believed], defective)
         n_after = len(network.fusion.values) - DISTANCES.stop
         network.fusion.take(torch.from_numpy(np.pad(weights, (DISTANCES.start, n_after))))
+
+    def _evened(
+        self,
+        criterion: int,
+        held_out: NDArray[np.floating],
+        of_copies: NDArray[np.floating],
+        believed: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Distances (N, S) of images and (M, S) of copies, evened as the network will from now on."""
+        by = evening(held_out[believed])
+        self.autoencoder.statistics.even(criterion - SITE_DISTANCE, by)
+        return by.of(held_out), by.of(of_copies)
 
     def _folds(self, sums: SiteSums) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """(N,) which images are left out together: for the sites, the prototypes, and where few images are fitted anew.
@@ -324,7 +339,8 @@ class FeaturesTraining:
     def _screen(self, believed: NDArray[np.bool_]) -> None:
         """Score every image by distributions of believed images outside its group."""
         folds = at_most(self._groups, SCREENING_FOLDS)
-        scores = np.log(top_mean(SiteSums(self.maps.sites, believed).held_out(folds)[0]))
+        held_out, _ = SiteSums(self.maps.sites, believed).held_out(folds)
+        scores = np.log(top_mean(evening(held_out[believed]).of(held_out)))
         middle = np.median(scores)
         spread = max(float(middle - np.quantile(scores, LOWER_QUANTILE)), 1e-9)
         self.refinement.screening[:] = (scores - middle) / spread
