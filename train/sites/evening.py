@@ -29,7 +29,7 @@ class Evening:
     """distance -> level (distance / level)^exponent, at each site."""
 
     exponents: NDArray[np.float32]
-    """(S,); below 1 where the distance swings more than at most sites"""
+    """(S,); at most 1, that nothing an exported graph rounds is made larger: 1 where the distance swings least"""
     level: float
     """The distance that stays as it is"""
 
@@ -45,5 +45,5 @@ def evening(held_out: NDArray[np.floating]) -> Evening:
     logs = np.log(np.maximum(held_out.astype(np.float64), LEAST_DISTANCE))
     low, high = np.quantile(logs, SWING, axis=0)
     swing = np.maximum(high - low, max(float(np.quantile(high - low, LEAST)), LEAST_DISTANCE))
-    exponents = (np.median(swing) / swing) ** (len(logs) / (len(logs) + FEW))
+    exponents = (swing.min() / swing) ** (len(logs) / (len(logs) + FEW))
     return Evening(exponents.astype(np.float32), float(np.exp(np.median(logs.mean(axis=0)))))

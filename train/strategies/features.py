@@ -46,7 +46,8 @@ __all__ = ["FeaturesTraining"]
 
 logger = logging.getLogger(__name__)
 
-SCREENING_ROUNDS = 2
+SCREENING_ROUNDS = 4
+"""At most: what is rejected in one, the next does not fit."""
 SCREENING_FOLDS = 20
 MOST_GROUPS = 200
 """Groups that are left out one by one; more are put together."""
@@ -126,7 +127,9 @@ class FeaturesTraining:
         if self.task.settings.refine == "robust":
             for _ in range(SCREENING_ROUNDS):
                 self._screen(believed)
-                believed = ~self.refinement.candidates
+                before, believed = believed, ~self.refinement.candidates
+                if np.array_equal(before, believed):
+                    break
             if not believed.all():
                 self._fit_reduction(features[torch.from_numpy(believed[drawn])])
                 self.maps.reduce_all(features, drawn)
