@@ -194,7 +194,7 @@ BUDGETS: Mapping[str, Budget] = {
             "criteria": Tolerance(atol=0.5, rtol=1e-2, min_snr_db=20.0),
             "score": Tolerance(atol=2e-2, rtol=1e-2, min_snr_db=20.0, quiet=5e-3),
             "latent": Tolerance(atol=5e-2, rtol=5e-3, of_largest=3e-2, min_snr_db=20.0),
-            # 5e-2 was seen of `features` on photographs that it was fitted to: maps of .9, where unseen ones have 2 to 7.
+            # 5e-2 was seen of `features` on photographs that it was fitted to: maps of .9; unseen ones have 2 to 7.
             "anomaly_map": Tolerance(atol=6e-2, rtol=1e-2, of_largest=6e-2, min_snr_db=20.0),
         },
         of_spread=0.02,
