@@ -48,7 +48,9 @@ a normal distribution. Up to this share of bad pictures moves no limit far."""
 LEAST_MARGIN: Mapping[str, float] = {"sharpness_x": 0.4, "sharpness_y": 0.4, "level": 0.25, "clipped": 0.04}
 """The least distance from median to limit: 0.25 of the level are 19 % of the light."""
 SAME_SIZE = 1.1
-"""Sharpness is judged where the diagonal is within this factor of those trained on; elsewhere it tells nothing."""
+"""Sharpness is judged where the diagonal is within this factor of those trained on; elsewhere it tells nothing. Another
+aspect than theirs by more than this factor is another shape of the part, once it is fitted to the network."""
+SQUEEZED = "squeezed"
 
 BELOW = {"sharpness_x": "blurred along rows", "sharpness_y": "blurred along columns", "level": "dark"}
 ABOVE = {"level": "bright", "clipped": "overexposed"}
@@ -60,7 +62,7 @@ class Fault:
     """One way in which a frame is unlike the training images."""
 
     what: str
-    """blurred along rows, blurred along columns, dark, bright, overexposed, lens spot"""
+    """blurred along rows, blurred along columns, dark, bright, overexposed, squeezed, lens spot"""
     value: float
     limit: float | None = None
     """None of a lens spot, whose value is its share of the frame"""
@@ -86,6 +88,8 @@ class FrameQuality:
     mean grey level + 4; clipped: share of the pixels at 250 or more."""
     diagonal: float
     """Of the region looked at, pixels"""
+    aspect: float
+    """Of that region, width over height"""
     cells: NDArray[np.float32]
     """(GRID, GRID) mean grey level of each cell"""
     details: NDArray[np.float32]
@@ -106,10 +110,13 @@ class QualityLimits:
     usual_spots: tuple[int, ...] = (0,) * GRID
     """Of each row of cells, the columns' bits, column 0 the lowest: where the training images themselves show something
     that stays, such as a fixture; no lens spot is looked for there."""
+    aspects: tuple[float, float] | None = None
+    """The least and largest width over height of the training images; None where the network sees the part in its own
+    shape whatever the frame's, and in bundles of before"""
 
     def __post_init__(self) -> None:
         n = len(MEASURES)
-        numbers = (*self.low, *self.high, *self.diagonals)
+        numbers = (*self.low, *self.high, *self.diagonals, *(self.aspects or ()))
         if len(self.low) != n or len(self.high) != n or not all(map(math.isfinite, numbers)):
             raise ConfigError(f"limits of picture quality are {self.low} and {self.high}, expected {n} numbers each")
         if any(low > high for low, high in zip(self.low, self.high, strict=True)):
@@ -129,6 +136,10 @@ class QualityLimits:
                 found.append(Fault(BELOW[name], value, low))
             elif value > high and name in ABOVE:
                 found.append(Fault(ABOVE[name], value, high))
+        if self.aspects is not None:
+            narrowest, widest = self.aspects[0] / SAME_SIZE, self.aspects[1] * SAME_SIZE
+            if not narrowest <= quality.aspect <= widest:
+                found.append(Fault(SQUEEZED, quality.aspect, narrowest if quality.aspect < narrowest else widest))
         return tuple(found)
 
     def spots(self) -> NDArray[np.bool_]:
@@ -145,6 +156,7 @@ class QualityLimits:
             "diagonals": list(self.diagonals),
             "n": self.n,
             "usual_spots": list(self.usual_spots),
+            **({} if self.aspects is None else {"aspects": list(self.aspects)}),
         }
 
     @classmethod
@@ -152,6 +164,7 @@ class QualityLimits:
         """Of a manifest's calibration; None for None, as in bundles of before. Raises ConfigError."""
         if values is None:
             return None
+        aspects = values.get("aspects")
         try:
             return cls(
                 low=tuple(float(values["low"][name]) for name in MEASURES),
@@ -159,6 +172,7 @@ class QualityLimits:
                 diagonals=(float(values["diagonals"][0]), float(values["diagonals"][1])),
                 n=int(values["n"]),
                 usual_spots=tuple(int(bits) for bits in values["usual_spots"]),
+                aspects=None if aspects is None else (float(aspects[0]), float(aspects[1])),
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ConfigError(
@@ -187,7 +201,7 @@ def measured(frame: Frame, roi: tuple[int, int, int, int] | None = None) -> Fram
         cv2.resize(plane.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA) for plane in (grey, contrast)
     )
     values = (*_sharpness(cv2, frame), math.log2(mean + BLACK), clipped)
-    return FrameQuality(values, math.hypot(rows, columns), cells, details)
+    return FrameQuality(values, math.hypot(rows, columns), columns / rows, cells, details)
 
 
 def limits_of(
@@ -209,12 +223,13 @@ def limits_of(
         deviation = 1.4826 * np.array([np.median(column[column >= 0.0]) for column in side.T])
         tail = np.quantile(side, 1.0 - USUAL_SHARE, axis=0) / USUAL_SIGMAS
         margins.append(np.maximum(K * np.maximum(deviation, tail), least))
-    diagonals = [quality.diagonal for quality in known]
+    diagonals, aspects = [quality.diagonal for quality in known], [quality.aspect for quality in known]
     mask = np.zeros((GRID, GRID), dtype=bool) if usual_spots is None else usual_spots
     return QualityLimits(
         low=tuple(map(float, median - margins[0])),
         high=tuple(map(float, median + margins[1])),
         diagonals=(min(diagonals), max(diagonals)),
+        aspects=(min(aspects), max(aspects)),
         n=len(known),
         usual_spots=tuple(int(sum(1 << int(column) for column in np.flatnonzero(row))) for row in mask),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,8 @@ def write_findings(
     if config.train.makes_folds and images.groups.by != "none":
         calibration["groups"] = groups_told(images.groups, held_out)
     usual = images.qualities.limits()
+    if usual is not None and (config.preprocess.fit != "stretch" or config.preprocess.align is not None):
+        usual = replace(usual, aspects=None)
     if usual is not None:
         calibration["image_quality"] = usual.to_json()
     codes = strategy.criteria_and_codes()[1] if review else None

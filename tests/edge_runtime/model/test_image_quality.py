@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -93,6 +95,22 @@ def test_sharpness_is_not_judged_in_frames_of_another_size(limits: QualityLimits
     enlarged = cv2.resize(scene(100), (660, 480), interpolation=cv2.INTER_LINEAR)
     assert kinds(limits, enlarged) == set()
     assert kinds(limits, light(enlarged, 0.25)) == {"dark"}
+
+
+@pytest.mark.parametrize(("columns", "bad"), [(200, False), (242, False), (160, True), (300, True)])
+def test_another_shape_is_told_and_how_far_it_may_go(limits: QualityLimits, columns: int, bad: bool) -> None:
+    frame = cv2.resize(scene(100), (columns, 160), interpolation=cv2.INTER_AREA)
+    assert ("squeezed" in kinds(limits, frame)) is bad
+    assert "squeezed" not in kinds(replace(limits, aspects=None), frame)
+    before = {key: value for key, value in limits.to_json().items() if key != "aspects"}
+    assert QualityLimits.from_json(before) == replace(limits, aspects=None)
+
+
+def test_a_region_of_another_shape_is_told_though_the_frame_is_as_ever(limits: QualityLimits) -> None:
+    quality = measured(scene(100), (0, 0, 100, 160))
+    assert quality is not None
+    (fault,) = (fault for fault in limits.faults(quality) if fault.what == "squeezed")
+    assert fault.to_json() == {"what": "squeezed", "value": 0.625, "limit": 1.25}
 
 
 def test_only_the_region_of_interest_is_looked_at() -> None:

@@ -88,3 +88,15 @@ def test_a_run_keeps_the_limits_and_lists_images_that_differ(folder: Path, tmp_p
     assert [row["name"] for row in rows] == ["07.png", "21.png"]
     assert rows[0]["differs"] == "dark"
     assert float(rows[0][MEASURES[2]]) < limits.low[2]
+    assert limits.aspects is not None
+
+
+def test_where_a_part_keeps_its_shape_no_frame_is_squeezed(folder: Path, tmp_path: Path, quick: Quick) -> None:
+    outcome = train(
+        DataSettings(path=str(folder), imgsz=(32, 32), fit="letterbox"),
+        quick(network="conv"),
+        tmp_path / "run",
+        announce=False,
+    )
+    kept = json.loads(outcome.folder.calibration.read_text())["calibration"]["image_quality"]
+    assert "aspects" not in kept
