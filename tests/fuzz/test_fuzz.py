@@ -17,8 +17,10 @@ import pytest
 
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.delivery import DeliveryError, Message, Mqtt, MqttSettings, Webhook
-from edge_runtime.errors import EdgeAaeError
+from edge_runtime.errors import DataError, EdgeAaeError, SourceError
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.sources.contract import CaptureSettings
+from edge_runtime.sources.motion_jpeg import MotionJpegSource
 from tests.edge_aae.device.forking import Commands, Ended
 from tests.edge_aae.device.hostile_bundles import Parts
 from tests.edge_runtime.delivery.hostile_peers import CONNACK, OK, Behaviour, peer, publish, says_and_goes
@@ -29,7 +31,8 @@ pytestmark = pytest.mark.slow
 
 SEED = 20190119
 MOST_MEMORY = 600 << 20
-N_IMAGES, N_VIDEOS, N_MANIFESTS, N_CONFIGS, N_BROKERS, N_WEBHOOKS = 1500, 120, 700, 400, 300, 300
+N_IMAGES, N_VIDEOS, N_MANIFESTS, N_CONFIGS = 1500, 120, 700, 400
+N_BROKERS, N_WEBHOOKS, N_CAMERAS = 300, 300, 300
 IMAGES_AT_ONCE = 150
 ANSWER_S = 0.2
 MOST_S = 12.0
@@ -237,4 +240,36 @@ def test_webhooks(rng: np.random.Generator, caplog: pytest.LogCaptureFixture) ->
         webhook.close()
         assert time.monotonic() - started_s < MOST_S
     assert min(outcomes.values()) > N_WEBHOOKS / 20
+    assert "Traceback" not in caplog.text
+
+
+def test_cameras(rng: np.random.Generator, caplog: pytest.LogCaptureFixture) -> None:
+    """What a camera's server answers and streams: frames that are given are whole, everything else is said."""
+    caplog.set_level(logging.WARNING)
+    shown = [(rng.random((48, 64, 3)) * 255).astype(np.uint8) for _ in range(3)]
+    jpegs = [bytes(cv2.imencode(".jpg", image)[1]) for image in shown]
+    parts = b"".join(
+        b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(content) + content + b"\r\n"
+        for content in jpegs
+    )
+    answer = OK + b"Content-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n" + parts + b"--frame--\r\n"
+    behaviours: list[Behaviour] = [partial(says_and_goes, mutated(answer, rng)) for _ in range(N_CAMERAS)]
+    given = refused = ended = 0
+    for port in one_after_another(behaviours):
+        started_s = time.monotonic()
+        source = MotionJpegSource(f"http://127.0.0.1:{port}/", CaptureSettings(open_timeout_s=2.0, read_timeout_s=2.0))
+        try:
+            is_open = source.opens()
+            while is_open and source.grab():
+                try:
+                    given += source.retrieve().image.size > 0
+                except DataError:
+                    refused += 1
+        except SourceError:
+            ended += 1
+        source.close()
+        assert time.monotonic() - started_s < MOST_S
+    assert given > N_CAMERAS / 2
+    assert refused > N_CAMERAS / 10
+    assert ended > N_CAMERAS / 2
     assert "Traceback" not in caplog.text
