@@ -33,7 +33,7 @@ def main() -> None:
         size = (SIDE, round(SIDE * frame.shape[0] / frame.shape[1]))
         pair = [
             cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            for image in (frame, overlay(frame, heat, detector.map_peak))
+            for image in (frame, overlay(frame, heat, detector.heat_scale))
         ]
         label = f"score {result.score:.2f}"
         cv2.putText(pair[1], label, (8, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (60, 60, 60), 1, cv2.LINE_AA)

@@ -184,12 +184,11 @@ CALIBRATION = Fields(
         "left_out": OrNull(COUNT),
         "image_quality": OrNull(
             Fields(
-                {},
+                {"aspects": OrNull(ListOf(Number(1e-6, 1e6), 2, 2))},
                 {
                     "low": QUALITY,
                     "high": QUALITY,
                     "diagonals": ListOf(Number(1, 1e6), 2, 2),
-                    "aspects": ListOf(Number(1e-6, 1e6), 2, 2),
                     "n": COUNT,
                     "usual_spots": ListOf(Number(0, (1 << 32) - 1, whole=True), 32, 32),
                 },

@@ -18,6 +18,7 @@ from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
 from edge_runtime.live.threshold_desk import Asked, ThresholdDesk
 from edge_runtime.model.preprocess import Frame
+from edge_runtime.scoring.heatmap import HeatScale
 from edge_runtime.serving.child import AGAIN, Process, begin, end, tell
 from edge_runtime.serving.framing import LARGEST, receive
 from edge_runtime.sinks.contract import Emission, SinkBase
@@ -141,7 +142,7 @@ class LivePage(SinkBase):
         if not is_event:
             self._sent_s[source] = now_s
         heat = emission.result.shown_heatmap(emission.image.shape)
-        picture, small = _shrunk(emission.image), _small_map(heat, emission.result.map_peak)
+        picture, small = _shrunk(emission.image), _small_map(heat, emission.result.heat_scale)
         header = {
             "kind": "picture",
             "source_id": source,
@@ -238,13 +239,13 @@ def _shrunk(image: Frame) -> Frame:
     return shrunk
 
 
-def _small_map(heat: Any, peak: float) -> Frame:
-    """(h, w) uint8, as scoring/heatmap.py shades it: 255 is the brightest pixel a normal image may have."""
+def _small_map(heat: Any, scale: HeatScale) -> Frame:
+    """(h, w) uint8, as scoring/heatmap.py shades it: 0 has no colour, 255 the full one."""
     cv2 = require("cv2", extra="camera", purpose="live pages")
     rows, columns = heat.shape
-    scale = WIDEST_MAP / max(rows, columns)
-    if scale < 1.0:
-        size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
+    factor = WIDEST_MAP / max(rows, columns)
+    if factor < 1.0:
+        size = (max(1, round(columns * factor)), max(1, round(rows * factor)))
         heat = cv2.resize(heat, size, interpolation=cv2.INTER_AREA)
-    scaled: Frame = (255.0 * np.sqrt(np.clip(heat / max(peak, 1e-12), 0.0, 1.0))).astype(np.uint8)
+    scaled: Frame = (255.0 * scale.shade(heat)).astype(np.uint8)
     return scaled

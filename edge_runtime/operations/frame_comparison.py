@@ -150,7 +150,7 @@ class FrameComparison:
         caption = frame.name or f"frame {frame.frame_id}"
         shape = frame.image.shape
         seen = [
-            SeenFrame(_caption(side, result), result.is_anomaly, result.shown_heatmap(shape), detector.map_peak)
+            SeenFrame(_caption(side, result), result.is_anomaly, result.shown_heatmap(shape), detector.heat_scale)
             for side, result, detector in (("old", old, self.old), ("new", new, self.new))
         ]
         return side_by_side(frame.image, caption, seen)

@@ -27,7 +27,7 @@ from edge_runtime.model.preprocess import Frame, Preprocess
 from edge_runtime.model.score import Decision
 from edge_runtime.model.tiling import Tiling
 from edge_runtime.scoring.geometry import Geometry
-from edge_runtime.scoring.heatmap import peak_of
+from edge_runtime.scoring.heatmap import HeatScale, scale_of
 from edge_runtime.scoring.regions import all_too_small
 from edge_runtime.scoring.result import Result
 from edge_runtime.scoring.terms import Asked, Terms
@@ -214,8 +214,13 @@ class Detector:
 
     @property
     def map_peak(self) -> float:
-        """The brightest map pixel that a normal image may have; see edge_runtime.scoring.heatmap.peak_of."""
-        return peak_of(self._bundle.manifest["calibration"])
+        """The brightest map pixel of 99 of 100 training images, above which regions lie."""
+        return self.heat_scale.peak
+
+    @property
+    def heat_scale(self) -> HeatScale:
+        """The colours of anomaly maps, and above which value regions lie."""
+        return scale_of(self._bundle.manifest["calibration"])
 
     @overload
     def score(self, frame: Picture) -> Result: ...  # type: ignore[overload-overlap]  # a list with a path is nobody's
@@ -306,7 +311,7 @@ class Detector:
         maps = _spread(np.concatenate([outputs.anomaly_map for outputs in raw]), scored, len(tiling))
         too_small = False
         if above and frame_shape is not None and self.size.least_px is not None:
-            too_small = all_too_small(geometry.heatmap(maps, frame_shape), self.map_peak, self.size)
+            too_small = all_too_small(geometry.heatmap(maps, frame_shape), self.heat_scale.peak, self.size)
         return Result(
             score=float(score[0]),
             threshold=decision.threshold,
@@ -316,7 +321,7 @@ class Detector:
             anomaly_maps=maps,
             tiling=tiling,
             geometry=geometry,
-            map_peak=self.map_peak,
+            heat_scale=self.heat_scale,
             size=MEASURED_IN_PIXELS if frame_shape is None else self.size,
             too_small=too_small,
             latency_ms={

@@ -24,7 +24,7 @@ from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
 from edge_runtime.scoring.detector import Detector
-from edge_runtime.scoring.heatmap import enlarged_overlay
+from edge_runtime.scoring.heatmap import HeatScale, enlarged_overlay
 from edge_runtime.scoring.image_items import Item
 from edge_runtime.scoring.regions import Region, regions_of, without_small
 from edge_runtime.scoring.result import Result
@@ -91,8 +91,8 @@ class ImageScorer(Protocol):
         """The rule and threshold in force."""
 
     @property
-    def map_peak(self) -> float:
-        """Value of the anomaly map that gets the full colour in heatmaps, and above which regions lie."""
+    def heat_scale(self) -> HeatScale:
+        """The colours of the anomaly map, and above which value regions lie."""
 
     @property
     def size(self) -> DefectSize:
@@ -119,9 +119,9 @@ class BundleScorer:
         return self.detector.decision
 
     @property
-    def map_peak(self) -> float:
-        """p99 of the training images' brightest pixels, so that the normal stay dim."""
-        return self.detector.map_peak
+    def heat_scale(self) -> HeatScale:
+        """By the training images' brightest pixels, so that the normal stay as they are."""
+        return self.detector.heat_scale
 
     @property
     def size(self) -> DefectSize:
@@ -318,8 +318,8 @@ def score_items(
         if heatmaps is not None:
             heat = scored.heatmap()
             if scored.is_anomaly or scored.too_small:
-                heat = without_small(heat, scorer.map_peak, scorer.size)
-            write_image(_heatmap_path(heatmaps, item.name), enlarged_overlay(frame, heat, scorer.map_peak))
+                heat = without_small(heat, scorer.heat_scale.peak, scorer.size)
+            write_image(_heatmap_path(heatmaps, item.name), enlarged_overlay(frame, heat, scorer.heat_scale))
         if on_scored is not None:
             on_scored(row, scored)
     return evaluation
@@ -327,11 +327,11 @@ def score_items(
 
 def heatmap_of(detector: Detector, frame: Frame, result: Result) -> Frame:
     """The frame under its anomaly map, (H, W, 3) BGR uint8, enlarged where it is tiny."""
-    return enlarged_overlay(frame, result.shown_heatmap(frame.shape), detector.map_peak)
+    return enlarged_overlay(frame, result.shown_heatmap(frame.shape), detector.heat_scale)
 
 
 def _regions(scored: ScoredImage, scorer: ImageScorer) -> tuple[Region, ...]:
-    return tuple(regions_of(scored.heatmap(), scorer.map_peak, scorer.size)) if scored.is_anomaly else ()
+    return tuple(regions_of(scored.heatmap(), scorer.heat_scale.peak, scorer.size)) if scored.is_anomaly else ()
 
 
 def write_csv(path: Path, evaluation: Evaluation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,32 +14,50 @@ from edge_runtime.extras import require
 from edge_runtime.model.defect_size import DefectSize
 from edge_runtime.model.preprocess import Frame
 
-__all__ = ["check_size", "enlarged_overlay", "overlay", "peak_of"]
+__all__ = ["HeatScale", "check_size", "enlarged_overlay", "overlay", "scale_of"]
 
 OVERLAY_ALPHA = 0.6
-"""Weight of the colour where the map is at its brightest: the image stays readable below."""
+"""Weight of the colour from half its range on: the image stays readable below."""
+FAINTEST = 0.25
+"""Of the colour map, where colour begins: below it is black, which would darken the image."""
+LEAST_REACH = 0.05
+"""Of the peak: where normal images are all alike, a little more than usual is not the full colour."""
 
 SEEN_SIDE = 256
 """Pixels: smaller images are enlarged to it, so that a person sees their heatmap."""
 
 
-def overlay(frame: Frame, heat: NDArray[np.float32], brightest: float) -> Frame:
-    """The frame with the anomaly map over it: (H, W, 3) BGR uint8; where the map is zero the frame is unchanged.
+@dataclass(frozen=True, slots=True)
+class HeatScale:
+    """Which values of a map have which colour; of one model, so that its images compare."""
 
-    frame: (H, W) or (H, W, 3) BGR uint8; heat: (H, W) float32 squared errors. brightest: map value that gets the
-    full colour; keep it the same for images that are compared.
+    usual: float = 0.0
+    """The brightest pixel of the median normal image: up to it there is no colour, for distances have no zero"""
+    peak: float = 1.0
+    """That of the 99th of 100 normal images: half the colour, and regions lie above it"""
+
+    def shade(self, heat: NDArray[np.floating]) -> NDArray[np.float32]:
+        """0, no colour, to 1, the full one, of a map (H, W)."""
+        reach = 2.0 * max(self.peak - self.usual, LEAST_REACH * abs(self.peak), 1e-12)
+        shades: NDArray[np.float32] = np.clip((heat - self.usual) / reach, 0.0, 1.0).astype(np.float32)
+        return shades
+
+
+def overlay(frame: Frame, heat: NDArray[np.float32], scale: HeatScale) -> Frame:
+    """The frame with the anomaly map over it: (H, W, 3) BGR uint8; where the map is usual the frame is unchanged.
+
+    frame: (H, W) or (H, W, 3) BGR uint8; heat: (H, W) float32.
     """
     cv2 = require("cv2", extra="camera", purpose="heatmaps")
     base = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame
-    # Squared errors span decades; their root is what the eye compares.
-    level = np.sqrt(np.clip(heat / max(brightest, 1e-12), 0.0, 1.0))
-    colours = cv2.applyColorMap((255.0 * level).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    alpha = (OVERLAY_ALPHA * level)[:, :, None]
+    level = scale.shade(heat)
+    colours = cv2.applyColorMap((255.0 * (FAINTEST + (1.0 - FAINTEST) * level)).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    alpha = (OVERLAY_ALPHA * np.minimum(1.0, 2.0 * level))[:, :, None]
     blended: Frame = ((1.0 - alpha) * base + alpha * colours).astype(np.uint8)
     return blended
 
 
-def enlarged_overlay(frame: Frame, heat: NDArray[np.float32], brightest: float) -> Frame:
+def enlarged_overlay(frame: Frame, heat: NDArray[np.float32], scale: HeatScale) -> Frame:
     """overlay, of an image that is enlarged by whole factors where it is tiny."""
     cv2 = require("cv2", extra="camera", purpose="heatmaps")
     factor = max(1, SEEN_SIDE // max(frame.shape[:2]))
@@ -46,15 +65,16 @@ def enlarged_overlay(frame: Frame, heat: NDArray[np.float32], brightest: float) 
         size = (frame.shape[1] * factor, frame.shape[0] * factor)
         frame = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
         heat = cv2.resize(heat, size, interpolation=cv2.INTER_NEAREST)
-    return overlay(frame, heat, brightest)
+    return overlay(frame, heat, scale)
 
 
-PEAK_QUANTILE = "0.99"
+MEDIAN, PEAK_QUANTILE = "0.5", "0.99"
 
 
-def peak_of(calibration: Mapping[str, Any]) -> float:
-    """p99 of the training images' brightest map pixels, from a run's or bundle's calibration; 1 where it has none."""
-    return float(calibration.get("anomaly_map_peak", {}).get(PEAK_QUANTILE, 1.0))
+def scale_of(calibration: Mapping[str, Any]) -> HeatScale:
+    """By the training images' brightest map pixels, from a run's or bundle's calibration; 0 to 1 where it has none."""
+    peaks = calibration.get("anomaly_map_peak", {})
+    return HeatScale(float(peaks.get(MEDIAN, 0.0)), float(peaks.get(PEAK_QUANTILE, 1.0)))
 
 
 def check_size(size: DefectSize, calibration: Mapping[str, Any], model: object) -> None:

@@ -12,6 +12,7 @@ from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
 from edge_runtime.model.image_quality import Fault, FrameQuality
 from edge_runtime.model.tiling import Tiling
 from edge_runtime.scoring.geometry import Geometry
+from edge_runtime.scoring.heatmap import HeatScale
 from edge_runtime.scoring.regions import Region, regions_of, without_small
 
 __all__ = ["Result"]
@@ -37,8 +38,8 @@ class Result:
     """Where the T tiles lie; one tile unless the bundle's preprocessing cuts frames into several."""
     geometry: Geometry
     """What the frame was scored with: region, mask, tiles, and the view's place in this frame where it was aligned."""
-    map_peak: float
-    """The brightest map pixel that a normal image may have, to the bundle that scored: the scale of its colours."""
+    heat_scale: HeatScale
+    """The colours of the map, of the bundle that scored; regions lie above its peak."""
     latency_ms: dict[str, float]
     """Milliseconds for preprocess, infer and post, all tiles together."""
     size: DefectSize = MEASURED_IN_PIXELS
@@ -91,7 +92,7 @@ class Result:
     def shown_heatmap(self, frame_shape: tuple[int, ...]) -> NDArray[np.float32]:
         """heatmap for people to look at: of a frame above the threshold without regions that are too small."""
         heat = self.heatmap(frame_shape)
-        return without_small(heat, self.map_peak, self.size) if self.is_anomaly or self.too_small else heat
+        return without_small(heat, self.heat_scale.peak, self.size) if self.is_anomaly or self.too_small else heat
 
     def regions(self, frame_shape: tuple[int, ...]) -> list[Region]:
         """Where an anomalous frame is anomalous, in its pixels, the brightest first, 16 at most; of a normal one none.
@@ -100,7 +101,7 @@ class Result:
         """
         if not self.is_anomaly:
             return []
-        return regions_of(self.heatmap(frame_shape), self.map_peak, self.size)
+        return regions_of(self.heatmap(frame_shape), self.heat_scale.peak, self.size)
 
     def _only_tile(self, all_of_them: str) -> int:
         if len(self.tiling) != 1:

@@ -36,7 +36,7 @@ def annotated(frame: Frame, result: Result, record: dict[str, Any]) -> Frame:
         image = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
         heat = cv2.resize(heat, size, interpolation=cv2.INTER_NEAREST)
     if result.is_anomaly:
-        image = overlay(image, heat, result.map_peak)
+        image = overlay(image, heat, result.heat_scale)
         for region in result.regions(frame.shape):
             left, top = factor * region.x, factor * region.y
             corner = left + factor * region.width - 1, top + factor * region.height - 1

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.extras import require
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.scoring.heatmap import enlarged_overlay
+from edge_runtime.scoring.heatmap import HeatScale, enlarged_overlay
 from edge_runtime.sinks.annotate import BAR, GREEN, RED, WHITE
 
 __all__ = ["SeenFrame", "side_by_side"]
@@ -32,8 +32,8 @@ class SeenFrame:
     is_anomaly: bool
     heat: NDArray[np.float32]
     """(H, W) of the frame"""
-    brightest: float
-    """Map value that gets the full colour: each detector's own, for maps of two networks have no common scale"""
+    scale: HeatScale
+    """Each detector's own, for maps of two networks have none in common"""
 
 
 def side_by_side(frame: Frame, caption: str, seen: Sequence[SeenFrame]) -> Frame:
@@ -41,13 +41,13 @@ def side_by_side(frame: Frame, caption: str, seen: Sequence[SeenFrame]) -> Frame
 
     frame: (H, W) or (H, W, 3) BGR uint8.
     """
-    plain = _panel(frame, np.zeros(frame.shape[:2], dtype=np.float32), 1.0, caption, WHITE)
-    others = [_panel(frame, one.heat, one.brightest, one.caption, RED if one.is_anomaly else GREEN) for one in seen]
+    plain = _panel(frame, np.zeros(frame.shape[:2], dtype=np.float32), HeatScale(), caption, WHITE)
+    others = [_panel(frame, one.heat, one.scale, one.caption, RED if one.is_anomaly else GREEN) for one in seen]
     return np.concatenate([plain, *others], axis=1)
 
 
 def _panel(
-    frame: Frame, heat: NDArray[np.float32], brightest: float, caption: str, colour: tuple[int, int, int]
+    frame: Frame, heat: NDArray[np.float32], scale: HeatScale, caption: str, colour: tuple[int, int, int]
 ) -> Frame:
     cv2 = require("cv2", extra="camera", purpose="pictures")
     height, width = frame.shape[:2]
@@ -56,7 +56,7 @@ def _panel(
         size = (max(1, round(width * factor)), max(1, round(height * factor)))
         frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         heat = cv2.resize(heat, size, interpolation=cv2.INTER_AREA)
-    image = enlarged_overlay(frame, heat, brightest)
+    image = enlarged_overlay(frame, heat, scale)
     beside = max(0, LEAST_WIDTH - image.shape[1])
     image = cv2.copyMakeBorder(image, 0, BAR, 0, beside, cv2.BORDER_CONSTANT)
     text = _fitting(caption, image.shape[1] - 12)

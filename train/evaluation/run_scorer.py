@@ -13,7 +13,7 @@ from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.score import Decision
 from edge_runtime.scoring.evaluation import ScoredImage
-from edge_runtime.scoring.heatmap import check_size, peak_of
+from edge_runtime.scoring.heatmap import HeatScale, check_size, scale_of
 from edge_runtime.scoring.regions import all_too_small
 from train.learning.scoring import frame_outputs
 from train.runs.run_folder import RunFolder
@@ -60,9 +60,9 @@ class RunScorer:
         return self._decision
 
     @property
-    def map_peak(self) -> float:
-        """p99 of the training images' brightest pixels."""
-        return peak_of(self.run.calibration)
+    def heat_scale(self) -> HeatScale:
+        """By the training images' brightest pixels."""
+        return scale_of(self.run.calibration)
 
     @property
     def size(self) -> DefectSize:
@@ -79,7 +79,7 @@ class RunScorer:
         above = bool(self._decision.is_anomalous(score)[0])
         heatmap = partial(preprocess.map_to_frame, pixels, frame.shape, placement)
         asked = above and self._size.least_px is not None
-        too_small = asked and all_too_small(heatmap(), self.map_peak, self._size)
+        too_small = asked and all_too_small(heatmap(), self.heat_scale.peak, self._size)
         return ScoredImage(
             score=float(score[0]),
             is_anomaly=above and not too_small,

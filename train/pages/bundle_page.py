@@ -12,7 +12,7 @@ import numpy as np
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.golden import Golden
 from edge_runtime.model.self_reference import N_CHANNELS
-from edge_runtime.scoring.heatmap import peak_of
+from edge_runtime.scoring.heatmap import scale_of
 from edge_runtime.verdict import verdict_of
 from train.evaluation.report import Report
 from train.pages.examples import Example, of_golden
@@ -61,7 +61,7 @@ def _opening(bundle: Bundle, golden: Golden, evaluation: Report | None, examples
     time = time_figure(None, "measure it on the device:", bench)
     figures = figures_of_training(calibration, n_images, calibration.get("left_out"), str(bundle.path), time)
     scores = bundle.decision.score(golden.outputs.criteria)
-    shown = of_golden(golden, scores, bundle.decision.threshold, peak_of(calibration))
+    shown = of_golden(golden, scores, bundle.decision.threshold, scale_of(calibration).peak)
     return opening(verdict_of(calibration), NEXT, figures, shown)
 
 
@@ -101,12 +101,12 @@ def _parity(bundle: Bundle) -> str:
 def _golden_samples(bundle: Bundle, golden: Golden) -> str:
     x_hat, maps = golden.outputs.x_hat, golden.outputs.anomaly_map
     scores = bundle.decision.score(golden.outputs.criteria)
-    peak = peak_of(bundle.manifest["calibration"])
+    scale = scale_of(bundle.manifest["calibration"])
     cells = []
     for index in np.argsort(scores):
         image = golden.inputs[index]
         decoded = x_hat[index] if x_hat is not None and x_hat.shape[1] == image.shape[2] != N_CHANNELS else None
-        cells += pictures_with_map(image, f"{scores[index]:.2f}", decoded, maps[index], peak)
+        cells += pictures_with_map(image, f"{scores[index]:.2f}", decoded, maps[index], scale)
     note = (
         '<p class="quiet">What a device verifies itself with: training images spread over the scores, each with its '
         "map; least anomalous first.</p>"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_runtime.bundle.golden import Golden
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.evaluation import Evaluation, ImageScorer
-from edge_runtime.scoring.heatmap import peak_of
+from edge_runtime.scoring.heatmap import scale_of
 from train.data.photograph_store import PhotographStore
 from train.data.training_set import TrainingSet
 from train.learning.scoring import frame_outputs
@@ -61,7 +61,7 @@ def chosen(scores: NDArray[np.float64], threshold: float) -> list[tuple[int, str
 
 def of_run(run: TrainedRun, images: TrainingSet, table: VerdictTable) -> list[Example]:
     """Of the images that a run was trained on."""
-    scores, peak = run.decision.score(table.criteria), peak_of(run.calibration)
+    scores, peak = run.decision.score(table.criteria), scale_of(run.calibration).peak
     return [
         Example(
             why=why,
@@ -102,7 +102,7 @@ def of_evaluation(evaluation: Evaluation, scorer: ImageScorer) -> list[Example]:
                 caption=f"{row.score:.2f}  {row.item.name}{told}",
                 image=frame,
                 heat=scorer.score(frame).heatmap(),
-                peak=scorer.map_peak,
+                peak=scorer.heat_scale.peak,
             )
         )
     return found

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_runtime.scoring.heatmap import HeatScale
 from edge_runtime.verdict import ModelVerdict, expected_alarms, of_thousand, percent
 from train.evaluation.report import Report
 from train.pages.examples import BEST, Example
@@ -185,8 +186,8 @@ def _scale(examples: Sequence[Example]) -> tuple[float, float]:
 
 
 def _example(example: Example, low: float, high: float) -> str:
-    above = np.maximum(example.heat - low, 0.0)
-    image, heat = still(example.image), heat_picture(example.image, above, high - low)
+    scale = HeatScale(low, 0.5 * (low + high))  # its peak has half the colour
+    image, heat = still(example.image), heat_picture(example.image, example.heat, scale)
     told = as_text(example.caption)
     return (
         f'<figure><img alt="{told}" src="{image}"><img alt="what stands out in it" src="{heat}">'

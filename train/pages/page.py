@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.files import write_atomically
 from edge_runtime.model.preprocess import Frame
-from edge_runtime.scoring.heatmap import overlay
+from edge_runtime.scoring.heatmap import HeatScale, overlay
 from edge_runtime.verdict import head_line, order_line
 from train.evaluation.plots import figures_of
 from train.evaluation.report import Report
@@ -154,16 +154,16 @@ def picture(image: Frame, caption: str) -> str:
 
 
 def pictures_with_map(
-    image: Frame, caption: str, x_hat: NDArray[np.float32] | None, anomaly_map: NDArray[np.float32], peak: float
+    image: Frame, caption: str, x_hat: NDArray[np.float32] | None, anomaly_map: NDArray[np.float32], scale: HeatScale
 ) -> list[str]:
     """An image, what its code is decoded to where that is an image too, and the image under its map.
 
-    x_hat: (C, H, W) in [0, 1]; anomaly_map: (h, w); peak: its value that gets the full colour.
+    x_hat: (C, H, W) in [0, 1]; anomaly_map: (h, w).
     """
     found = [picture(image, caption)]
     if x_hat is not None:
         found.append(picture((255.0 * np.clip(x_hat, 0.0, 1.0)).astype(np.uint8).transpose(1, 2, 0), "decoded"))
-    return [*found, picture(_under_map(image, anomaly_map, peak), "map")]
+    return [*found, picture(_under_map(image, anomaly_map, scale), "map")]
 
 
 def still(image: Frame) -> str:
@@ -179,14 +179,14 @@ def still(image: Frame) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(encoded).decode('ascii')}"
 
 
-def heat_picture(image: Frame, anomaly_map: NDArray[np.float32], peak: float) -> str:
+def heat_picture(image: Frame, anomaly_map: NDArray[np.float32], scale: HeatScale) -> str:
     """An image under its map, as `still` gives it. anomaly_map: (h, w) over the whole image."""
-    return still(_under_map(image, anomaly_map, peak))
+    return still(_under_map(image, anomaly_map, scale))
 
 
-def _under_map(image: Frame, anomaly_map: NDArray[np.float32], peak: float) -> Frame:
+def _under_map(image: Frame, anomaly_map: NDArray[np.float32], scale: HeatScale) -> Frame:
     heat: Any = cv2.resize(anomaly_map, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
-    return overlay(np.ascontiguousarray(_seen(image)), heat, peak)
+    return overlay(np.ascontiguousarray(_seen(image)), heat, scale)
 
 
 def _seen(image: Frame) -> Frame:

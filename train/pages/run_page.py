@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
 from edge_runtime.model.conformal import INTERVAL_LEVEL
-from edge_runtime.scoring.heatmap import peak_of
+from edge_runtime.scoring.heatmap import scale_of
 from edge_runtime.verdict import verdict_of
 from train.data.grouping import groups_line
 from train.data.loading import load_training_set
@@ -266,7 +266,7 @@ def _with_reconstructions(
     """Each image, what the decoder makes of its code, and its map; of a photograph in tiles the image alone."""
     if isinstance(images.store, PhotographStore):
         return sheet(picture(images.picture(index), captions[index]) for index in map(int, chosen))
-    peak = peak_of(run.calibration)
+    scale = scale_of(run.calibration)
     cells = []
     for index in map(int, chosen):
         image = images.picture(index)
@@ -274,5 +274,5 @@ def _with_reconstructions(
         measured = run.autoencoder.measure(x, run.prior)
         x_hat = run.autoencoder.decoder(measured.latent)
         decoded = x_hat[0].cpu().numpy() if x_hat.shape == x.shape else None
-        cells += pictures_with_map(image, captions[index], decoded, measured.anomaly_map[0].cpu().numpy(), peak)
+        cells += pictures_with_map(image, captions[index], decoded, measured.anomaly_map[0].cpu().numpy(), scale)
     return '<p class="quiet">Each image, decoded from its code, and under its map.</p>' + sheet(cells)

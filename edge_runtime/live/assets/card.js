@@ -26,8 +26,10 @@ function drawHeat(canvas, levels, [rows, columns]) {
   canvas.width = columns; canvas.height = rows;
   const pixels = new ImageData(columns, rows);
   for (let index = 0; index < rows * columns; index += 1) {
-    pixels.data.set(HEAT.subarray(3 * levels[index], 3 * levels[index] + 3), 4 * index);
-    pixels.data[4 * index + 3] = levels[index];
+    // As scoring/heatmap.py: no colour for what is usual, none of the black end, full weight from half the range on.
+    const colour = 3 * Math.round(64 + 0.749 * levels[index]);
+    pixels.data.set(HEAT.subarray(colour, colour + 3), 4 * index);
+    pixels.data[4 * index + 3] = Math.min(255, 2 * levels[index]);
   }
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }

@@ -189,6 +189,16 @@ def test_limits_that_make_no_sense_are_refused_when_the_bundle_opens(model: Path
             Bundle.from_archive(_archive(damaged, bundle), bundle.path)
 
 
+def test_a_bundle_of_before_aspects_were_kept_opens(model: Path) -> None:
+    bundle = Bundle.open(model)
+    limits = dict(bundle.manifest["calibration"]["image_quality"])
+    del limits["aspects"]
+    manifest = {**bundle.manifest, "calibration": {**bundle.manifest["calibration"], "image_quality": limits}}
+    opened = Bundle.from_archive(_archive(manifest, bundle), bundle.path).quality_limits
+    assert opened is not None
+    assert opened.aspects is None
+
+
 def _archive(manifest: dict[str, Any], bundle: Bundle) -> bytes:
     from edge_runtime.archive import pack
     from edge_runtime.bundle.bundle import manifest_bytes

@@ -23,6 +23,7 @@ from edge_runtime.live.threshold_desk import Asked
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.heatmap import HeatScale
 from edge_runtime.serving.access import Access, Refusal, Visitor, is_loopback
 from edge_runtime.serving.framing import receive
 from edge_runtime.sinks.contract import Emission
@@ -394,7 +395,7 @@ def test_a_map_is_where_and_as_bright_as_it_was_scored_whatever_the_run_scores_w
     pipeline: Pipeline, make_bundle: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Other(Detector):
-        map_peak = 1e-3  # type: ignore[assignment]
+        heat_scale = HeatScale(0.0, 1e-3)  # type: ignore[assignment]
 
     page = LivePage(LiveSettings(port=0, feedback=tmp_path), lambda: pipeline)
     sent: list[bytes] = []

@@ -24,7 +24,7 @@ from edge_runtime.model.alignment import Alignment
 from edge_runtime.model.defect_size import Area, DefectSize
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
-from edge_runtime.scoring.heatmap import overlay
+from edge_runtime.scoring.heatmap import HeatScale, overlay
 from edge_runtime.scoring.regions import all_too_small, regions_of, without_small
 from edge_runtime.sinks.annotate import annotated
 from tests.turned_part import DEFECT, PART, defect_place, part_frame
@@ -175,7 +175,7 @@ def test_the_glow_of_a_small_region_goes_with_it_and_that_of_a_large_one_stays()
     assert shown[:, 75:].max() < 0.3 * heat[:, 75:].max()
     np.testing.assert_array_equal(shown[:, :60], heat[:, :60])
     frame = np.full((60, 120), 80, np.uint8)
-    assert not np.array_equal(overlay(frame, shown, 1.0), overlay(frame, heat, 1.0))
+    assert not np.array_equal(overlay(frame, shown, HeatScale()), overlay(frame, heat, HeatScale()))
 
 
 @pytest.mark.parametrize("peak", [0.0, 0.5, 0.89])

@@ -19,6 +19,7 @@ from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.preprocess import Preprocess
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.heatmap import HeatScale
 from edge_runtime.scoring.regions import regions_of
 from edge_runtime.sinks import Clips, Emission, Recording, Retention, Snapshots, pictures
 from edge_runtime.sinks.annotate import annotated
@@ -88,10 +89,11 @@ def test_a_picture_is_drawn_by_the_region_and_the_scale_that_its_frame_was_score
     for x in (38, 36):
         scorer = make_bundle(Preprocess(height=8, width=8, roi=(x, 20, 8, 8)))
         result = Detector(scorer, OnnxRuntimeCpu(scorer.files["detector.onnx"], threads=1), threshold=-9.0).score(frame)
+        result = replace(result, heat_scale=HeatScale(0.0, float(result.heatmap(frame.shape).max())))
         pictures.append(annotated(frame, result, {}))
         rows, columns = np.nonzero(result.heatmap(frame.shape))
         assert (columns.min() >= x, columns.max() < x + 8, rows.min() >= 20, rows.max() < 28) == (True,) * 4
-        assert not np.array_equal(annotated(frame, replace(result, map_peak=1e3), {}), pictures[-1])
+        assert not np.array_equal(annotated(frame, replace(result, heat_scale=HeatScale(0.0, 1e3)), {}), pictures[-1])
     assert not np.array_equal(*pictures)
 
 

@@ -14,6 +14,7 @@ import pytest
 from edge_runtime.model.defect_size import Area, DefectSize
 from edge_runtime.model.tiling import Tiling
 from edge_runtime.scoring.geometry import Geometry
+from edge_runtime.scoring.heatmap import HeatScale
 from edge_runtime.scoring.result import Result
 from edge_runtime.sinks.records import frame_record, redact, status_record, to_line
 from edge_runtime.sources import CapturedFrame
@@ -45,7 +46,7 @@ def result(score: float = 1.25) -> Result:
         anomaly_maps=np.zeros((1, 2, 2), dtype=np.float32),
         tiling=Tiling.covering((2, 2), (2, 2), 0),
         geometry=Geometry.of_input(2, 2),
-        map_peak=1.0,
+        heat_scale=HeatScale(),
         latency_ms={"preprocess": 0.12345, "infer": 2.0, "post": 0.01},
     )
 

@@ -86,7 +86,7 @@ def test_it_scores_items_with_the_run_s_colour_scale(
     evaluation = score_items(scorer, items, tmp_path / "heat")
     assert evaluation.model == scorer.digest
     assert len(evaluation.rows) == len(list((tmp_path / "heat").rglob("*.png"))) == 4
-    assert 0 < scorer.map_peak <= 1.0
+    assert 0 < scorer.heat_scale.peak <= 1.0
 
 
 def test_a_network_that_gives_no_numbers_ends_the_evaluation(finished_run: FinishedRun) -> None:

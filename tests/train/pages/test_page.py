@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_runtime.scoring.heatmap import HeatScale
 from train.pages.page import as_text, facts, picture, pictures_with_map, section, sheet, table, write_page
 
 HOSTILE = '<script>alert("1")</script>'
@@ -49,9 +50,9 @@ def test_a_picture_is_a_square_tile_without_a_caption_line_of_its_own() -> None:
 def test_an_image_is_shown_with_its_reconstruction_where_there_is_one_and_under_its_map(channels: int) -> None:
     image = np.full((8, 8, channels), 100, np.uint8)
     heat = np.zeros((4, 4), np.float32)
-    plain = pictures_with_map(image, "0.50", None, heat, 1.0)
+    plain = pictures_with_map(image, "0.50", None, heat, HeatScale())
     assert [re.findall('alt="([^"]*)', one) for one in plain] == [["0.50"], ["map"]]
-    whole = pictures_with_map(image, "0.50", np.full((channels, 8, 8), 1.5, np.float32), heat, 1.0)
+    whole = pictures_with_map(image, "0.50", np.full((channels, 8, 8), 1.5, np.float32), heat, HeatScale())
     assert [re.findall('alt="([^"]*)', one) for one in whole] == [["0.50"], ["decoded"], ["map"]]
     (decoded,) = images_in(whole[1])
     middle = decoded.shape[0] // 2
