@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import shlex
 import signal
 import socket
 import threading
@@ -141,9 +142,18 @@ class ReviewPage(GuardedPage):
         }
 
     def command(self) -> str:
-        """What trains again with what was decided."""
-        used = [f"--{verdict} {self.file(verdict)}" for verdict in ("keep", "reject") if self.file(verdict).exists()]
-        return f"edge-aae train {self.data} {' '.join(used)}".strip()
+        """What trains again with what was decided, and with the defects and answers that the run had."""
+        words = ["edge-aae", "train", str(self.data)]
+        for verdict in ("keep", "reject"):
+            if self.file(verdict).exists():
+                words += [f"--{verdict}", str(self.file(verdict))]
+        settings = self.config.data
+        if settings.known_bad is not None:
+            words += ["--known-bad", settings.known_bad]
+        if settings.feedback is not None:
+            frames = [*settings.feedback.good, *settings.feedback.defects]
+            words += ["--feedback", str(Path(frames[0]).parent.parent)]  # of FOLDER/images/FRAME
+        return shlex.join(words)
 
     def decide(self, indices: Sequence[Any], verdict: str) -> dict[str, Any]:
         """Keep, reject, or leave open; written at once. Raises Refusal."""

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,7 @@ from tests.edge_aae.conftest import ROOT, Cli
 from tests.edge_aae.device.hostile_requests import REQUESTS, send_all
 from tests.edge_aae.pages.browser import browser, watched
 from tests.edge_aae.pages.test_live_page import SCREENSHOTS
+from train.intake.feedback_images import FeedbackImages
 from train.pages import review_server
 from train.pages.review_server import ReviewPage
 
@@ -214,6 +217,17 @@ def test_a_name_that_leaves_the_folder_shows_nothing(run: Path) -> None:
         page.names[index] = name
         with pytest.raises(Refusal, match="no such image"):
             page._picture(index, 16)
+
+
+def test_the_next_training_has_the_defects_and_answers_of_the_run_too(run: Path, tmp_path: Path) -> None:
+    page = ReviewPage(run, Access("127.0.0.1", ""))
+    page.decide([next(iter(page._rejected))], "keep")
+    answered = FeedbackImages(good=(str(tmp_path / "what people said/images/a.png"),), defects=())
+    page.config = replace(page.config, data=replace(page.config.data, known_bad="some bad", feedback=answered))
+    words = shlex.split(page.command())
+    assert words[:2] == ["edge-aae", "train"]
+    said = str(tmp_path / "what people said")
+    assert words[3:] == ["--keep", str(run / "review-keep.csv"), "--known-bad", "some bad", "--feedback", said]
 
 
 def test_a_run_whose_images_are_gone_is_an_error(run: Path, cli: Cli, tmp_path: Path) -> None:
