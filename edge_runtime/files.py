@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
     "json_bytes",
     "make_tables",
     "read_regular",
+    "set_damaged_aside",
     "unicode_name",
     "write_atomically",
     "write_file",
@@ -168,3 +170,16 @@ def make_tables(
     database.execute(f"PRAGMA synchronous={synchronous}")
     database.executescript(tables)
     database.execute(f"PRAGMA user_version={schema}")
+
+
+def set_damaged_aside(path: Path) -> Path:
+    """Move a SQLite file that is none any more out of a new one's way, with what SQLite keeps beside it.
+
+    Returns where it lies now. Raises OSError.
+    """
+    aside = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    for suffix in ("", "-wal", "-shm"):
+        part = Path(f"{path}{suffix}")
+        if part.exists():
+            part.rename(f"{aside}{suffix}")
+    return aside

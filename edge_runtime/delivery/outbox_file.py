@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import time
 from contextlib import suppress
 from pathlib import Path
 
 from edge_runtime.errors import TakenError
-from edge_runtime.files import DISK_FULL, OWN_ALONE, file_identity, make_tables
+from edge_runtime.files import DISK_FULL, OWN_ALONE, file_identity, make_tables, set_damaged_aside
 from edge_runtime.systems.locks import lock
 from edge_runtime.systems.users import own_user
 
@@ -124,11 +123,7 @@ class OutboxFile:
         except sqlite3.DatabaseError as error:
             if not self.path.exists() or isinstance(error, sqlite3.OperationalError):
                 raise
-            aside = self.path.with_name(f"{self.path.name}.damaged-{int(time.time())}")
-            for suffix in ("", "-wal", "-shm"):
-                part = Path(f"{self.path}{suffix}")
-                if part.exists():
-                    part.rename(f"{aside}{suffix}")
+            aside = set_damaged_aside(self.path)
             logger.error("the outbox %s is damaged (%s); it was moved to %s, a new one begins", self.path, error, aside)
             return self._connected()
 

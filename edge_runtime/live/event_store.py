@@ -19,7 +19,7 @@ import numpy as np
 
 from edge_runtime.errors import DataError
 from edge_runtime.extras import require
-from edge_runtime.files import OWN_ALONE, make_tables
+from edge_runtime.files import OWN_ALONE, make_tables, set_damaged_aside
 from edge_runtime.live.board import MOST_EVENTS, MOST_FRAMES, Board, Event, Picture
 from edge_runtime.model.preprocess import Frame
 
@@ -149,12 +149,11 @@ class EventStore:
         """Whether the file was no database, and was moved aside so that a new one begins."""
         if not isinstance(error, sqlite3.DatabaseError) or isinstance(error, sqlite3.OperationalError):
             return False
-        aside = self.path.with_name(f"{NAME}.damaged-{int(time.time())}")
         try:
             if self._database is not None:
                 self._database.close()
             self._database = None
-            self.path.rename(aside)
+            aside = set_damaged_aside(self.path)
         except (OSError, sqlite3.Error):
             return False
         logger.error("%s is damaged (%s); it was moved to %s, a new one begins", self.path, error, aside)
