@@ -27,6 +27,19 @@ NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 """Of a source: what topics, labels and file names take alike"""
 
 NETWORK = ("rtsp", "rtsps", "http", "https")
+SHARED = ("width", "height", "fps", "fourcc", "loop", "raw")
+FOR = {
+    **dict.fromkeys(("width", "height", "fps", "fourcc"), "it is asked of a camera"),
+    "loop": "it is for files",
+    "raw": "it is for standard input",
+}
+"""Settings that not every source takes, and what each is for."""
+TAKEN: dict[type, tuple[str, ...]] = {
+    CameraSource: ("width", "height", "fps", "fourcc"),
+    ImageSource: ("loop",),
+    VideoSource: ("loop",),
+    StdinSource: ("raw",),
+}
 FLIP_METHODS = {"none": 0, "180": 2, "horizontal": 4, "vertical": 6}
 """nvvidconv's flip-method for each of ours."""
 
@@ -79,7 +92,9 @@ def source_from(
     """
     if name and not NAME.fullmatch(name):
         raise ConfigError(f"{name!r} cannot name a source, expected up to 64 of A-Z, a-z, 0-9, -, _ and .")
-    source = _unnamed(camera, path, settings or CaptureSettings(), must_exist=must_exist)
+    settings = settings or CaptureSettings()
+    source = _unnamed(camera, path, settings, must_exist=must_exist)
+    _tell_unused(source, settings)
     if name and isinstance(source, SourceContext):
         source.take_name(name)
     return source
@@ -124,6 +139,18 @@ def _unnamed(camera: int | str | None, path: str | None, settings: CaptureSettin
             code="UNSUPPORTED",
         )
     return _files(path, settings)
+
+
+def _tell_unused(source: FrameSource, settings: CaptureSettings) -> None:
+    """Warn of what was asked and such a source does not take: several sources have the same options."""
+    takes = next((names for kind, names in TAKEN.items() if isinstance(source, kind)), ())
+    if source.source_id.startswith("csi://"):
+        takes = ("width", "height", "fps")
+    usual = CaptureSettings()
+    unused = [f"--{name}" for name in SHARED if name not in takes and getattr(settings, name) != getattr(usual, name)]
+    if unused:
+        reasons = "; ".join(dict.fromkeys(FOR[name.removeprefix("--")] for name in unused))
+        logger.warning("%s takes no %s: %s", redact(source.source_id), ", ".join(unused), reasons)
 
 
 def _is_device(path: str | None) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.model.images import write_image
 from edge_runtime.redact import redact
 from edge_runtime.sources import source_from, split_name
-from edge_runtime.sources.contract import described
+from edge_runtime.sources.contract import CaptureSettings, described
 from edge_runtime.sources.selection import shown_source
 
 SECRET = "geheim#geheim"
@@ -104,3 +106,31 @@ def test_the_parts_of_an_http_source_are_called_so_too() -> None:
     with pytest.raises(SourceError, match=r"cannot open source line3 \(http://\*\*\*@127.0.0.1:1/live\): ") as refused:
         source.open()
     assert "geheim-geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"width": 640, "fps": 5.0}, "takes no --width, --fps: it is asked of a camera"),
+        ({"fourcc": "MJPG", "loop": 2}, "takes no --fourcc: it is asked of a camera"),
+        ({"raw": (8, 8, 3)}, "takes no --raw: it is for standard input"),
+        ({"loop": 0, "flip": "180"}, ""),
+        ({}, ""),
+    ],
+)
+def test_what_a_folder_cannot_take_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, Any], said: str
+) -> None:
+    write_image(tmp_path / "a.png", np.zeros((8, 8), np.uint8))
+    source_from(None, str(tmp_path), CaptureSettings(**settings))
+    assert [record.getMessage().partition(" ")[2] for record in caplog.records] == ([said] if said else [])
+
+
+def test_what_streams_and_a_sensor_cannot_take_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    asked = CaptureSettings(loop=3, width=640, height=480)
+    source_from(None, "http://127.0.0.1:9/geheim", asked)
+    with suppress(SourceError):  # without GStreamer
+        source_from(None, "csi://0", asked)
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0].endswith("takes no --width, --height, --loop: it is asked of a camera; it is for files")
+    assert all(line.endswith("takes no --loop: it is for files") for line in told[1:])
