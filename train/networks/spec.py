@@ -56,6 +56,8 @@ class NetworkSpec:
     """Latent dimensions where the user names none."""
     batch_size: int = 128
     """Images a step where the user names none."""
+    steps_per_epoch: int | None = None
+    """None: as many as show every image once."""
     adversarial_weight: float = 4.0
     """Of the encoder's adversarial loss (nats) against the reconstruction's where the user names none.
 

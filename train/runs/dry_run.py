@@ -28,6 +28,7 @@ STEPS = 12
 """Steps taken at most; their median counts, so that the first ones may warm up."""
 STEPS_S = 10.0
 """Seconds after which no further step is begun, once three were taken."""
+LEAST_TOLD_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class DryRun:
     steps_per_epoch: int
     reading_s: float
     """What reading the images took"""
+    fitting_s: float
+    """What comes before the first step, such as distributions in closed form"""
     step_s: float
     """Median of the timed steps"""
     pass_s: float
@@ -63,10 +66,10 @@ class DryRun:
 
     @property
     def seconds(self) -> float:
-        """Estimate of the whole run: choosing a view, reading, every epoch at full size, a scoring for each refinement
-        round and two at the end. One-class SVMs, a head and reports are not in it."""
+        """Estimate of the whole run: choosing a view, reading, fitting, every epoch at full size, a scoring for each
+        refinement round and two at the end. One-class SVMs, a head and reports are not in it."""
         n_rounds = self.settings.itsr.rounds if self.settings.refine == "itsr" else 0
-        preparing_s = self.choosing_s + self.reading_s
+        preparing_s = self.choosing_s + self.reading_s + self.fitting_s
         return preparing_s + self.epochs * self.steps_per_epoch * self.step_s + (n_rounds + 2) * self.pass_s
 
     def lines(self) -> list[str]:
@@ -102,6 +105,7 @@ class DryRun:
             ),
             f"time:        about {_duration(self.seconds)}: {1000 * self.step_s:.0f} ms a step, "
             f"{_duration(self.pass_s)} a scoring of all images, {_duration(self.reading_s)} to read them"
+            + (f", {_duration(self.fitting_s)} to fit what needs no steps" if self.fitting_s >= LEAST_TOLD_S else "")
             + (f", {_duration(self.choosing_s)} to choose their view" if self.view is not None else ""),
             f"memory:      {self.peak_bytes / 2**20:.0f} MiB at the most so far{gpu}",
         ]
@@ -122,7 +126,7 @@ def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto"
     reading_s = time.perf_counter() - started_s
     trainer = trainer_for(settings, images, torch_device, backbone=backbone, finer=data.finer)
     pass_s = _timed_pass(trainer)
-    step_s = _timed_steps(trainer)
+    fitting_s, step_s = _timed_steps(trainer)
     adversary = trainer.strategy.discriminator
     head_epochs = sum(phase.epochs for phase in trainer.strategy.phases if phase.name in HEAD_PHASES)
     return DryRun(
@@ -133,8 +137,9 @@ def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto"
         n_training_parameters=sum(weights.numel() for weights in adversary.parameters()) if adversary else 0,
         epochs=trainer.total_epochs - head_epochs,
         head_epochs=head_epochs,
-        steps_per_epoch=-(-len(images.names) // settings.batch_size),
+        steps_per_epoch=settings.spec.steps_per_epoch or -(-len(images.names) // settings.batch_size),
         reading_s=reading_s,
+        fitting_s=fitting_s,
         step_s=step_s,
         pass_s=pass_s,
         peak_bytes=_peak_bytes(),
@@ -150,8 +155,8 @@ def _timed_pass(trainer: Trainer) -> float:
     return time.perf_counter() - started_s
 
 
-def _timed_steps(trainer: Trainer) -> float:
-    """Seconds a step: the trainer asks before each one whether to stop."""
+def _timed_steps(trainer: Trainer) -> tuple[float, float]:
+    """Seconds before the first step and of each: the trainer asks before each one whether to stop."""
     asked_s: list[float] = []
 
     def stopped() -> bool:
@@ -160,9 +165,12 @@ def _timed_steps(trainer: Trainer) -> float:
         asked_s.append(time.perf_counter())
         return len(asked_s) > STEPS or (len(asked_s) > 3 and asked_s[-1] - asked_s[0] > STEPS_S)
 
+    started_s = time.perf_counter()
     trainer.run(stopped=stopped)
     durations = sorted(after - before for before, after in pairwise(asked_s))
-    return durations[len(durations) // 2] if durations else 0.0
+    return (asked_s[0] if asked_s else time.perf_counter()) - started_s, (
+        durations[len(durations) // 2] if durations else 0.0
+    )
 
 
 def _peak_bytes() -> int:

@@ -28,7 +28,7 @@ from train.learning.site_maps import SiteMaps
 from train.learning.snapshot import State, restore_learner, snapshot_learner
 from train.learning.strategy import EpochLosses, HeldOut, Phase
 from train.learning.task import Task
-from train.networks.features_network import CHUNK, LEAST_DISTANCE, PROTOTYPES, FeaturesNetwork
+from train.networks.features_network import CHUNK, LEAST_DISTANCE, PROTOTYPES, STEPS, FeaturesNetwork
 from train.networks.patch_network import SiteDiscriminator
 from train.refinement.outlying import OutlyingRefinement
 from train.refinement.robust import drawn_folds
@@ -56,8 +56,6 @@ FEW_GROUPS = 60
 """Up to which images are judged by fits anew: in closed form the reduction has seen the image, and with few that
 counts."""
 FEW_FOLDS = 20
-STEPS = 24
-"""Gradient steps of an epoch."""
 LEAST_RATE = 0.01
 SITE_DISTANCE, NEIGHBOUR_DISTANCE = range(DISTANCES.start, DISTANCES.stop)
 """Columns of the criteria."""

