@@ -47,6 +47,16 @@ def test_anomalies_among_the_scores_cost_little_where_the_rank_loses_nearly_all(
     assert (anomalous > conformal_limit(mixed, 0.01).limit).mean() < 0.2
 
 
+@pytest.mark.parametrize(("n_normal", "n_bad", "most"), [(28, 2, 3.0), (9, 1, 4.5)])
+def test_of_few_scores_one_straggler_below_the_anomalies_does_not_set_the_limit(
+    n_normal: int, n_bad: int, most: float
+) -> None:
+    """The limit is as low as the spread says; with room for the rate's share alone it was the straggler."""
+    mixed = np.concatenate((np.linspace(-1.5, 1.5, n_normal - 1), [4.0], np.full(n_bad, 5.0)))
+    found = balanced_limit(mixed, BALANCED_FPR, None, n_bad / len(mixed))
+    assert 1.5 <= found.limit < most
+
+
 def test_few_images_stand_for_the_least_rate_that_they_can_show() -> None:
     scores = np.random.default_rng(2).normal(size=31)
     found = balanced_limit(scores, 0.01, 0.01, 0.0)
