@@ -166,8 +166,9 @@ BUDGETS: Mapping[str, Budget] = {
             # A squared difference doubles the error of x_hat, to which the detector's own code adds; 7e-6 was seen on
             # noise.
             "anomaly_map": Tolerance(atol=5e-5, rtol=0.0, of_largest=5e-5),
-            # Codes are unbounded sums over some thousand features; their error grows with their size.
-            "latent": Tolerance(atol=1e-4, rtol=1e-4),
+            # Codes are unbounded sums over some thousand features; their error grows with their size. One of 398
+            # photographs of magnetic tiles went beyond half of this, through OpenVINO; no score was off by 1e-5.
+            "latent": Tolerance(atol=2e-4, rtol=1e-4),
             # sqrt of a sum of up to a million squares, and a sum of squared codes, both carry the relative error above.
             # A likelihood near 0 is what is left of a density and a volume of some hundred nats: 3e-4 was seen.
             "criteria": Tolerance(atol=5e-4, rtol=1e-4),

@@ -20,6 +20,8 @@ OVERLAY_ALPHA = 0.6
 """Weight of the colour from half its range on: the image stays readable below."""
 FAINTEST = 0.25
 """Of the colour map, where colour begins: below it is black, which would darken the image."""
+BRUSH = 0.012
+"""Of the frame's longer side: so broad is what a single pixel of the map colours, that a person sees it."""
 LEAST_REACH = 0.05
 """Of the peak: where normal images are all alike, a little more than usual is not the full colour."""
 
@@ -34,11 +36,14 @@ class HeatScale:
     usual: float = 0.0
     """The brightest pixel of the median normal image: up to it there is no colour, for distances have no zero"""
     peak: float = 1.0
-    """That of the 99th of 100 normal images: half the colour, and regions lie above it"""
+    """That of the 99th of 100 normal images: regions lie above it"""
+    bright: float | None = None
+    """That of the 95th: half the colour; None: at the peak, as for bundles of before"""
 
     def shade(self, heat: NDArray[np.floating]) -> NDArray[np.float32]:
         """0, no colour, to 1, the full one, of a map (H, W)."""
-        reach = 2.0 * max(self.peak - self.usual, LEAST_REACH * abs(self.peak), 1e-12)
+        half = self.peak if self.bright is None else self.bright
+        reach = 2.0 * max(half - self.usual, LEAST_REACH * abs(half), 1e-12)
         shades: NDArray[np.float32] = np.clip((heat - self.usual) / reach, 0.0, 1.0).astype(np.float32)
         return shades
 
@@ -51,6 +56,9 @@ def overlay(frame: Frame, heat: NDArray[np.float32], scale: HeatScale) -> Frame:
     cv2 = require("cv2", extra="camera", purpose="heatmaps")
     base = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame
     level = scale.shade(heat)
+    brush = round(BRUSH * max(level.shape))
+    if brush > 1:
+        level = cv2.dilate(level, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (brush, brush)))
     colours = cv2.applyColorMap((255.0 * (FAINTEST + (1.0 - FAINTEST) * level)).astype(np.uint8), cv2.COLORMAP_INFERNO)
     alpha = (OVERLAY_ALPHA * np.minimum(1.0, 2.0 * level))[:, :, None]
     blended: Frame = ((1.0 - alpha) * base + alpha * colours).astype(np.uint8)
@@ -68,13 +76,15 @@ def enlarged_overlay(frame: Frame, heat: NDArray[np.float32], scale: HeatScale) 
     return overlay(frame, heat, scale)
 
 
-MEDIAN, PEAK_QUANTILE = "0.5", "0.99"
+MEDIAN, BRIGHT_QUANTILE, PEAK_QUANTILE = "0.5", "0.95", "0.99"
 
 
 def scale_of(calibration: Mapping[str, Any]) -> HeatScale:
     """By the training images' brightest map pixels, from a run's or bundle's calibration; 0 to 1 where it has none."""
     peaks = calibration.get("anomaly_map_peak", {})
-    return HeatScale(float(peaks.get(MEDIAN, 0.0)), float(peaks.get(PEAK_QUANTILE, 1.0)))
+    bright = peaks.get(BRIGHT_QUANTILE)
+    usual, peak = float(peaks.get(MEDIAN, 0.0)), float(peaks.get(PEAK_QUANTILE, 1.0))
+    return HeatScale(usual, peak, None if bright is None else float(bright))
 
 
 def check_size(size: DefectSize, calibration: Mapping[str, Any], model: object) -> None:

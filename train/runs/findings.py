@@ -29,7 +29,7 @@ SAMPLE_BYTES = 1_000_000
 """Bytes of sample images in a run folder, and with their outputs about five times that in a bundle."""
 MIN_SAMPLES, MAX_SAMPLES = 4, 32
 
-PEAK_QUANTILES = (0.5, 0.99)
+PEAK_QUANTILES = (0.5, 0.95, 0.99)
 """Of the brightest pixel of each training image's anomaly map, by what was fitted without the image where maps of what
 has seen it are lower; heatmaps get their colour scale from them, regions their bound."""
 

@@ -43,6 +43,21 @@ def test_the_peak_has_half_the_shade_and_half_of_that_half_the_weight() -> None:
     np.testing.assert_allclose(overlay(black, heat(2.5), SCALE)[0, 0], 0.3 * np.array((96, 45, 165)), atol=2.0)
 
 
+def test_half_the_colour_is_where_it_is_said_and_regions_go_by_the_peak() -> None:
+    scale = HeatScale(usual=2.0, peak=9.0, bright=3.0)
+    np.testing.assert_allclose(scale.shade(heat(2.5, 3.0, 4.0)), [[0.25, 0.5, 1.0]])
+
+
+def test_a_single_pixel_of_a_large_frame_is_as_broad_as_a_brush() -> None:
+    values = np.zeros((300, 500), dtype=np.float32)
+    values[100, 200] = 9.0
+    frame = np.full((300, 500), 90, np.uint8)
+    rows, columns = np.nonzero((overlay(frame, values, SCALE) != 90).any(axis=2))
+    assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == round(0.012 * 500)
+    assert abs(rows.mean() - 100.0) <= 1.0
+    assert abs(columns.mean() - 200.0) <= 1.0
+
+
 def test_where_normal_images_are_all_alike_a_little_more_is_not_the_full_colour() -> None:
     assert HeatScale(1.0, 1.0).shade(heat(1.01))[0, 0] < 0.2
     assert np.isfinite(HeatScale(0.0, 0.0).shade(heat(0.0, 1.0))).all()
@@ -54,6 +69,7 @@ def test_where_normal_images_are_all_alike_a_little_more_is_not_the_full_colour(
         ({}, HeatScale(0.0, 1.0)),
         ({"anomaly_map_peak": {"0.99": 0.5}}, HeatScale(0.0, 0.5)),
         ({"anomaly_map_peak": {"0.5": 0.25, "0.99": 0.5}}, HeatScale(0.25, 0.5)),
+        ({"anomaly_map_peak": {"0.5": 0.25, "0.95": 0.4, "0.99": 0.5}}, HeatScale(0.25, 0.5, 0.4)),
     ],
     ids=str,
 )
