@@ -48,15 +48,15 @@ class HeatScale:
         return shades
 
 
-def overlay(frame: Frame, heat: NDArray[np.float32], scale: HeatScale) -> Frame:
+def overlay(frame: Frame, heat: NDArray[np.float32], scale: HeatScale, brush: int | None = None) -> Frame:
     """The frame with the anomaly map over it: (H, W, 3) BGR uint8; where the map is usual the frame is unchanged.
 
-    frame: (H, W) or (H, W, 3) BGR uint8; heat: (H, W) float32.
+    frame: (H, W) or (H, W, 3) BGR uint8; heat: (H, W) float32. brush: pixels that one of the map colours; None: BRUSH.
     """
     cv2 = require("cv2", extra="camera", purpose="heatmaps")
     base = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR) if frame.ndim == 2 else frame
     level = scale.shade(heat)
-    brush = round(BRUSH * max(level.shape))
+    brush = round(BRUSH * max(level.shape)) if brush is None else brush
     if brush > 1:
         level = cv2.dilate(level, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (brush, brush)))
     colours = cv2.applyColorMap((255.0 * (FAINTEST + (1.0 - FAINTEST) * level)).astype(np.uint8), cv2.COLORMAP_INFERNO)
@@ -73,7 +73,7 @@ def enlarged_overlay(frame: Frame, heat: NDArray[np.float32], scale: HeatScale) 
         size = (frame.shape[1] * factor, frame.shape[0] * factor)
         frame = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
         heat = cv2.resize(heat, size, interpolation=cv2.INTER_NEAREST)
-    return overlay(frame, heat, scale)
+    return overlay(frame, heat, scale, brush=0 if factor > 1 else None)  # enlarged pixels are seen as they are
 
 
 MEDIAN, BRIGHT_QUANTILE, PEAK_QUANTILE = "0.5", "0.95", "0.99"

@@ -59,7 +59,7 @@ def test_distances_of_unseen_images_hardly_move(graph: bytes, frames: NDArray[np
     errors = [np.abs(np.log(distances(made, unseen) / expected)).mean() for made in (small.graph, unmended, as_others)]
     assert errors[0] < 0.1
     assert errors[0] < 0.8 * errors[1]
-    assert errors[1] < 0.2 * errors[2]
+    assert errors[1] < 0.6 * errors[2]
 
 
 def test_activations_are_part_of_the_integer_layers(small: Quantized) -> None:
