@@ -159,6 +159,11 @@ def markdown(times: Times, size: str, rounds: int, command: str) -> list[str]:
             for graph, taken in fastest.items()
             if graph != TRUNK
         ]
+    lines += [
+        "",
+        "Rows of several threads say little: the sessions of all graphs live in one process, and their threads go on "
+        "looking for work. `edge-aae bench --threads` times one alone.",
+    ]
     if load > cores:
         lines += [
             "",
