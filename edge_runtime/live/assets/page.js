@@ -10,8 +10,22 @@ const made = (name, className, text) => {
   return node;
 };
 
-async function post(path, content) {
-  const answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
+const LONGEST_ANSWER_MS = 30000;
+let posted = Promise.resolve();
+
+// One change after another, in the order in which they were made: sent side by side, the answer to an older one may come
+// last and be shown for what holds now, and the older one of two about the same thing may win.
+function post(path, content) {
+  const mine = posted.then(() => postNow(path, content));
+  posted = mine.catch(() => {}); // whoever asked is told; the next one is sent all the same
+  return mine;
+}
+
+async function postNow(path, content) {
+  const answer = await fetch(path, {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content),
+    signal: AbortSignal.timeout(LONGEST_ANSWER_MS),
+  });
   const told = await answer.json();
   if (!answer.ok) throw new Error(told.error);
   return told;

@@ -4,6 +4,7 @@
 // ---- threshold -----------------------------------------------------------------------------------------------------
 
 let previewTimer = 0;
+let previews = 0;
 let previewed = null;
 
 function showThreshold() {
@@ -30,6 +31,7 @@ function asked() {
 
 async function previewNow() {
   const query = asked();
+  const mine = previews += 1;
   previewed = null;
   if (!query.target_fpr && query.threshold === "") {
     element("preview").replaceChildren("Type a threshold first, or choose a rate: its preview comes here.");
@@ -37,6 +39,7 @@ async function previewNow() {
   }
   const answer = await fetch(`api/preview?${new URLSearchParams(query)}`);
   const told = await answer.json();
+  if (mine !== previews) return; // another threshold is asked about by now
   if (!answer.ok) { element("preview").replaceChildren(told.error); return; }
   if (query.target_fpr) element("threshold-input").value = told.threshold.toPrecision(6);
   previewed = told;

@@ -43,6 +43,29 @@ class Watched:
         return int(self.page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
+class FirstHeld:
+    """The first answer to an address comes after the ones that are asked for next."""
+
+    def __init__(self, page: Any, pattern: str) -> None:
+        self._answers: list[tuple[Any, Any]] = []
+        self.n_asked = 0
+        page.route(pattern, self._asked)
+        self._page = page
+
+    def _asked(self, route: Any) -> None:
+        self.n_asked += 1
+        if self.n_asked == 1:
+            self._answers.append((route, route.fetch()))
+        else:
+            route.continue_()
+
+    def let_go(self, after_ms: float = 700.0) -> None:
+        """Time enough for the others, then the first."""
+        self._page.wait_for_timeout(after_ms)
+        ((route, answer),) = self._answers
+        route.fulfill(response=answer)
+
+
 @contextmanager
 def browser() -> Iterator[Any]:
     """A browser; skips the test where there is none."""

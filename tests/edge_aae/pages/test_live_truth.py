@@ -13,7 +13,7 @@ import pytest
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.scoring.detector import Detector
 from tests.edge_aae.device.running import Running
-from tests.edge_aae.pages.browser import browser, watched
+from tests.edge_aae.pages.browser import FirstHeld, browser, watched
 from tests.edge_aae.pages.test_live_page import address_of
 
 pytest.importorskip("starlette", reason="starlette is not installed")
@@ -149,6 +149,29 @@ def test_a_threshold_kept_for_good_and_events_outlive_a_restart_and_are_taken_ba
             assert not (tmp_path / "model.aae.calibration.json").exists()
             assert one.errors == []
             assert run.stop() == 0
+
+
+def test_a_preview_that_comes_late_is_not_taken_for_the_threshold_that_was_typed_last(
+    model: Path, tmp_path: Path
+) -> None:
+    with browser() as opened, Running("--source", QUIET, "--model", model, "--serve", ":0", cwd=tmp_path) as run:
+        one = watched(opened)
+        page = one.page
+        held = FirstHeld(page, "**/api/preview*")
+        page.goto(address_of(run))
+        page.wait_for_selector(".card[data-points]")
+        page.click("#tab-threshold")
+        page.fill("#threshold-input", "1000")
+        page.wait_for_timeout(400)
+        page.fill("#threshold-input", "2000")
+        page.click("#threshold-use")
+        page.wait_for_selector("#confirm:visible >> text=2000")
+        held.let_go()
+        page.wait_for_selector("#preview >> text=2000")
+        page.click("#confirm-yes")
+        run.wait_for(lambda: run.frames()[-1]["threshold"] == 2000.0, "the threshold that was typed last")
+        assert one.errors == []
+        assert run.stop() == 0
 
 
 def test_a_run_without_an_alarm_rule_says_so(model: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import pytest
 from edge_runtime.serving.access import Access, Refusal
 from tests.edge_aae.conftest import ROOT, Cli
 from tests.edge_aae.device.hostile_requests import REQUESTS, send_all
-from tests.edge_aae.pages.browser import browser, watched
+from tests.edge_aae.pages.browser import FirstHeld, browser, watched
 from tests.edge_aae.pages.test_live_page import SCREENSHOTS
 from train.intake.feedback_images import FeedbackImages
 from train.pages import review_server
@@ -136,6 +136,41 @@ def test_images_are_kept_and_rejected_and_a_training_takes_it(
     trained = cli("train", photos / "train", "--reject", run / "review-reject.csv", "--network", "conv",
                   "--imgsz", "32x32", "--epochs", "1", "--no-report", cwd=tmp_path)  # fmt: skip
     assert trained.returncode == 0, trained.stderr
+
+
+def test_the_last_decision_is_what_is_shown_and_kept_whichever_answer_comes_last(run: Path, address: str) -> None:
+    with browser() as opened:
+        one = watched(opened)
+        page = one.page
+        held = FirstHeld(page, "**/api/verdicts")
+        page.goto(address)
+        page.wait_for_selector(".shot.current")
+        n = page.locator(".shot").count()
+        for key in ("k", "r", "ArrowLeft", "k"):
+            page.keyboard.press(key)
+        held.let_go()
+        one.until(counts(2, n, 2, 0))
+        page.wait_for_timeout(300)
+        assert page.evaluate(counts(2, n, 2, 0))
+        assert held.n_asked == 3
+        assert one.errors == []
+    assert len(names(run / "review-keep.csv")) == 2
+    assert not names(run / "review-reject.csv")
+
+
+def test_what_is_not_saved_is_shown_as_it_was_saved_last(run: Path, address: str) -> None:
+    with browser() as opened:
+        page = watched(opened).page
+        page.goto(address)
+        page.wait_for_selector(".shot.current")
+        page.keyboard.press("k")
+        page.wait_for_selector("#counts >> text=1 keep")
+        page.route("**/api/verdicts", lambda route: route.abort())
+        for key in ("ArrowLeft", "r", "ArrowLeft", "u"):
+            page.keyboard.press(key)
+        page.wait_for_selector("#banner:visible >> text=Not saved")
+        page.wait_for_selector('.shot:first-child[data-verdict="keep"]')
+    assert len(names(run / "review-keep.csv")) == 1
 
 
 def test_a_page_of_another_site_a_stranger_and_other_images_are_refused(run: Path, address: str) -> None:

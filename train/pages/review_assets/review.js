@@ -21,6 +21,7 @@ function shot(image, words) {
   const card = made("div", "shot");
   card.image = image;
   card.words = words;
+  card.saved = image.verdict;
   const opener = made("button", "picture");
   opener.type = "button";
   const picture = made("img");
@@ -48,16 +49,16 @@ function mark(card, verdict) {
 }
 
 async function decide(cards, verdict) {
-  const before = cards.map((card) => card.dataset.verdict);
   cards.forEach((card) => mark(card, verdict));
   try {
     for (let first = 0; first < cards.length; first += 400) {
-      const indices = cards.slice(first, first + 400).map((card) => card.image.index);
-      show(await post("api/verdicts", { indices, verdict }));
+      const some = cards.slice(first, first + 400);
+      show(await post("api/verdicts", { indices: some.map((card) => card.image.index), verdict }));
+      some.forEach((card) => { card.saved = verdict; });
     }
     element("banner").hidden = true;
   } catch (error) {
-    cards.forEach((card, index) => mark(card, before[index]));
+    cards.filter((card) => card.dataset.verdict === verdict).forEach((card) => mark(card, card.saved));
     element("banner").textContent = `Not saved: ${error.message}`;
     element("banner").hidden = false;
   }
