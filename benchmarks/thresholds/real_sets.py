@@ -36,7 +36,7 @@ from edge_runtime.errors import DataError
 from edge_runtime.files import json_bytes, write_atomically
 from edge_runtime.metrics import auroc, balanced_accuracy
 from edge_runtime.model.score import FusedRule
-from train.calibration.contamination import estimate_contamination
+from train.calibration.contamination import Contamination, estimate_contamination
 from train.calibration.thresholds import LimitSettings
 from train.sites.stretches import stretches_of
 
@@ -163,7 +163,7 @@ def _measured(of_set: PhotographSet, regime: Regime, seed: int) -> dict[str, Any
 def _with_rules(cell: dict[str, Any]) -> dict[str, Any]:
     """AUROC, and of each rule what it says and what it does, in place of the scores."""
     own, good, bad = (np.array(cell["scores"][name]) for name in ("own", "good", "bad"))
-    share = estimate_contamination(own, cell["seed"]).share
+    anomalous = estimate_contamination(own, cell["seed"])
     in_stretches = (cell.get("order") or {}).get("in_stretches", False)
     stretch = stretches_of(np.arange(len(own))) if in_stretches else None
     both = np.concatenate((good, bad))
@@ -174,19 +174,19 @@ def _with_rules(cell: dict[str, Any]) -> dict[str, Any]:
         "n_bad": len(bad),
         "auroc": round(auroc(both, is_bad), 4),
         "best": round(max(balanced_accuracy(both > limit, is_bad) for limit in both), 4),
-        "rules": {name: _tried(rule, own, share, stretch, both, is_bad) for name, rule in RULES.items()},
+        "rules": {name: _tried(rule, own, anomalous, stretch, both, is_bad) for name, rule in RULES.items()},
     }
 
 
 def _tried(
     rule: LimitSettings,
     own: NDArray[np.float64],
-    share: float,
+    anomalous: Contamination,
     stretch: NDArray[np.int64] | None,
     scores: NDArray[np.float64],
     is_bad: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    limit, told = rule.found(own, share, stretch)
+    limit, told = rule.found(own, anomalous, stretch)
     flagged = scores > limit
     return {
         "asked": told["target_fpr"],

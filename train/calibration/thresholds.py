@@ -15,7 +15,7 @@ from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.model.score import CRITERIA, Decision, FusedRule, Limit, Term, UnionRule, sum_of_terms
 from train.calibration.balanced_limit import balanced_limit, balanced_rate
 from train.calibration.conformal_limit import conformal_limit
-from train.calibration.contamination import estimate_contamination
+from train.calibration.contamination import Contamination, estimate_contamination
 from train.schedule import MethodName
 
 __all__ = ["LIMIT_QUANTILE", "THRESHOLD_RULES", "LimitSettings", "ThresholdRule", "calibrate_fused", "calibrate_union"]
@@ -56,9 +56,9 @@ class LimitSettings:
             )
 
     def found(
-        self, scores: NDArray[np.float64], anomalous_share: float, stretch: NDArray[np.integer] | None = None
+        self, scores: NDArray[np.float64], anomalous: Contamination, stretch: NDArray[np.integer] | None = None
     ) -> tuple[float, dict[str, Any]]:
-        """The limit on scores (N,), and what the manifest says of it. anomalous_share: estimated, of the scores.
+        """The limit on scores (N,), and what the manifest says of it. anomalous: estimated, of the scores.
 
         stretch: (N,) of the images' order, where they change along it; the interval is then that of the next one.
         """
@@ -67,7 +67,7 @@ class LimitSettings:
             at_most = conformal_limit(scores, rate)
             return at_most.limit, {"rule": self.rule, **at_most.to_json()}
         rate = balanced_rate(self.cost_miss, self.cost_false_alarm) if self.target_fpr is None else self.target_fpr
-        about = balanced_limit(scores, rate, self.target_fpr, anomalous_share, stretch)
+        about = balanced_limit(scores, rate, self.target_fpr, anomalous, stretch)
         return about.limit, about.to_json()
 
 
@@ -107,7 +107,7 @@ def calibrate_fused(
     values = _checked(criteria)
     sums = sum_of_terms(values, names, terms)
     contamination = estimate_contamination(sums, seed)
-    limit, told = asked.found(sums, contamination.share, stretch)
+    limit, told = asked.found(sums, contamination, stretch)
     with _told_apart():
         decision = FusedRule(
             criteria=tuple(names),

@@ -10,7 +10,10 @@ import pytest
 from edge_runtime.errors import ConfigError
 from train.calibration.balanced_limit import BALANCED_FPR, MOST_FPR, balanced_limit, balanced_rate
 from train.calibration.conformal_limit import conformal_limit
+from train.calibration.contamination import Contamination
 from train.calibration.thresholds import LimitSettings
+
+NONE = Contamination(0.0, 0.0, 0.0)
 
 
 def realised(n: int, rate: float, contamination: float = 0.0, trials: int = 200) -> tuple[float, float, float]:
@@ -20,7 +23,7 @@ def realised(n: int, rate: float, contamination: float = 0.0, trials: int = 200)
     for _ in range(trials):
         n_bad = round(contamination * n)
         scores = np.concatenate((rng.normal(size=n - n_bad), rng.normal(3.0, size=n_bad)))
-        found = balanced_limit(scores, rate, rate, contamination)
+        found = balanced_limit(scores, rate, rate, Contamination(contamination, 0.0, contamination))
         new = rng.normal(size=2000)
         false_alarms.append((new > found.limit).mean())
         hits.append((new + 3.0 > found.limit).mean())
@@ -42,7 +45,7 @@ def test_anomalies_among_the_scores_cost_little_where_the_rank_loses_nearly_all(
     rng = np.random.default_rng(1)
     clean, anomalous = rng.normal(size=285), rng.normal(4.0, size=15)
     mixed = np.concatenate((clean, anomalous))
-    by_spread = balanced_limit(mixed, 0.01, 0.01, 0.05).limit
+    by_spread = balanced_limit(mixed, 0.01, 0.01, Contamination(0.05, 0.0, 0.1)).limit
     assert (anomalous > by_spread).mean() >= 0.8
     assert (anomalous > conformal_limit(mixed, 0.01).limit).mean() < 0.2
 
@@ -53,44 +56,54 @@ def test_of_few_scores_one_straggler_below_the_anomalies_does_not_set_the_limit(
 ) -> None:
     """The limit is as low as the spread says; with room for the rate's share alone it was the straggler."""
     mixed = np.concatenate((np.linspace(-1.5, 1.5, n_normal - 1), [4.0], np.full(n_bad, 5.0)))
-    found = balanced_limit(mixed, BALANCED_FPR, None, n_bad / len(mixed))
+    found = balanced_limit(mixed, BALANCED_FPR, None, Contamination(n_bad / len(mixed), 0.0, 1.0))
     assert 1.5 <= found.limit < most
 
 
 def test_few_images_stand_for_the_least_rate_that_they_can_show() -> None:
     scores = np.random.default_rng(2).normal(size=31)
-    found = balanced_limit(scores, 0.01, 0.01, 0.0)
+    found = balanced_limit(scores, 0.01, 0.01, NONE)
     assert (found.target_fpr, found.stands_for, found.n) == (0.01, 1 / 32, 31)
-    assert found.limit == balanced_limit(scores, 1 / 32, None, 0.0).limit
+    assert found.limit == balanced_limit(scores, 1 / 32, None, NONE).limit
 
 
 def test_a_stricter_rate_never_lowers_the_limit() -> None:
     rng = np.random.default_rng(3)
     for n in (5, 31, 99, 300):
         for scores in (rng.normal(size=n), rng.exponential(size=n), rng.standard_t(2, size=n)):
-            limits = [balanced_limit(scores, rate, rate, 0.0).limit for rate in (0.4, 0.2, 0.1, 0.05, 0.01, 0.001)]
+            limits = [balanced_limit(scores, rate, rate, NONE).limit for rate in (0.4, 0.2, 0.1, 0.05, 0.01, 0.001)]
             assert limits == sorted(limits)
 
 
 def test_it_finds_no_less_than_the_conformal_limit_of_the_rate() -> None:
     rng = np.random.default_rng(6)
     for scores in (rng.uniform(size=41), rng.normal(size=300)):
-        assert balanced_limit(scores, 0.05, None, 0.0).limit <= conformal_limit(scores, 0.05).limit
+        assert balanced_limit(scores, 0.05, None, NONE).limit <= conformal_limit(scores, 0.05).limit
 
 
 def test_at_most_a_twentieth_more_than_the_rate_may_lie_above_it() -> None:
     scores = np.concatenate((np.random.default_rng(4).normal(size=200), np.linspace(3.0, 9.0, 100)))
-    assert (scores > balanced_limit(scores, 0.05, None, 0.0).limit).mean() <= 0.1
+    assert (scores > balanced_limit(scores, 0.05, None, NONE).limit).mean() <= 0.1
 
 
 def test_scores_of_one_value_have_no_limit_above_them() -> None:
-    assert balanced_limit(np.ones(40), 0.05, None, 0.0).limit == 1.0
+    assert balanced_limit(np.ones(40), 0.05, None, NONE).limit == 1.0
 
 
 def test_what_is_told_goes_into_a_manifest() -> None:
-    told = balanced_limit(np.arange(100.0), 0.05, None, 0.0).to_json()
+    told = balanced_limit(np.arange(100.0), 0.05, None, NONE).to_json()
     assert json.loads(json.dumps(told)) == told | {"realised_fpr": list(told["realised_fpr"])}
     assert (told["rule"], told["target_fpr"], told["level"], told["extrapolated"]) == ("balanced", None, 0.95, False)
+
+
+@pytest.mark.parametrize(("surely", "stated"), [(0, 10.5), (4, 6.5), (50, 0.5)])
+def test_what_may_be_anomalous_is_not_taken_off_the_rate_that_is_stated(surely: int, stated: float) -> None:
+    """Of ten above the limit all may be anomalies: then none is normal at the interval's low end."""
+    scores = np.concatenate((np.linspace(-1.0, 1.0, 190), np.full(10, 9.0)))
+    told = balanced_limit(scores, BALANCED_FPR, None, Contamination(0.05, surely / 200, 0.3))
+    assert told.expected_fpr == pytest.approx(stated / 201)
+    assert told.realised_fpr[0] == 0.0
+    assert told.realised_fpr[0] <= told.expected_fpr <= told.realised_fpr[1]
 
 
 def test_costs_choose_the_rate() -> None:
@@ -117,9 +130,9 @@ def test_settings_that_cannot_be_are_refused(values: dict[str, object], message:
 
 def test_the_rule_and_its_rate_are_told_whichever_is_asked() -> None:
     scores = np.random.default_rng(5).normal(size=300)
-    assert LimitSettings().found(scores, 0.0)[1]["stands_for"] == BALANCED_FPR
-    assert LimitSettings(cost_miss=2.0).found(scores, 0.0)[1]["stands_for"] == 2.0 * BALANCED_FPR
-    limit, told = LimitSettings(rule="conformal").found(scores, 0.0)
+    assert LimitSettings().found(scores, NONE)[1]["stands_for"] == BALANCED_FPR
+    assert LimitSettings(cost_miss=2.0).found(scores, NONE)[1]["stands_for"] == 2.0 * BALANCED_FPR
+    limit, told = LimitSettings(rule="conformal").found(scores, NONE)
     assert (told["rule"], told["target_fpr"], told["limit"]) == ("conformal", 0.01, limit)
 
 
@@ -129,10 +142,10 @@ def test_the_interval_of_the_next_stretch_holds_where_sessions_differ() -> None:
     for _ in range(200):
         level = rng.normal(0.0, 0.7, 11)
         scores = rng.normal(level[stretch])
-        found = balanced_limit(scores, BALANCED_FPR, None, 0.0, stretch)
+        found = balanced_limit(scores, BALANCED_FPR, None, NONE, stretch)
         new = float((rng.normal(level[10], size=2000) > found.limit).mean())
         kept += found.realised_fpr[0] <= new <= found.realised_fpr[1]
-        low, high = balanced_limit(scores, BALANCED_FPR, None, 0.0).realised_fpr
+        low, high = balanced_limit(scores, BALANCED_FPR, None, NONE).realised_fpr
         plain += low <= new <= high
     assert kept >= 170  # of 200; rates of a share are no normal numbers, so fewer than the 190 of the level
     assert plain < 130
