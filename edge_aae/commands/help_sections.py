@@ -91,7 +91,7 @@ SECTIONS: dict[str, tuple[HelpSection, ...]] = {
     "calibrate": (
         _section("Model", "model", ENGINE),
         _section("Source", "camera source frames every", f"{CAMERA} max-bad"),
-        _section("Threshold", "target-fpr known-bad threshold undo", "strict"),
+        _section("Threshold", "target-fpr known-bad threshold undo", "strict of-source"),
         FRAME,
     ),
     "check": (

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.bundle.frame_view import WHOLE_FRAME, View
 from edge_runtime.bundle.kept_scores import SCORE_QUANTILES, KeptScores, scores_needed
+from edge_runtime.bundle.own_threshold import OwnThreshold
 from edge_runtime.bundle.separation import Separation
 from edge_runtime.errors import BundleError, ConfigError, DataError
 from edge_runtime.files import write_atomically
@@ -82,6 +83,8 @@ class SiteCalibration:
     """How large a pixel is there, and from which area on a region counts"""
     by: str | None = None
     """Who chose it, where that is known: on the live page"""
+    sources: Mapping[str, OwnThreshold] = field(default_factory=dict)
+    """By the source's name, without password: thresholds of their own"""
 
     @classmethod
     def of(
@@ -145,6 +148,21 @@ class SiteCalibration:
             separation=found,
         )
 
+    @property
+    def own(self) -> OwnThreshold:
+        """Its threshold as that of one source alone."""
+        frames = 0 if self.basis == "person" else self.frames - self.trimmed
+        return OwnThreshold(
+            threshold=self.threshold, created=self.created, by=self.by, frames=frames, stated_fpr=self.stated_fpr
+        )
+
+    def alone_for(self, source_id: str, others: SiteCalibration | None, otherwise: float) -> SiteCalibration:
+        """With this threshold for one source alone; the rest keep what `others` says, or the threshold `otherwise`."""
+        rest = others or SiteCalibration.chosen(
+            otherwise, model=self.model, before=None, view=self.view, size=self.size, by=self.by
+        )
+        return replace(rest, sources={**rest.sources, source_id: self.own})
+
     @classmethod
     def chosen(
         cls,
@@ -204,6 +222,8 @@ class SiteCalibration:
                 values["realised_fpr"] = (low, high)
             if values.get("separation") is not None:
                 values["separation"] = Separation(**values["separation"])
+            own = values.get("sources", {})
+            values["sources"] = {str(name): OwnThreshold.from_json(one) for name, one in own.items()}
             found = cls(**values)
             if found.basis not in get_args(Basis):
                 raise ValueError(f"it is of basis {found.basis!r}")
@@ -241,6 +261,8 @@ class SiteCalibration:
             del values["size"]  # releases before there were sizes read it too
         if self.by is None:
             del values["by"]  # and those before the page could keep one
+        if not self.sources:
+            del values["sources"]  # or one of a source
         content = json.dumps({"schema": SCHEMA, **values}, indent=2, allow_nan=False)
         write_atomically(path, f"{content}\n".encode("ascii"))
         return path
@@ -259,6 +281,9 @@ class SiteCalibration:
         return f"set for {_percent(self.stated_fpr)} false alarms by {n} frames, {interval}"
 
     def __str__(self) -> str:
+        return "; ".join([self._made_so(), *(f"{name}: {own}" for name, own in self.sources.items())])
+
+    def _made_so(self) -> str:
         made = f"{self.created}" + (f"; {self.view}" if self.view else "") + (f"; {self.size}" if self.size else "")
         frames = f"{self.frames} frames of {self.source}, {self.trimmed} left out"
         if self.basis == "person":

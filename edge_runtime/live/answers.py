@@ -157,16 +157,25 @@ class LiveAnswers(GuardedPage):
         return threshold
 
     def _preview(self, asked: Any) -> dict[str, Any]:
-        threshold = self._threshold_asked(asked)
-        return {"threshold": threshold, "sources": self.board.preview(threshold)}
+        threshold, of = self._threshold_asked(asked), self._source_asked(asked)
+        sources = [one for one in self.board.preview(threshold) if of in (None, one["source_id"])]
+        return {"threshold": threshold, "source_id": of, "sources": sources}
+
+    def _source_asked(self, asked: Any) -> str | None:
+        """The source that is meant alone; None for all."""
+        of = asked.get("source_id") or None
+        if of is not None and all(of != source["source_id"] for source in self.board.state.get("sources", ())):
+            raise ConfigError("expected source_id, of a source of this run, or none for all")
+        return of
 
     def _set_threshold(self, asked: dict[str, Any], visitor: Visitor) -> dict[str, Any]:
         keep, undo = asked.get("keep", False), asked.get("undo", False)
         if not (isinstance(keep, bool) and isinstance(undo, bool)) or (keep and undo):
             raise ConfigError("expected keep or undo, true or false")
         threshold = None if undo else self._threshold_asked(asked)
-        self._tell({"kind": "threshold", **Asked(threshold, visitor, keep).to_json()})
-        return {"threshold": threshold, "keep": keep}
+        of = self._source_asked(asked)
+        self._tell({"kind": "threshold", **Asked(threshold, visitor, keep, of).to_json()})
+        return {"threshold": threshold, "keep": keep, "source_id": of}
 
     def _feed_back(self, asked: dict[str, Any]) -> dict[str, Any]:
         event_id, answer = str(asked.get("event_id", "")), str(asked.get("answer", ""))

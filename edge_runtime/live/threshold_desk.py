@@ -6,7 +6,7 @@ In the run's process, in the thread that scores. What is kept for good is what `
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,16 +37,25 @@ class Asked:
     by: Visitor
     keep: bool = False
     """For good, beside the bundle"""
+    source_id: str | None = None
+    """Of this source alone, without password; None: of all"""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Asked:
         """As to_json gave it."""
         threshold = values["threshold"]
-        return cls(None if threshold is None else float(threshold), Visitor(**values["by"]), bool(values["keep"]))
+        return cls(
+            None if threshold is None else float(threshold),
+            Visitor(**values["by"]),
+            bool(values["keep"]),
+            values["source_id"],
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As it passes between the two processes."""
-        return {"threshold": self.threshold, "by": asdict(self.by), "keep": self.keep}
+        return {
+            "threshold": self.threshold, "by": asdict(self.by), "keep": self.keep, "source_id": self.source_id
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,10 @@ class _Change:
     model: str
     """Digest of the bundle it was made for"""
     threshold: float
+    own: Mapping[str, float]
+    """Thresholds of single sources"""
+    source_id: str | None
+    """Which it was about; None: all"""
     kept: bool
     """Whether what lies beside the bundle was replaced too"""
     site: SiteCalibration | None
@@ -74,45 +87,62 @@ class ThresholdDesk:
         """What the page says: what is kept for good, what an undo would bring back. From any thread."""
         detector = self._pipeline().detector
         site, undone = detector.site, self._undoable()
-        kept = None if site is None else {key: getattr(site, key) for key in ("threshold", "basis", "created", "by")}
+        kept: dict[str, Any] | None = None
+        if site is not None:
+            kept = {key: getattr(site, key) for key in ("threshold", "basis", "created", "by")}
+            kept["sources"] = {name: asdict(own) for name, own in site.sources.items()}
         undo: dict[str, Any] | None = None
         if undone is not None:
-            undo = {"threshold": undone.threshold, "kept_alone": False}
-        elif site is not None and site.basis == "person":
-            undo = {"threshold": None, "kept_alone": True}
+            of = undone.source_id
+            before = undone.threshold if of is None else undone.own.get(of, undone.threshold)
+            undo = {"threshold": before, "source_id": of, "kept_alone": False}
+        elif site is not None and (site.basis == "person" or site.sources):
+            undo = {"threshold": None, "source_id": None, "kept_alone": True}
         return {"kept": kept, "undo": undo, "fixed_by": self._fixed_by}
 
     def take(self, asked: Asked) -> None:
         """Do what was asked, and report it; what cannot be done is reported too, and changes nothing."""
         pipeline = self._pipeline()
-        source, before = redact(pipeline.states()[0].source_id), pipeline.detector.decision.threshold
+        undone = self._undoable() if asked.threshold is None else None
+        of = undone.source_id if undone is not None else asked.source_id
+        source, before = of or redact(pipeline.states()[0].source_id), _of(pipeline, of)
         by = asdict(asked.by)
         try:
             kept = self._undo(pipeline) if asked.threshold is None else self._set(pipeline, asked, asked.threshold)
         except EdgeAaeError as error:
             logger.warning("the threshold stays %g: %s", before, error)
-            pipeline.report(status_record("warning", "THRESHOLD_NOT_SET", source, {"reason": str(error), "by": by}))
+            payload = {"reason": str(error), "by": by, "one_source": of is not None}
+            pipeline.report(status_record("warning", "THRESHOLD_NOT_SET", source, payload))
             return
-        now = pipeline.detector.decision.threshold
-        logger.info("threshold %g, set on the live page by %s of %s; it was %g", now, *by.values(), before)
-        payload = {"before": before, "threshold": now, "by": by, "kept": kept, "undo": asked.threshold is None}
+        now, whose = _of(pipeline, of), f" of {of}" if of else ""
+        logger.info("threshold %g%s, set on the live page by %s of %s; it was %g", now, whose, *by.values(), before)
+        payload = {
+            "before": before, "threshold": now, "by": by, "kept": kept, "undo": asked.threshold is None,
+            "one_source": of is not None,
+        }  # fmt: skip
         pipeline.report(status_record("info", "THRESHOLD_SET", source, payload))
 
     def _set(self, pipeline: Pipeline, asked: Asked, threshold: float) -> bool:
         detector = pipeline.detector
         bundle = detector.bundle
         site = SiteCalibration.of_bundle(bundle) if asked.keep else None
-        change = _Change(bundle.digest, detector.decision.threshold, asked.keep, site)
+        own, of = pipeline.own_thresholds, asked.source_id
+        change = _Change(bundle.digest, detector.decision.threshold, own, of, asked.keep, site)
         if asked.keep:
             size = site.size if site else MEASURED_IN_PIXELS
             by = f"{asked.by.role} of {asked.by.address}"
             chosen = SiteCalibration.chosen(
                 threshold, model=bundle.digest, before=site, view=detector.view, size=size, by=by
             )
+            if of is not None:
+                chosen = chosen.alone_for(of, site, bundle.decision.threshold)
             chosen.save(bundle.path)
-            pipeline.set_detector(detector.recalibrated().with_threshold(threshold))
+            general = threshold if of is None else detector.decision.threshold
+            pipeline.set_detector(
+                detector.recalibrated().with_threshold(general), {} if of is None else {**own, of: threshold}
+            )
         else:
-            pipeline.set_threshold(threshold)
+            pipeline.set_threshold(threshold, of)
         self._changes = [*self._changes, change][-MOST_UNDONE:]
         return asked.keep
 
@@ -130,7 +160,7 @@ class ThresholdDesk:
             else:
                 change.site.save(path)
             detector = detector.recalibrated()
-        pipeline.set_detector(detector.with_threshold(change.threshold))
+        pipeline.set_detector(detector.with_threshold(change.threshold), change.own)
         self._changes = self._changes[:-1]
         return change.kept
 
@@ -138,3 +168,8 @@ class ThresholdDesk:
         """The last change, where the bundle is still that of then."""
         last = self._changes[-1] if self._changes else None
         return last if last is not None and last.model == self._pipeline().detector.bundle.digest else None
+
+
+def _of(pipeline: Pipeline, source_id: str | None) -> float:
+    """The threshold in force, of one source or of those without one of their own."""
+    return pipeline.detector.decision.threshold if source_id is None else pipeline.threshold_of(source_id)

@@ -206,6 +206,14 @@ class Detector:
         return self._terms.site
 
     @property
+    def own_thresholds(self) -> dict[str, float]:
+        """Of sources that are judged by a threshold of their own, by name: as calibrated on site, if nothing else was
+        asked for."""
+        if self.site is None or self._asked.threshold is not None or self._asked.target_fpr is not None:
+            return {}
+        return {name: own.threshold for name, own in self.site.sources.items()}
+
+    @property
     def usual(self) -> KeptScores | None:
         """Normal scores: of the site, else of training; None where the bundle keeps none. Raises BundleError."""
         if self._terms.site is not None and self._terms.site.kept is not None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.errors import ConfigError, DataError, FrameError
+from edge_runtime.redact import redact
 from edge_runtime.scoring.detector import Detector
 from edge_runtime.sinks.contract import Emission, Sink
 from edge_runtime.sinks.destination import Destination
@@ -97,6 +98,10 @@ class Pipeline:
         pace = None if lossless else Pace(self._settings.feed)
         self._shadow = None if shadow is None else Shadow(shadow, self.report, pace)
         self.summary.shadow = self._shadow.counts if self._shadow else None
+        self._judges: dict[str, Detector] = {}
+        """Of sources that have a threshold of their own, by name"""
+        if detector.own_thresholds:
+            self._judge_by(detector, detector.own_thresholds)
         self._turn = 0
         self._failed: Exception | None = None
         self._moved_s = time.perf_counter()
@@ -126,7 +131,7 @@ class Pipeline:
 
     def current(self) -> dict[str, Any]:
         """{ok, model, threshold, sources}: the run's state without what changes with every frame; signed_by too where a
-        signature is required. From any thread."""
+        signature is required. The threshold is that of sources without one of their own. From any thread."""
         detector = self.detector
         by = detector.bundle.signed_by
         return {
@@ -134,23 +139,41 @@ class Pipeline:
             "model": f"sha256:{detector.bundle.digest}",
             **({} if by is None else {"signed_by": by}),
             "threshold": detector.decision.threshold,
-            "sources": [state.current() for state in self._streams],
+            "sources": [
+                {**state.current(), "threshold": self.threshold_of(state.source_id)} for state in self._streams
+            ],
         }
 
-    def set_detector(self, detector: Detector) -> None:
-        """Score with another detector from the next frame on. In the pipeline's thread, such as from `pulse`."""
-        self.detector = detector
+    def threshold_of(self, source_id: str) -> float:
+        """What the source's frames are judged by. From any thread."""
+        return self._judge_of(source_id).decision.threshold
+
+    @property
+    def own_thresholds(self) -> dict[str, float]:
+        """Of sources that have one of their own, by name without password. From any thread."""
+        return {name: judge.decision.threshold for name, judge in self._judges.items()}
+
+    def set_detector(self, detector: Detector, own: Mapping[str, float] | None = None) -> None:
+        """Score with another detector from the next frame on. In the pipeline's thread, such as from `pulse`.
+
+        own: thresholds of single sources, by name; None takes those that the detector was calibrated with.
+        """
+        self._judge_by(detector, detector.own_thresholds if own is None else own)
         tell_levels(self._sources, detector.preprocess.levels)
         usual = self._usual_scores()
         for stream in self._streams:
             stream.watch.expect(usual)
             stream.pictures.expect(detector.bundle.quality_limits)
-        self._move_alarms()
 
-    def set_threshold(self, threshold: float) -> None:
-        """Move the threshold, and the alarms with it. In the pipeline's thread, such as from `pulse`."""
-        self.detector = self.detector.with_threshold(threshold)
-        self._move_alarms()
+    def set_threshold(self, threshold: float, source_id: str | None = None) -> None:
+        """Move the threshold, and the alarms with it. In the pipeline's thread, such as from `pulse`.
+
+        source_id: of this source alone; None moves that of all, and none has one of its own any more.
+        """
+        if source_id is None:
+            self._judge_by(self.detector.with_threshold(threshold), {})
+        else:
+            self._judge_by(self.detector, {**self.own_thresholds, redact(source_id): threshold})
 
     def report(self, record: dict[str, Any]) -> None:
         """Have a status record written in its turn. From any thread."""
@@ -236,7 +259,7 @@ class Pipeline:
             self._outlet.emit(Emission(taken))
             return
         try:
-            frame = scored(taken, self.detector)
+            frame = scored(taken, self._judge_of(stream.source_id))
         except (DataError, FrameError) as error:
             self._leave_out(stream, error)
             return
@@ -309,9 +332,14 @@ class Pipeline:
         """The scores by which drift is watched, where it is."""
         return self.detector.usual if self._settings.drift else None
 
-    def _move_alarms(self) -> None:
+    def _judge_of(self, source_id: str) -> Detector:
+        return self._judges.get(redact(source_id), self.detector) if self._judges else self.detector
+
+    def _judge_by(self, detector: Detector, own: Mapping[str, float]) -> None:
+        judges = {name: detector.with_threshold(threshold) for name, threshold in own.items()}
+        self.detector, self._judges = detector, judges
         for stream in self._streams:
-            stream.watch.move(self.detector.decision.threshold)
+            stream.watch.move(self.threshold_of(stream.source_id))
 
 
 def run(

@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 @click.option("--strict", is_flag=True, help="Refuse where the frames cannot show that rate.")
 @click.option("--known-bad", type=click.Path(path_type=Path), help="Images of defects: a threshold between.")
 @click.option("--threshold", type=FINITE, help="Keep this one, which you chose; takes no frames.")
+@click.option("--of-source", metavar="NAME", help="It holds for this source alone, as a run calls it.")
 @click.option("--undo", is_flag=True, help="Go back to the bundle's own threshold.")
 @click.option("--threads", type=THREADS, default=0, help="For inference; 0 uses every core.")
 @max_bad_option
@@ -61,6 +62,7 @@ def calibrate(
     strict: bool,
     known_bad: Path | None,
     threshold: float | None,
+    of_source: str | None,
     undo: bool,
     threads: int,
     max_bad: float,
@@ -79,25 +81,34 @@ def calibrate(
     --mm-per-pixel and --min-area are kept beside the threshold, for runs; without frames they change nothing else. The
     threshold is of the scores alone, so that a smallest area makes false alarms fewer than asked for.
 
+    With --of-source NAME only that source of a run is judged by it, such as a camera under another lamp; the others
+    keep theirs.
+
     \b
     edge-aae calibrate --camera 0 --frames 2000 --every 10 --target-fpr 0.5%
     edge-aae calibrate --camera 0 --frames 200 --known-bad defects/
     edge-aae calibrate --threshold 1.3
+    edge-aae calibrate --camera line3=/dev/video2 --of-source line3
     edge-aae calibrate --mm-per-pixel 0.05 --min-area 0.5mm2
     edge-aae calibrate --undo
     """
     warn_of_shown_secrets(click.get_current_context())
     refuse_as_source(sources, "edge-aae calibrate --source NORMAL --model {}")
     path = resolve_model(model)
+    asked_view, asked_size = ViewOptions.of(options).view(), SizeOptions.of(options).size()
+    takes_frames = bool(cameras or sources or known_bad)
+    if of_source is not None and (undo or asked_size or not of_source.strip()):
+        raise click.UsageError(
+            "--of-source names the source that a threshold is for, made of its frames or given by --threshold; "
+            "--undo, --mm-per-pixel and --min-area are for all sources: give them by themselves"
+        )
     if undo:
         _undo(path)
         return
-    asked_view, asked_size = ViewOptions.of(options).view(), SizeOptions.of(options).size()
-    takes_frames = bool(cameras or sources or known_bad)
     if threshold is not None and takes_frames:
         raise click.UsageError("--threshold is a value that you chose and takes no frames: name no source with it")
     if threshold is not None or (asked_size and not takes_frames):
-        _keep_chosen(path, threshold, asked_view, asked_size, EngineOptions.of(options))
+        _keep_chosen(path, threshold, asked_view, asked_size, EngineOptions.of(options), of_source)
         return
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.frame_view import WHOLE_FRAME
@@ -112,9 +123,12 @@ def calibrate(
     if known_bad is not None:
         named = NamedSources(cameras=(), others=(NamedSource("", str(known_bad)),))
         of_defects = sources_of(named, replace(capture, loop=1), must_exist=True)
-    engine, view = EngineOptions.of(options), asked_view or WHOLE_FRAME
+    engine = EngineOptions.of(options)
     bundle_there = Bundle.open(path, require_signature=engine.require_signature)
     before = _before(bundle_there)
+    if of_source is not None:
+        asked_view = _view_of_all(before, asked_view)
+    view = asked_view or WHOLE_FRAME
     # A scale measured once holds for the next threshold too.
     size = asked_size.or_else(before.size) if before else asked_size
     detector = engine.detector(bundle_there, threads=threads, view=view, on_site=False, **size.asked())
@@ -137,10 +151,10 @@ def calibrate(
         found = found.parted([frame.score for frame in normal], [frame.score for frame in defects])
     for doubt in doubts(normal, target_fpr, detector):
         logger.warning("%s", doubt)
-    limit = before.threshold if before and before.view == view else detector.bundle.decision.threshold
+    limit = _limit_before(before, view, of_source, detector.bundle.decision.threshold)
     share = sum(frame.score > limit for frame in normal) / len(normal)
-    written = found.save(path)
-    say(f"{found}")
+    written = _written(found, before, of_source, bundle_there)
+    say(f"{found}" if of_source is None else f"{redact(of_source)}: {found}")
     for line in (found.rate_line(), *(found.separation.lines() if found.separation else ())):
         if line is not None:
             say(line)
@@ -158,17 +172,25 @@ def _undo(path: Path) -> None:
 
 
 def _keep_chosen(
-    path: Path, threshold: float | None, view: View | None, asked_size: DefectSize, engine: EngineOptions
+    path: Path,
+    threshold: float | None,
+    view: View | None,
+    asked_size: DefectSize,
+    engine: EngineOptions,
+    of_source: str | None,
 ) -> None:
     """threshold: None keeps the one so far, which is of the view so far; a view then needs one."""
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.site_calibration import SiteCalibration
+    from edge_runtime.redact import redact
     from edge_runtime.scoring.heatmap import check_size
 
     if threshold is None and view is not None:
         raise click.UsageError("--roi and --mask need frames or a --threshold: the one so far is of another view")
     bundle = Bundle.open(path, require_signature=engine.require_signature)
     before = _before(bundle)
+    if of_source is not None:
+        view = _view_of_all(before, view)
     size = asked_size.or_else(before.size) if before else asked_size
     check_size(size.or_else(bundle.defect_size), bundle.manifest["calibration"], path)
     if threshold is None and before is not None:
@@ -176,10 +198,44 @@ def _keep_chosen(
     else:
         chosen = bundle.decision.threshold if threshold is None else threshold
         found = SiteCalibration.chosen(chosen, model=bundle.digest, before=before, view=view, size=size)
-    written = found.save(path)
-    say(f"{found}")
-    say(f"before: threshold {(before or bundle.decision).threshold:.4g}")
+    limit = _limit_before(before, found.view, of_source, bundle.decision.threshold)
+    written = _written(found, before, of_source, bundle)
+    say(f"{found}" if of_source is None else f"{redact(of_source)}: {found}")
+    say(f"before: threshold {limit:.4g}")
     say(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
+
+
+def _view_of_all(before: SiteCalibration | None, asked: View | None) -> View | None:
+    """What of the frames counts for all sources; one alone has no other. Raises click.UsageError."""
+    if before is None:
+        return asked
+    if asked is not None and asked != before.view:
+        raise click.UsageError(
+            f"the sources are judged by {before.view}; --of-source has no --roi or --mask of its own"
+        )
+    return before.view
+
+
+def _limit_before(before: SiteCalibration | None, view: View, of_source: str | None, otherwise: float) -> float:
+    """The threshold so far, of all sources or of the one that is meant; otherwise: the bundle's."""
+    from edge_runtime.redact import redact
+
+    if before is None or before.view != view:
+        return otherwise
+    own = None if of_source is None else before.sources.get(redact(of_source))
+    return (own or before).threshold
+
+
+def _written(found: SiteCalibration, before: SiteCalibration | None, of_source: str | None, bundle: Bundle) -> Path:
+    """Beside the bundle, for all sources or the one that is meant. Raises DataError."""
+    from edge_runtime.redact import redact
+
+    if of_source is not None:
+        return found.alone_for(redact(of_source), before, bundle.decision.threshold).save(bundle.path)
+    written = found.save(bundle.path)
+    for name in () if before is None else set(before.sources) - set(found.sources):
+        say(f"{name} has no threshold of its own any more")
+    return written
 
 
 def _too_small_lines(

@@ -107,12 +107,11 @@ class Upkeep:
         states, summary = self.pipeline.states(), self.pipeline.summary
         seconds, self._told_s = now_s - self._told_s, now_s
         rate, self._told_frames = (summary.frames - self._told_frames) / seconds, summary.frames
-        limit = self.pipeline.detector.decision.threshold
         parts = []
         for state in states:
             recent = self._recent.setdefault(state.source_id, deque(maxlen=SPARK_S))
             recent.append(state.last_score)
-            curve = f"{sparkline(recent, limit)} " if on_terminal else ""
+            curve = f"{sparkline(recent, self.pipeline.threshold_of(state.source_id))} " if on_terminal else ""
             how = (state.state or "") if state.up else "NO PICTURE"
             parts.append(f"{file_stem(state.source_id)[:24]} {curve}{state.last_score:.2f} {how}".rstrip())
         each = "  ".join(parts)

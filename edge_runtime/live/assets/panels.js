@@ -9,24 +9,39 @@ let previewed = null;
 
 function showThreshold() {
   const { state } = board, desk = state.desk || {};
-  put(element("threshold-now"), shown(state.threshold));
+  offerCameras(state.sources.map((source) => source.source_id));
+  const own = state.sources.filter((source) => source.threshold !== state.threshold);
+  put(element("threshold-now"), [shown(state.threshold), ...own.map((source) => `of ${nameOf(source.source_id)} ${shown(source.threshold)}`)].join(", "));
   element("rate-field").hidden = !state.has_rates;
   element("threshold-change").hidden = !board.may_change;
   if (!board.may_change) element("confirm").hidden = true;
   const kept = desk.kept;
-  put(element("threshold-kept"), kept ? `Kept for good is ${shown(kept.threshold)}, ${kept.basis === "person" ? `chosen by ${kept.by || "a person"}` : "from frames of this place"}, ${clock(kept.created)}.` : "Nothing else is kept beside the bundle.");
+  const keptOwn = Object.entries((kept || {}).sources || {}).map(([source, one]) => ` Of ${nameOf(source)} it is ${shown(one.threshold)}, ${one.frames ? "from its frames" : `chosen by ${one.by || "a person"}`}, ${clock(one.created)}.`);
+  put(element("threshold-kept"), kept ? `Kept for good is ${shown(kept.threshold)}, ${kept.basis === "person" ? `chosen by ${kept.by || "a person"}` : "from frames of this place"}, ${clock(kept.created)}.${keptOwn.join("")}` : "Nothing else is kept beside the bundle.");
   element("threshold-fixed").hidden = !desk.fixed_by;
   put(element("threshold-fixed"), desk.fixed_by ? `This run was started with ${desk.fixed_by}, which wins again at its next start, over what is kept for good: take it out of the command.` : "");
   element("threshold-undo").hidden = !desk.undo;
-  if (desk.undo) put(element("threshold-undo"), desk.undo.kept_alone ? "Undo: the bundle's own threshold again" : `Undo: ${shown(desk.undo.threshold)} again`);
+  if (desk.undo) put(element("threshold-undo"), desk.undo.kept_alone ? "Undo: the bundle's own threshold again" : `Undo: ${desk.undo.source_id ? `of ${nameOf(desk.undo.source_id)} ` : ""}${shown(desk.undo.threshold)} again`);
   const changes = board.statuses.filter((status) => ["THRESHOLD_SET", "THRESHOLD_NOT_SET"].includes(status.event_type));
   element("history-title").hidden = !changes.length;
   element("threshold-history").replaceChildren(...changes.map(messageItem));
 }
 
+function offerCameras(sources) {
+  const choice = element("threshold-of"), key = sources.map(nameOf).join("\n");
+  element("of-field").hidden = sources.length < 2;
+  if (choice.dataset.offered === key) return;
+  choice.dataset.offered = key;
+  choice.replaceChildren(...["", ...sources].map((source) => {
+    const option = made("option", "", source ? nameOf(source) : "all");
+    option.value = source;
+    return option;
+  }));
+}
+
 function asked() {
   const rate = element("rate-input").value;
-  return rate ? { target_fpr: rate } : { threshold: element("threshold-input").value };
+  return { ...(rate ? { target_fpr: rate } : { threshold: element("threshold-input").value }), source_id: element("threshold-of").value };
 }
 
 async function previewNow() {
@@ -74,6 +89,7 @@ async function setThreshold(content, text) {
 
 element("threshold-input").addEventListener("input", () => { element("rate-input").value = ""; preview(); });
 element("rate-input").addEventListener("change", preview);
+element("threshold-of").addEventListener("change", preview);
 element("threshold-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   clearTimeout(previewTimer);
@@ -81,13 +97,17 @@ element("threshold-form").addEventListener("submit", async (event) => {
   if (!previewed) return;
   const flagged = previewed.sources.reduce((sum, source) => sum + source.flagged, 0);
   const frames = previewed.sources.reduce((sum, source) => sum + source.frames, 0);
-  put(element("confirm-text"), `Change the threshold from ${shown(board.state.threshold)} to ${shown(previewed.threshold)} for ${counted(board.state.sources.length, "camera")}? Of the last hour ${flagged} of ${frames} frames lie above it.`);
+  const { state } = board, one = state.sources.find((source) => source.source_id === previewed.source_id);
+  const own = state.sources.some((source) => source.threshold !== state.threshold);
+  const whose = one ? `the threshold of ${nameOf(one.source_id)}` : "the threshold";
+  const whom = one ? ", and of no other camera" : ` for ${counted(state.sources.length, "camera")}${own ? ", those with one of their own too" : ""}`;
+  put(element("confirm-text"), `Change ${whose} from ${shown((one || state).threshold)} to ${shown(previewed.threshold)}${whom}? Of the last hour ${flagged} of ${frames} frames lie above it.`);
   element("keep").checked = false;
   element("confirm").hidden = false;
   element("confirm-no").focus();
 });
 element("confirm-yes").addEventListener("click", () => setThreshold(
-  { threshold: previewed.threshold, keep: element("keep").checked },
+  { threshold: previewed.threshold, keep: element("keep").checked, source_id: previewed.source_id || "" },
   (told) => `Threshold ${shown(told.threshold)} is asked for; it is in force from the next frame on${told.keep ? ", and is kept for good" : ", until the run is started again"}.`,
 ));
 element("confirm-no").addEventListener("click", () => { element("confirm").hidden = true; element("threshold-use").focus(); });

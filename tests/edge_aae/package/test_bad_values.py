@@ -55,6 +55,7 @@ BAD: dict[str, tuple[str, ...] | str] = {
     "--mm-per-pixel": ("0", "nan", "thin"),
     "--mqtt": ("http://broker", "mqtt://", "mqtt://h:x"),
     "--mqtt-topic": ("a/#",),
+    "--of-source": ("", " "),
     "--open-timeout": ("0", "nan"),
     "--out": HERE,
     "--overlap": ("-1",),

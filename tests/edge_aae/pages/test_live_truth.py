@@ -174,6 +174,34 @@ def test_a_preview_that_comes_late_is_not_taken_for_the_threshold_that_was_typed
         assert run.stop() == 0
 
 
+def test_one_camera_gets_a_threshold_of_its_own(model: Path, tmp_path: Path) -> None:
+    sources = ("--source", f"left={QUIET}", "--source", f"right={QUIET}&seed=5")
+    with browser() as opened, Running(*sources, "--model", model, "--serve", ":0", cwd=tmp_path) as run:
+        one = watched(opened)
+        page = one.page
+        page.goto(address_of(run))
+        page.wait_for_selector(".card[data-points] >> nth=1")
+        page.click("#tab-threshold")
+        page.select_option("#threshold-of", label="right")
+        page.fill("#threshold-input", "1234")
+        page.wait_for_selector("#preview table td >> text=right")
+        assert page.locator("#preview table td >> text=left").count() == 0
+        page.click("#threshold-use")
+        page.wait_for_selector("#confirm:visible >> text=of right from 1 to 1234, and of no other camera")
+        page.click("#confirm-yes")
+        page.wait_for_selector("#threshold-now >> text=1, of right 1234")
+        page.wait_for_selector("#threshold-history >> text=changed the threshold of right from 1 to 1234")
+
+        def in_force() -> dict[str, float]:
+            return {record["source_id"]: record["threshold"] for record in run.frames()[-20:]}
+
+        run.wait_for(lambda: in_force() == {"left": 1.0, "right": 1234.0}, "the threshold of one camera")
+        page.click("#threshold-undo >> text=Undo: of right 1 again")
+        run.wait_for(lambda: in_force() == {"left": 1.0, "right": 1.0}, "the threshold of before")
+        assert one.errors == []
+        assert run.stop() == 0
+
+
 def test_a_run_without_an_alarm_rule_says_so(model: Path, tmp_path: Path) -> None:
     with (
         browser() as opened,

@@ -238,6 +238,23 @@ def test_a_threshold_reaches_the_run_once(serve: Callable[..., LivePage]) -> Non
     assert page.take_threshold() is None
 
 
+def test_a_threshold_of_one_source_is_previewed_and_asked_for_that_one(
+    serve: Callable[..., LivePage], pipeline: Pipeline
+) -> None:
+    page = serve()
+    page.tick()
+    name = pipeline.states()[0].source_id
+    body = {"threshold": 2.5, "source_id": name}
+    eventually(lambda: asked(page, "/api/threshold", "POST", body, **own(page))[0] == 200)
+    eventually(lambda: bool(page._asked))
+    assert page.take_threshold() == Asked(2.5, Visitor("local", "127.0.0.1"), source_id=name)
+    for other in ("elsewhere", ["a"], 5):
+        status, _, content = asked(page, "/api/threshold", "POST", {**body, "source_id": other}, **own(page))
+        assert (status, b"expected source_id, of a source of this run" in content) == (400, True)
+    status, _, content = asked(page, "/api/preview?threshold=1&source_id=elsewhere")
+    assert (status, b"expected source_id" in content) == (400, True)
+
+
 def test_what_the_run_calls_things_comes_as_data_and_never_as_markup(
     serve: Callable[..., LivePage], pipeline: Pipeline
 ) -> None:
