@@ -82,8 +82,8 @@ class Outbox:
             logger.error("%s takes nothing (%s); events are in memory alone until it does", path, self.in_memory)
 
     def follow(self) -> str:
-        """Go on in the file that belongs at the path, where ours was removed, renamed or replaced, or took nothing
-        before; what was not delivered goes along. Gives what was done, empty where there was nothing to do.
+        """Go on in the file that belongs at the path, where ours was removed, renamed, replaced or emptied, or took
+        nothing before; what was not delivered goes along. Gives what was done, empty where there was nothing to do.
 
         Raises OSError, sqlite3.Error, DataError or TakenError while there is no such file; messages are then kept, and
         delivered, in memory.
@@ -92,7 +92,7 @@ class Outbox:
             if self._file is not None and self._file.is_in_place:
                 return ""
             if self._file is not None:
-                self.in_memory = "it was removed, renamed or replaced while events were kept in it"
+                self.in_memory = "it was removed, renamed, replaced or emptied while events were kept in it"
                 # SQLite names its -wal and -shm by the path: the old file is closed before the new one is opened.
                 gone, kept = self._database, in_memory()
                 try:

@@ -101,7 +101,7 @@ class OutboxFile:
 
     @property
     def is_in_place(self) -> bool:
-        """Whether file and lock still are what stands at their paths."""
+        """Whether file and lock still are what stands at their paths, and the file was not emptied there."""
         return None not in self._places and self._found() == self._places
 
     def close(self, *, left: bool = False) -> None:
@@ -113,7 +113,13 @@ class OutboxFile:
         os.close(self._claim)
 
     def _found(self) -> tuple[Identity | None, Identity | None]:
-        return file_identity(self.path), file_identity(self._lock_path)
+        return None if self._is_empty() else file_identity(self.path), file_identity(self._lock_path)
+
+    def _is_empty(self) -> bool:
+        """SQLite's files never are, once they have tables."""
+        with suppress(OSError):
+            return self.path.stat().st_size == 0
+        return False
 
     def connected(self) -> sqlite3.Connection:
         """A connection to the file, made where there is none; one that is damaged is moved aside. Raises sqlite3.Error,

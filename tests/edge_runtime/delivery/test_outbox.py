@@ -239,6 +239,31 @@ while True:
     outbox.close()
 
 
+@pytest.mark.parametrize(
+    ("before", "n_kept"),
+    [((), 6), (("wal_checkpoint(TRUNCATE)",), 6), (("wal_checkpoint(TRUNCATE)", "shrink_memory"), 0)],
+    ids=["in the log", "in memory", "in the file alone"],
+)
+def test_a_file_that_is_emptied_in_place_is_begun_again(
+    tmp_path: Path, before: tuple[str, ...], n_kept: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As `> outbox.db` does; it went on into pages that no file held any more, unsaid."""
+    outbox = Outbox(tmp_path / "o.db", ["a"])
+    outbox.append([*whole("e"), *whole("f")])
+    for command in before:
+        outbox._database.execute(f"PRAGMA {command}")
+    assert outbox.follow() == ""
+    (tmp_path / "o.db").write_bytes(b"")
+    assert f"emptied while events were kept in it; a new file goes on there, {n_kept} messages" in outbox.follow()
+    assert ("what was not delivered is lost with the file" in caplog.text) == (n_kept == 0)
+    outbox.append(whole("g"))
+    assert len(ids(outbox)) == n_kept + 3
+    outbox.close()
+    again = Outbox(tmp_path / "o.db", ["a"])
+    assert len(ids(again)) == n_kept + 3
+    again.close()
+
+
 def test_events_wait_in_memory_while_the_disk_is_full(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "o.db", ["a"])
     sink = OutboxSink(outbox)
