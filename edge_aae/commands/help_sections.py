@@ -80,7 +80,7 @@ SECTIONS: dict[str, tuple[HelpSection, ...]] = {
         _section("Model", "model threshold", ENGINE),
         _section("Images", "labels", "classes max-pixels max-bad bad-image"),
         FRAME,
-        _section("What is written", "heatmaps csv json top"),
+        _section("What is written", "heatmaps masks csv json top"),
     ),
     "evaluate": (
         _section("Model", "model threshold", "device threads"),

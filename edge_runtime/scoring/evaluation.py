@@ -44,6 +44,7 @@ __all__ = [
     "evaluate",
     "heatmap_of",
     "labelled_arrays",
+    "picture_path",
     "score_items",
     "write_csv",
     "write_json",
@@ -319,7 +320,7 @@ def score_items(
             heat = scored.heatmap()
             if scored.is_anomaly or scored.too_small:
                 heat = without_small(heat, scorer.heat_scale.peak, scorer.size)
-            write_image(_heatmap_path(heatmaps, item.name), enlarged_overlay(frame, heat, scorer.heat_scale))
+            write_image(picture_path(heatmaps, item.name), enlarged_overlay(frame, heat, scorer.heat_scale))
         if on_scored is not None:
             on_scored(row, scored)
     return evaluation
@@ -328,6 +329,12 @@ def score_items(
 def heatmap_of(detector: Detector, frame: Frame, result: Result) -> Frame:
     """The frame under its anomaly map, (H, W, 3) BGR uint8, enlarged where it is tiny."""
     return enlarged_overlay(frame, result.shown_heatmap(frame.shape), detector.heat_scale)
+
+
+def picture_path(folder: Path, name: str) -> Path:
+    """Where the picture of an image lies below a folder: as it is called, and .png; never outside."""
+    relative = Path(*(part for part in Path(name).parts if part not in ("..", "/", ".")))
+    return folder / relative.with_name(f"{relative.name}.png")
 
 
 def _regions(scored: ScoredImage, scorer: ImageScorer) -> tuple[Region, ...]:
@@ -389,8 +396,3 @@ def _table_line(name: str, rows: Sequence[Row], metrics: Metrics | None) -> str:
         values = (metrics.auroc, metrics.average_precision, metrics.balanced_accuracy)
         line += "".join(f" {'-' if math.isnan(value) else f'{value:.3f}':>7}" for value in values)
     return line
-
-
-def _heatmap_path(folder: Path, name: str) -> Path:
-    relative = Path(*(part for part in Path(name).parts if part not in ("..", "/", ".")))
-    return folder / relative.with_name(f"{relative.name}.png")

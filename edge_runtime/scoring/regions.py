@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edge_runtime.extras import require
 from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
 
-__all__ = ["Region", "all_too_small", "regions_of", "without_small"]
+__all__ = ["Region", "all_too_small", "mask_of", "regions_of", "without_small"]
 
 MOST = 16
 """Regions of a frame, the brightest: a record must not grow without bound."""
@@ -61,14 +61,27 @@ def regions_of(heat: NDArray[np.float32], usual_peak: float, size: DefectSize = 
     bright = _Bright.of(heat, usual_peak)
     if bright is None:
         return []
-    least_px = size.least_px
     found = []
-    for label in bright.labels_from(LEAST_SHARE * heat.size if least_px is None else least_px):
+    for label in bright.labels_from(_least(heat, size)):
         x, y, width, height, area = (int(value) for value in bright.boxes[label])
         box = slice(y, y + height), slice(x, x + width)
         inside = float(heat[box][bright.labels[box] == label].max())
         found.append(Region(x, y, width, height, inside, area, size.area_mm2(area)))
     return sorted(found, key=lambda region: -region.peak)[:MOST]
+
+
+def mask_of(heat: NDArray[np.float32], usual_peak: float, size: DefectSize = MEASURED_IN_PIXELS) -> NDArray[np.uint8]:
+    """(H, W), 255 in every region that counts, be they more than regions_of names, else 0; arguments as for it."""
+    mask = np.zeros(heat.shape, dtype=np.uint8)
+    bright = _Bright.of(heat, usual_peak)
+    if bright is not None:
+        mask[np.isin(bright.labels, bright.labels_from(_least(heat, size)))] = 255
+    return mask
+
+
+def _least(heat: NDArray[np.float32], size: DefectSize) -> float:
+    """Pixels from which on a region counts."""
+    return LEAST_SHARE * heat.size if size.least_px is None else size.least_px
 
 
 def all_too_small(heat: NDArray[np.float32], usual_peak: float, size: DefectSize) -> bool:

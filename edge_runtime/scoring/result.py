@@ -13,7 +13,7 @@ from edge_runtime.model.image_quality import Fault, FrameQuality
 from edge_runtime.model.tiling import Tiling
 from edge_runtime.scoring.geometry import Geometry
 from edge_runtime.scoring.heatmap import HeatScale
-from edge_runtime.scoring.regions import Region, regions_of, without_small
+from edge_runtime.scoring.regions import Region, mask_of, regions_of, without_small
 
 __all__ = ["Result"]
 
@@ -102,6 +102,13 @@ class Result:
         if not self.is_anomaly:
             return []
         return regions_of(self.heatmap(frame_shape), self.heat_scale.peak, self.size)
+
+    def mask(self, frame_shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """(H, W) uint8, 255 where an anomalous frame is anomalous, in the regions that are large enough; of a normal
+        one 0 everywhere. frame_shape: as for heatmap."""
+        if not self.is_anomaly:
+            return np.zeros(frame_shape[:2], dtype=np.uint8)
+        return mask_of(self.heatmap(frame_shape), self.heat_scale.peak, self.size)
 
     def _only_tile(self, all_of_them: str) -> int:
         if len(self.tiling) != 1:

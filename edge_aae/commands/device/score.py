@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write one line an image.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write images and metrics.")
 @click.option("--heatmaps", type=click.Path(path_type=Path), help="Folder for one overlay PNG an image.")
+@click.option("--masks", type=click.Path(path_type=Path), help="Folder for one PNG an image, white where anomalous.")
 @click.option("--threshold", type=FINITE, help="On the score; 1 is as calibrated, more flags less.")
 @click.option("--bad-image", **BAD_IMAGE)
 @ViewOptions.options
@@ -63,6 +64,7 @@ def score(
     csv_file: Path | None,
     json_file: Path | None,
     heatmaps: Path | None,
+    masks: Path | None,
     threshold: float | None,
     bad_image: str,
     threads: int,
@@ -81,6 +83,8 @@ def score(
     from edge_runtime.verdict import verdict_of
 
     refuse_bundles(paths, "score", by=model)
+    if masks is not None and heatmaps is not None and masks.resolve() == heatmaps.resolve():
+        raise click.UsageError(f"--masks and --heatmaps are both {masks}, expected a folder for each")
     engine = EngineOptions.of(options)
     view = ViewOptions.of(options).view()
     size = SizeOptions.of(options).asked()
@@ -88,7 +92,9 @@ def score(
         resolve_model(model), threads=threads, threshold=threshold, view=view, bad_image=bad_image, **size
     )
     items = load_items(paths, detector.bundle, labels, classes)
-    evaluation = score_with_progress(BundleScorer(detector), items, heatmaps, regions=json_file is not None)
+    scorer = BundleScorer(detector)
+    keep = None if masks is None else _mask_keeper(masks, scorer)
+    evaluation = score_with_progress(scorer, items, heatmaps, keep, regions=json_file is not None)
     for line in evaluation.lines(top):
         say(line)
     bundle = detector.bundle
@@ -101,6 +107,24 @@ def score(
     if json_file:
         write_json(json_file, evaluation)
     check_unscored(len(evaluation.unscored), len(items), max_bad, ", ".join(map(str, paths)))
+
+
+def _mask_keeper(folder: Path, scorer: ImageScorer) -> Callable[[Row, ScoredImage], None]:
+    """Writes a mask of each image as it is scored."""
+    import numpy as np
+
+    from edge_runtime.model.images import write_image
+    from edge_runtime.scoring.evaluation import picture_path
+    from edge_runtime.scoring.regions import mask_of
+
+    def keep(row: Row, scored: ScoredImage) -> None:
+        heat = scored.heatmap()
+        mask = np.zeros(heat.shape, dtype=np.uint8)
+        if scored.is_anomaly:
+            mask = mask_of(heat, scorer.heat_scale.peak, scorer.size)
+        write_image(picture_path(folder, row.item.name), mask)
+
+    return keep
 
 
 def score_with_progress(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -19,6 +20,7 @@ from edge_runtime.bundle.site_calibration import SiteCalibration, overlay_path
 from edge_runtime.model.defect_size import Area, DefectSize
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Preprocess
+from edge_runtime.scoring.detector import Detector
 from tests.edge_aae.conftest import Cli
 from tests.edge_aae.road.test_errors import assert_one_line
 
@@ -126,6 +128,29 @@ def test_a_master_part_that_is_bad_and_too_small_is_named_with_the_reason(cli: C
     assert "bad/small.png: score" in failed.stdout
     assert "> threshold 1, but all its regions are too small, normal; it should be anomalous" in failed.stdout
     assert cli("check", images, "--model", model, cwd=images.parent).returncode == 0
+
+
+def test_masks_are_of_the_frames_size_and_of_what_is_large_enough(model: Path, images: Path, tmp_path: Path) -> None:
+    def masks(*more: str) -> dict[str, np.ndarray]:
+        done("score", images, "--model", model, "--masks", tmp_path / "masks", *more)
+        return {file.stem: cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in (tmp_path / "masks").rglob("*.png")}
+
+    for more, marked in ((), ("large.png", "small.png")), (("--min-area", "100px"), ("large.png",)):
+        found = masks(*more)
+        assert set(found) == {"clean.png", "large.png", "small.png"}
+        for name, mask in found.items():
+            side = SQUARES[Path(name).stem]
+            assert (mask.shape, mask.dtype) == ((120, 200), np.uint8)
+            expected = np.zeros((120, 200), np.uint8)
+            if name in marked:
+                expected[40 : 40 + side, 30 : 30 + side] = 255
+            assert np.array_equal(mask, expected), name
+    result = Detector.load(model).score(cv2.imread(str(images / "bad/large.png"), cv2.IMREAD_GRAYSCALE))
+    assert np.array_equal(result.mask((120, 200)), masks()["large.png"])
+    both = CliRunner().invoke(
+        command_line, ["score", str(images), "--model", str(model), "--masks", "out", "--heatmaps", "out"]
+    )
+    assert (both.exit_code, "expected a folder for each" in both.output) == (2, True)
 
 
 def test_evaluate_says_what_a_smallest_area_costs(model: Path, images: Path, tmp_path: Path) -> None:
