@@ -66,7 +66,7 @@ class ReviewPage(GuardedPage):
             raise DataError(f"no data at {self.data}, where {path} had its images; put them back, or train again")
         self.names, self.reasons, self.threshold = table.names, table.reasons, decision.threshold
         self.scores, rejected = decision.score(table.criteria), ~table.kept
-        kept = kept_groups(path, self.names, rejected, self.scores)
+        kept = kept_groups(path, self.names, rejected, self.scores) if rejected.any() else []
         self.images: TrainingSet | None = None
         """Read only where they are needed: of a folder whose groups the report has left, files are shown one by one"""
         self.wrong = ""

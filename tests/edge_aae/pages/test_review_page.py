@@ -232,6 +232,19 @@ def test_groups_that_the_report_has_left_are_shown_before_all_images_are_read(
         page()
 
 
+def test_a_run_that_set_nothing_aside_has_no_image_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = run / "refinement.csv"
+    with table.open(newline="") as stream:
+        rows = [{**row, "kept": "1", "round": "", "reason": ""} for row in csv.DictReader(stream)]
+    with table.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    (run / "groups.csv").unlink()
+    monkeypatch.setattr(review_server, "load_training_set", lambda *_: pytest.fail("all images were read"))
+    assert ReviewPage(run, Access("127.0.0.1", "")).told()["groups"] == []
+
+
 def test_nothing_is_decided_about_other_images_than_the_runs(run: Path) -> None:
     config = (run / "config.json").read_text()
     (run / "config.json").write_text(re.sub(r'"images_sha256": "[^"]*"', '"images_sha256": "00"', config))
