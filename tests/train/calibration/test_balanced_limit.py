@@ -96,13 +96,22 @@ def test_what_is_told_goes_into_a_manifest() -> None:
     assert (told["rule"], told["target_fpr"], told["level"], told["extrapolated"]) == ("balanced", None, 0.95, False)
 
 
-@pytest.mark.parametrize(("surely", "stated"), [(0, 10.5), (4, 6.5), (50, 0.5)])
+@pytest.mark.parametrize(("surely", "stated"), [(0, 20.5 / 201), (6, 14.5 / 201), (50, BALANCED_FPR)])
 def test_what_may_be_anomalous_is_not_taken_off_the_rate_that_is_stated(surely: int, stated: float) -> None:
-    """Of ten above the limit all may be anomalies: then none is normal at the interval's low end."""
-    scores = np.concatenate((np.linspace(-1.0, 1.0, 190), np.full(10, 9.0)))
-    told = balanced_limit(scores, BALANCED_FPR, None, Contamination(0.05, surely / 200, 0.3))
-    assert told.expected_fpr == pytest.approx(stated / 201)
+    """Of twenty above the limit all may be anomalies: then none is normal at the interval's low end."""
+    scores = np.concatenate((np.linspace(-1.0, 1.0, 180), np.full(20, 9.0)))
+    told = balanced_limit(scores, BALANCED_FPR, None, Contamination(0.1, surely / 200, 0.3))
+    assert (scores > told.limit).sum() == 20
+    assert told.expected_fpr == pytest.approx(stated)
     assert told.realised_fpr[0] == 0.0
+    assert told.realised_fpr[0] <= told.expected_fpr <= told.realised_fpr[1]
+
+
+def test_no_rate_is_stated_below_the_one_that_the_limit_stands_for() -> None:
+    scores = np.sort(np.random.default_rng(2).normal(size=30))
+    scores[-1] = scores[-2]  # none of thirty lies above: they were said to give 16 false alarms in 1,000
+    told = balanced_limit(scores, BALANCED_FPR, None, Contamination(0.1, 0.0, 0.3))
+    assert told.expected_fpr >= told.stands_for == BALANCED_FPR
     assert told.realised_fpr[0] <= told.expected_fpr <= told.realised_fpr[1]
 
 
