@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -46,7 +46,7 @@ NORMAL_MAD = 1.4826
 LEAST_FRAMES = 20
 """Fewer cannot show a rate below 5 %."""
 
-Basis = Literal["rate", "person", "defects"]
+Basis = Literal["rate", "person", "defects", "bundle"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +72,8 @@ class SiteCalibration:
     view: View = WHOLE_FRAME
     """What of the frames counted"""
     basis: Basis = "rate"
-    """What set the threshold: an asked rate, a person, or known defects beside the frames"""
+    """What set the threshold: an asked rate, a person, known defects beside the frames; or the bundle, where thresholds
+    of single sources alone are kept"""
     stated_fpr: float | None = None
     """The rate that it is set for: target_fpr, or 1 / (n + 1) where n frames cannot show that"""
     realised_fpr: tuple[float, float] | None = None
@@ -110,9 +111,15 @@ class SiteCalibration:
         n = len(kept)
         n_needed = max(LEAST_FRAMES, scores_needed(target_fpr) if strict else 0)
         if n < n_needed:
+            left = f"{len(scores)} frames were scored, {n} of them are left as normal"
+            if n >= LEAST_FRAMES:
+                raise DataError(
+                    f"{left}: a rate of {_percent(target_fpr)} needs {n_needed} or more; give more frames, ask for a "
+                    "higher --target-fpr, or leave --strict out"
+                )
             raise DataError(
-                f"{n} of {len(scores)} frames are left as normal, a rate of {target_fpr:g} needs {n_needed} or "
-                "more; take --frames more, or ask for a higher rate"
+                f"{left}: a threshold needs {LEAST_FRAMES} or more; give more images, or let a camera run for more "
+                "--frames"
             )
         rank = min(conformal_rank(n, target_fpr), n)
         return cls(
@@ -151,17 +158,35 @@ class SiteCalibration:
     @property
     def own(self) -> OwnThreshold:
         """Its threshold as that of one source alone."""
-        frames = 0 if self.basis == "person" else self.frames - self.trimmed
+        of_frames = self.basis in ("rate", "defects")
         return OwnThreshold(
-            threshold=self.threshold, created=self.created, by=self.by, frames=frames, stated_fpr=self.stated_fpr
+            threshold=self.threshold,
+            created=self.created,
+            by=self.by,
+            frames=self.frames - self.trimmed if of_frames else 0,
+            stated_fpr=self.stated_fpr,
+            score_quantiles=self.score_quantiles if of_frames else (),
         )
 
     def alone_for(self, source_id: str, others: SiteCalibration | None, otherwise: float) -> SiteCalibration:
-        """With this threshold for one source alone; the rest keep what `others` says, or the threshold `otherwise`."""
-        rest = others or SiteCalibration.chosen(
-            otherwise, model=self.model, before=None, view=self.view, size=self.size, by=self.by
-        )
-        return replace(rest, sources={**rest.sources, source_id: self.own})
+        """With this threshold for one source alone; the rest keep what `others` says, or `otherwise`, the bundle's own.
+
+        Raises ConfigError where the others are judged with another view: a threshold is of its view.
+        """
+        if others is not None and others.view != self.view:
+            raise ConfigError(
+                f"the calibration so far was made with {others.view}, this threshold with {self.view}: one source has "
+                "no region or mask of its own; calibrate all with it first"
+            )
+        if others is None:
+            of_all = SiteCalibration.chosen(otherwise, model=self.model, before=None, view=self.view, size=self.size)
+            others = replace(of_all, basis="bundle")
+        return replace(others, sources={**others.sources, source_id: self.own})
+
+    def without(self, source_ids: Collection[str]) -> SiteCalibration | None:
+        """These sources judged as all are; None where nothing else is kept."""
+        left = {name: own for name, own in self.sources.items() if name not in source_ids}
+        return replace(self, sources=left) if left or self.basis != "bundle" else None
 
     @classmethod
     def chosen(
@@ -227,7 +252,8 @@ class SiteCalibration:
             found = cls(**values)
             if found.basis not in get_args(Basis):
                 raise ValueError(f"it is of basis {found.basis!r}")
-            n_expected = (0, len(SCORE_QUANTILES)) if found.basis == "person" else (len(SCORE_QUANTILES),)
+            of_nobody = found.basis in ("person", "bundle")
+            n_expected = (0, len(SCORE_QUANTILES)) if of_nobody else (len(SCORE_QUANTILES),)
             if not math.isfinite(found.threshold) or len(found.score_quantiles) not in n_expected:
                 raise ValueError(f"threshold {found.threshold}, {len(found.score_quantiles)} quantiles")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -286,6 +312,8 @@ class SiteCalibration:
     def _made_so(self) -> str:
         made = f"{self.created}" + (f"; {self.view}" if self.view else "") + (f"; {self.size}" if self.size else "")
         frames = f"{self.frames} frames of {self.source}, {self.trimmed} left out"
+        if self.basis == "bundle":
+            return f"threshold {self.threshold:.4g}, the bundle's own; {made}"
         if self.basis == "person":
             return f"threshold {self.threshold:.4g}, chosen by {self.by or 'a person'}, {made}"
         if self.separation is not None:

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,16 +94,10 @@ class Outbox:
             if self._file is not None:
                 self.in_memory = "it was removed, renamed, replaced or emptied while events were kept in it"
                 # SQLite names its -wal and -shm by the path: the old file is closed before the new one is opened.
-                gone, kept = self._database, in_memory()
-                try:
-                    gone.backup(kept)
-                except sqlite3.Error as error:
-                    logger.error("%s: what was not delivered is lost with the file: %s", self.path, error)
-                    kept.close()
-                    kept = in_memory()
-                self._database = kept
+                gone, self._database = self._database, self._rescued()
                 self._register()
-                gone.close()
+                with suppress(sqlite3.Error):  # a file that was emptied may not let go of what it had
+                    gone.close()
                 self._file.close(left=not self.path.exists())
                 self._file = None
             why, kept = self.in_memory, self._database
@@ -113,6 +107,21 @@ class Outbox:
             kept.close()
             self.in_memory = ""
             return f"{self.path}: {why}; a new file goes on there, {n} messages that were not delivered went along"
+
+    def _rescued(self) -> sqlite3.Connection:
+        """What the file that is gone still gives, in memory."""
+        kept = in_memory()
+        try:
+            self._database.backup(kept)
+            # A copy of a file that was emptied may have no page of what its header tells of.
+            if kept.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("not all of it is there any more")
+            kept.execute("SELECT COUNT(*) FROM messages")
+        except sqlite3.Error as error:
+            logger.error("%s: what was not delivered is lost with the file: %s", self.path, reason_of(error))
+            kept.close()
+            return in_memory()
+        return kept
 
     def _take_file(self, ours: Collection[str] = ()) -> None:
         """Open or create the file; on an error all is as before. ours: open events that go on."""

@@ -141,8 +141,10 @@ class LiveAnswers(GuardedPage):
             return FileResponse(file, media_type="image/jpeg")
         return TimelyAnswer(FileResponse(file, media_type="video/x-msvideo"))
 
-    def _threshold_asked(self, asked: Any) -> float:
-        usual = self.board.state.get("usual")
+    def _threshold_asked(self, asked: Any, of: str | None) -> float:
+        sources = self.board.state.get("sources", ())
+        own = [source["usual"] for source in sources if source["source_id"] == of and "usual" in source]
+        usual = own[0] if own else self.board.state.get("usual")
         try:
             if asked.get("target_fpr") not in (None, ""):
                 kept = None if usual is None else KeptScores.from_json(usual)
@@ -157,7 +159,8 @@ class LiveAnswers(GuardedPage):
         return threshold
 
     def _preview(self, asked: Any) -> dict[str, Any]:
-        threshold, of = self._threshold_asked(asked), self._source_asked(asked)
+        of = self._source_asked(asked)
+        threshold = self._threshold_asked(asked, of)
         sources = [one for one in self.board.preview(threshold) if of in (None, one["source_id"])]
         return {"threshold": threshold, "source_id": of, "sources": sources}
 
@@ -172,8 +175,8 @@ class LiveAnswers(GuardedPage):
         keep, undo = asked.get("keep", False), asked.get("undo", False)
         if not (isinstance(keep, bool) and isinstance(undo, bool)) or (keep and undo):
             raise ConfigError("expected keep or undo, true or false")
-        threshold = None if undo else self._threshold_asked(asked)
         of = self._source_asked(asked)
+        threshold = None if undo else self._threshold_asked(asked, of)
         self._tell({"kind": "threshold", **Asked(threshold, visitor, keep, of).to_json()})
         return {"threshold": threshold, "keep": keep, "source_id": of}
 

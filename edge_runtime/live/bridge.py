@@ -7,6 +7,7 @@ import math
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +39,9 @@ ROOM = 65_536
 
 WIDEST_MAP = 160
 """Pixels of its longer side: the map is smooth."""
+
+MOST_ASKED = 100
+"""Thresholds that wait for the thread that scores: while a frame takes its time, several people may set several"""
 
 WRITE_WITHIN_S = 5.0
 """A message is taken by then, or the page's process hangs and is ended: a run over files waits for its sinks."""
@@ -90,7 +94,7 @@ class LivePage(SinkBase):
         self.desk = ThresholdDesk(pipeline, fixed_by=settings.fixed_by)
         self._process: Process | None = None
         self._listener: threading.Thread | None = None
-        self._asked: list[Asked] = []
+        self._asked: deque[Asked] = deque(maxlen=MOST_ASKED)
         self._viewers = 0
         self._sent_s: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -183,13 +187,9 @@ class LivePage(SinkBase):
             self._listener.join(1.0)
 
     def take_threshold(self) -> Asked | None:
-        """A threshold that somebody set on the page, once. From the thread that scores."""
-        if not self._asked:
-            return None
+        """A threshold that somebody set on the page, each once, in their order. From the thread that scores."""
         with self._lock:
-            asked = self._asked[-1]
-            self._asked.clear()
-        return asked
+            return self._asked.popleft() if self._asked else None
 
     def _send(self, header: dict[str, Any], body: bytes = b"") -> None:
         tell(self._process, header, body, "the live page", timeout_s=WRITE_WITHIN_S)
@@ -203,6 +203,9 @@ class LivePage(SinkBase):
             source["clear_threshold"] = alarm.clear if alarm else None
             source["alarm"] = f"{alarm.n} of {alarm.m}" if alarm else None
             source["stall_timeout_s"] = kept.feed.stall_timeout_s
+            own = detector.usual_of(source["source_id"])
+            if own is not None and own is not usual and own != usual:
+                source["usual"] = asdict(own)
         return {
             **state,
             "alarm": next((source["alarm"] for source in state["sources"] if source["alarm"]), None),
@@ -221,7 +224,7 @@ class LivePage(SinkBase):
                     self._viewers = int(header["number"])
                 elif header["kind"] == "threshold":
                     with self._lock:
-                        self._asked[:] = [Asked.from_json(header)]
+                        self._asked.append(Asked.from_json(header))
         except (OSError, ValueError) as error:
             logger.debug("the live page's process says nothing more: %s", error)
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.bundle.site_calibration import SiteCalibration, set_aside
@@ -18,6 +19,7 @@ from edge_runtime.serving.access import Visitor
 from edge_runtime.sinks.records import status_record
 
 if TYPE_CHECKING:
+    from edge_runtime.scoring.detector import Detector
     from edge_runtime.stream.pipeline import Pipeline
 
 __all__ = ["Asked", "ThresholdDesk"]
@@ -85,8 +87,7 @@ class ThresholdDesk:
 
     def told(self) -> dict[str, Any]:
         """What the page says: what is kept for good, what an undo would bring back. From any thread."""
-        detector = self._pipeline().detector
-        site, undone = detector.site, self._undoable()
+        site, undone = self._pipeline().detector.site, self._undoable()
         kept: dict[str, Any] | None = None
         if site is not None:
             kept = {key: getattr(site, key) for key in ("threshold", "basis", "created", "by")}
@@ -95,10 +96,17 @@ class ThresholdDesk:
         if undone is not None:
             of = undone.source_id
             before = undone.threshold if of is None else undone.own.get(of, undone.threshold)
-            undo = {"threshold": before, "source_id": of, "kept_alone": False}
-        elif site is not None and (site.basis == "person" or site.sources):
-            undo = {"threshold": None, "source_id": None, "kept_alone": True}
+            own = {} if of is not None else undone.own
+            undo = {"threshold": before, "source_id": of, "own": dict(own), "kept_alone": ""}
+        elif site is not None and site.sources:
+            undo = {"threshold": None, "source_id": None, "own": {}, "kept_alone": "sources"}
+        elif site is not None and site.basis == "person":
+            undo = {"threshold": None, "source_id": None, "own": {}, "kept_alone": "all"}
         return {"kept": kept, "undo": undo, "fixed_by": self._fixed_by}
+
+    def forget(self) -> None:
+        """What lies beside the bundle was read again: a change of before would bring back what is older."""
+        self._changes = []
 
     def take(self, asked: Asked) -> None:
         """Do what was asked, and report it; what cannot be done is reported too, and changes nothing."""
@@ -118,7 +126,7 @@ class ThresholdDesk:
         logger.info("threshold %g%s, set on the live page by %s of %s; it was %g", now, whose, *by.values(), before)
         payload = {
             "before": before, "threshold": now, "by": by, "kept": kept, "undo": asked.threshold is None,
-            "one_source": of is not None,
+            "one_source": of is not None, "own": pipeline.judges.thresholds,
         }  # fmt: skip
         pipeline.report(status_record("info", "THRESHOLD_SET", source, payload))
 
@@ -126,21 +134,13 @@ class ThresholdDesk:
         detector = pipeline.detector
         bundle = detector.bundle
         site = SiteCalibration.of_bundle(bundle) if asked.keep else None
-        own, of = pipeline.own_thresholds, asked.source_id
+        own, of = pipeline.judges.thresholds, asked.source_id
         change = _Change(bundle.digest, detector.decision.threshold, own, of, asked.keep, site)
         if asked.keep:
-            size = site.size if site else MEASURED_IN_PIXELS
-            by = f"{asked.by.role} of {asked.by.address}"
-            chosen = SiteCalibration.chosen(
-                threshold, model=bundle.digest, before=site, view=detector.view, size=size, by=by
-            )
-            if of is not None:
-                chosen = chosen.alone_for(of, site, bundle.decision.threshold)
-            chosen.save(bundle.path)
+            _kept(threshold, asked, detector, site).save(bundle.path)
             general = threshold if of is None else detector.decision.threshold
-            pipeline.set_detector(
-                detector.recalibrated().with_threshold(general), {} if of is None else {**own, of: threshold}
-            )
+            own = {} if of is None else {**own, of: threshold}
+            pipeline.set_detector(detector.recalibrated().with_threshold(general), own)
         else:
             pipeline.set_threshold(threshold, of)
         self._changes = [*self._changes, change][-MOST_UNDONE:]
@@ -150,15 +150,13 @@ class ThresholdDesk:
         detector = pipeline.detector
         path, change = detector.bundle.path, self._undoable()
         if change is None:
-            # Of a run before this one: back to the bundle's own, as `edge-aae calibrate --undo`.
-            set_aside(path)
+            # Of a run before this one: what frames made for all stays, a person's goes, as by `calibrate --undo`.
+            site = detector.site
+            _put_back(site.without(site.sources) if site is not None and site.sources else None, path)
             pipeline.set_detector(detector.recalibrated())
             return True
         if change.kept:
-            if change.site is None:
-                set_aside(path)
-            else:
-                change.site.save(path)
+            _put_back(change.site, path)
             detector = detector.recalibrated()
         pipeline.set_detector(detector.with_threshold(change.threshold), change.own)
         self._changes = self._changes[:-1]
@@ -173,3 +171,23 @@ class ThresholdDesk:
 def _of(pipeline: Pipeline, source_id: str | None) -> float:
     """The threshold in force, of one source or of those without one of their own."""
     return pipeline.detector.decision.threshold if source_id is None else pipeline.threshold_of(source_id)
+
+
+def _kept(threshold: float, asked: Asked, detector: Detector, site: SiteCalibration | None) -> SiteCalibration:
+    """What lies beside the bundle once a threshold is kept for good. site: what lies there."""
+    bundle = detector.bundle
+    if site is not None and site.view != detector.view:
+        logger.warning("the calibration beside %s was made with %s: it is replaced", bundle.path, site.view)
+        site = None
+    size = site.size if site else MEASURED_IN_PIXELS
+    by = f"{asked.by.role} of {asked.by.address}"
+    chosen = SiteCalibration.chosen(threshold, model=bundle.digest, before=site, view=detector.view, size=size, by=by)
+    return chosen if asked.source_id is None else chosen.alone_for(asked.source_id, site, bundle.decision.threshold)
+
+
+def _put_back(site: SiteCalibration | None, bundle: Path) -> None:
+    """Beside the bundle; None sets aside what lies there."""
+    if site is None:
+        set_aside(bundle)
+    else:
+        site.save(bundle)

@@ -207,11 +207,14 @@ class Detector:
 
     @property
     def own_thresholds(self) -> dict[str, float]:
-        """Of sources that are judged by a threshold of their own, by name: as calibrated on site, if nothing else was
+        """Of sources that a pipeline judges by a threshold of their own, by name: as calibrated on site, if none was
         asked for."""
-        if self.site is None or self._asked.threshold is not None or self._asked.target_fpr is not None:
-            return {}
-        return {name: own.threshold for name, own in self.site.sources.items()}
+        return {name: own.threshold for name, own in self._terms.own.items()}
+
+    def usual_of(self, source_id: str) -> KeptScores | None:
+        """Normal scores of one source, by name, where frames of it were calibrated; else of all, as usual."""
+        own = self._terms.site.sources.get(source_id) if self._terms.site is not None else None
+        return (own.kept if own is not None else None) or self.usual
 
     @property
     def usual(self) -> KeptScores | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.bundle.frame_view import WHOLE_FRAME, View
 from edge_runtime.bundle.kept_scores import KeptScores, threshold_from
+from edge_runtime.bundle.own_threshold import OwnThreshold
 from edge_runtime.bundle.site_calibration import SiteCalibration
 from edge_runtime.errors import ConfigError
 from edge_runtime.model.defect_size import MEASURED_IN_PIXELS, DefectSize
@@ -46,6 +48,8 @@ class Terms:
     """The calibration that counts; None where there is none, or it was made with another view"""
     size: DefectSize
     """How large a pixel is, and from which area on a region counts"""
+    own: Mapping[str, OwnThreshold]
+    """Thresholds of single sources, as calibrated; none where one was asked for, which is that of all"""
 
     @classmethod
     def of(cls, bundle: Bundle, asked: Asked, site: SiteCalibration | None) -> Terms:
@@ -62,7 +66,8 @@ class Terms:
             )
             site = None
         decision = _decision(bundle, asked, site)
-        terms = cls(view=view, decision=decision, geometry=Geometry.of(bundle, view), site=site, size=size)
+        own = site.sources if site and asked.threshold is None and asked.target_fpr is None else {}
+        terms = cls(view=view, decision=decision, geometry=Geometry.of(bundle, view), site=site, size=size, own=own)
         if site is not None:
             logger.info("calibrated on site: %s", site)
         if size:
@@ -70,8 +75,8 @@ class Terms:
         return terms
 
     def with_threshold(self, threshold: float) -> Terms:
-        """The same with another threshold; raises ConfigError where it is not finite."""
-        return replace(self, decision=replace(self.decision, threshold=threshold))
+        """The same with another threshold, of all sources; raises ConfigError where it is not finite."""
+        return replace(self, decision=replace(self.decision, threshold=threshold), own={})
 
 
 def _decision(bundle: Bundle, asked: Asked, site: SiteCalibration | None) -> Decision:

@@ -18,6 +18,7 @@ from edge_runtime.bundle.kept_scores import KeptScores
 from edge_runtime.errors import ConfigError, DataError, FrameError
 from edge_runtime.redact import redact
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.judges import Judges
 from edge_runtime.sinks.contract import Emission, Sink
 from edge_runtime.sinks.destination import Destination
 from edge_runtime.sinks.runner import Sinks
@@ -75,7 +76,8 @@ class Pipeline:
         that scores the same frames where there is time; records say what it found, and nothing else follows from it.
         """
         self._pulse = pulse
-        self.detector = detector
+        self.judges = Judges(detector)
+        """Who judges which source"""
         self.summary = RunSummary() if summary is None else summary
         self.destinations: Sequence[Destination] = ()
         """Where events are delivered to; for the metrics."""
@@ -84,24 +86,23 @@ class Pipeline:
         self._stopped: Callable[[], bool] = lambda: False
         lossless = not any(source.live for source in sources)
         self._outlet = Outlet(write, sinks, lossless=lossless, stopped=lambda: self._stopped())
-        usual = self._usual_scores()
-        if self._settings.drift and usual is None:
+        if self._settings.drift and detector.usual is None:
             raise ConfigError("the bundle keeps no distribution of scores to watch drift by; run `edge-aae calibrate`")
         self._sources = sources
         tell_levels(sources, detector.preprocess.levels)
         limits = detector.bundle.quality_limits
         self._streams = [
-            SourceState(source, self._settings, self.report, self._ready, usual, limits) for source in sources
+            SourceState(source, self._settings, self.report, self._ready, self._usual_of(source.source_id), limits)
+            for source in sources
         ]
         self.summary.sources.extend(stream.feed.counts for stream in self._streams)
         self.summary.sinks = [runner.counts for runner in self.sinks.runners]
         pace = None if lossless else Pace(self._settings.feed)
         self._shadow = None if shadow is None else Shadow(shadow, self.report, pace)
         self.summary.shadow = self._shadow.counts if self._shadow else None
-        self._judges: dict[str, Detector] = {}
-        """Of sources that have a threshold of their own, by name"""
-        if detector.own_thresholds:
-            self._judge_by(detector, detector.own_thresholds)
+        for stream in self._streams:
+            if self.judges.has(stream.source_id):
+                stream.watch.move(self.threshold_of(stream.source_id))
         self._turn = 0
         self._failed: Exception | None = None
         self._moved_s = time.perf_counter()
@@ -146,23 +147,22 @@ class Pipeline:
 
     def threshold_of(self, source_id: str) -> float:
         """What the source's frames are judged by. From any thread."""
-        return self._judge_of(source_id).decision.threshold
+        return self.judges.of(source_id).decision.threshold
 
     @property
-    def own_thresholds(self) -> dict[str, float]:
-        """Of sources that have one of their own, by name without password. From any thread."""
-        return {name: judge.decision.threshold for name, judge in self._judges.items()}
+    def detector(self) -> Detector:
+        """The one that judges sources without a threshold of their own. From any thread."""
+        return self.judges.detector
 
     def set_detector(self, detector: Detector, own: Mapping[str, float] | None = None) -> None:
         """Score with another detector from the next frame on. In the pipeline's thread, such as from `pulse`.
 
         own: thresholds of single sources, by name; None takes those that the detector was calibrated with.
         """
-        self._judge_by(detector, detector.own_thresholds if own is None else own)
+        self._judge_by(Judges(detector, own))
         tell_levels(self._sources, detector.preprocess.levels)
-        usual = self._usual_scores()
         for stream in self._streams:
-            stream.watch.expect(usual)
+            stream.watch.expect(self._usual_of(stream.source_id))
             stream.pictures.expect(detector.bundle.quality_limits)
 
     def set_threshold(self, threshold: float, source_id: str | None = None) -> None:
@@ -171,9 +171,10 @@ class Pipeline:
         source_id: of this source alone; None moves that of all, and none has one of its own any more.
         """
         if source_id is None:
-            self._judge_by(self.detector.with_threshold(threshold), {})
+            self._judge_by(Judges(self.detector.with_threshold(threshold), {}))
         else:
-            self._judge_by(self.detector, {**self.own_thresholds, redact(source_id): threshold})
+            own = {**self.judges.thresholds, redact(source_id): threshold}
+            self._judge_by(Judges(self.detector, own))
 
     def report(self, record: dict[str, Any]) -> None:
         """Have a status record written in its turn. From any thread."""
@@ -259,7 +260,7 @@ class Pipeline:
             self._outlet.emit(Emission(taken))
             return
         try:
-            frame = scored(taken, self._judge_of(stream.source_id))
+            frame = scored(taken, self.judges.of(stream.source_id))
         except (DataError, FrameError) as error:
             self._leave_out(stream, error)
             return
@@ -328,16 +329,12 @@ class Pipeline:
             if news is not None:
                 self._tell(stream, news)
 
-    def _usual_scores(self) -> KeptScores | None:
-        """The scores by which drift is watched, where it is."""
-        return self.detector.usual if self._settings.drift else None
+    def _usual_of(self, source_id: str) -> KeptScores | None:
+        """The scores by which a source's drift is watched, where it is."""
+        return self.detector.usual_of(redact(source_id)) if self._settings.drift else None
 
-    def _judge_of(self, source_id: str) -> Detector:
-        return self._judges.get(redact(source_id), self.detector) if self._judges else self.detector
-
-    def _judge_by(self, detector: Detector, own: Mapping[str, float]) -> None:
-        judges = {name: detector.with_threshold(threshold) for name, threshold in own.items()}
-        self.detector, self._judges = detector, judges
+    def _judge_by(self, judges: Judges) -> None:
+        self.judges = judges
         for stream in self._streams:
             stream.watch.move(self.threshold_of(stream.source_id))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from edge_runtime.files import unicode_name
 from edge_runtime.scoring.detector import Detector
+from edge_runtime.scoring.judges import Judges
 from edge_runtime.scoring.result import Result
 from edge_runtime.sinks.records import status_record
 from edge_runtime.sources.contract import CapturedFrame
@@ -84,13 +85,14 @@ class Shadow:
         that of CapturedFrame.grabbed_s."""
         bundle = detector.bundle
         self.counts = ShadowCounts(name=unicode_name(str(bundle.path)), model=bundle.digest)
-        self._detector: Detector | None = detector
+        self._judges: Judges | None = Judges(detector)
         self._report, self._pace, self._clock = report, pace, clock
 
     def beside(self, source_id: str, frame: CapturedFrame, decided: Result) -> dict[str, Any] | None:
         """{model, score, anomalous} of a frame that was decided; None where it was skipped or the shadow is off."""
-        if self._detector is None:
+        if self._judges is None:
             return None
+        detector = self._judges.of(source_id)
         if self._pace is not None:
             self._pace.arrived(source_id, frame.frame_id, frame.grabbed_s)
             if not self._pace.allows(frame.grabbed_s, self._clock()):
@@ -98,7 +100,7 @@ class Shadow:
                 return None
         begun_s = self._clock()
         try:
-            seen = self._detector.score(frame.read_by(self._detector.preprocess.levels))
+            seen = detector.score(frame.read_by(detector.preprocess.levels))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the run that decides goes on
             self._switch_off(error)
             return None
@@ -109,7 +111,7 @@ class Shadow:
         return {"model": f"sha256:{self.counts.model}", "score": seen.score, "anomalous": seen.is_anomaly}
 
     def _switch_off(self, error: Exception) -> None:
-        self._detector = None
+        self._judges = None
         self.counts.failed = unicode_name(str(error)) or type(error).__name__
         logger.warning("shadow %s failed and is switched off: %s", self.counts.name, self.counts.failed)
         logger.debug("raised here", exc_info=error)

@@ -53,8 +53,8 @@ class BalancedLimit:
     """Scores it came from"""
     expected_fpr: float
     """Share of the scores above it, those that are surely anomalies left out, and no less than what it stands for:
-    thirty images show nothing finer. Without the ones that may be anomalies, for normal images have a tail of their
-    own, it was .04 too low on five development sets, and is right on average with them"""
+    thirty images show nothing finer. Leaving out those that only may be anomalies too made it .04 too low on five
+    development sets, for normal images have a tail of their own"""
     realised_fpr: tuple[float, float]
     """Interval of the realised rate on new normal images, at `level`: its lower end without the images that look
     anomalous, its upper end with them"""

@@ -19,6 +19,7 @@ from edge_aae.commands.places import bundle_argument, refuse_as_source
 from edge_aae.commands.secret_values import warn_of_shown_secrets
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import BundleError, DataError
+from edge_runtime.redact import redact, remember
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
@@ -91,29 +92,27 @@ def calibrate(
     edge-aae calibrate --camera line3=/dev/video2 --of-source line3
     edge-aae calibrate --mm-per-pixel 0.05 --min-area 0.5mm2
     edge-aae calibrate --undo
+    edge-aae calibrate --undo --of-source line3
     """
     warn_of_shown_secrets(click.get_current_context())
     refuse_as_source(sources, "edge-aae calibrate --source NORMAL --model {}")
     path = resolve_model(model)
     asked_view, asked_size = ViewOptions.of(options).view(), SizeOptions.of(options).size()
     takes_frames = bool(cameras or sources or known_bad)
-    if of_source is not None and (undo or asked_size or not of_source.strip()):
-        raise click.UsageError(
-            "--of-source names the source that a threshold is for, made of its frames or given by --threshold; "
-            "--undo, --mm-per-pixel and --min-area are for all sources: give them by themselves"
-        )
+    _check_together(click.get_current_context(), takes_frames=takes_frames, sized=bool(asked_size))
+    if of_source is not None:
+        of_source = of_source.strip()
+        remember(of_source)
+        of_source = redact(of_source)
     if undo:
-        _undo(path)
+        _undo(path, of_source)
         return
-    if threshold is not None and takes_frames:
-        raise click.UsageError("--threshold is a value that you chose and takes no frames: name no source with it")
     if threshold is not None or (asked_size and not takes_frames):
         _keep_chosen(path, threshold, asked_view, asked_size, EngineOptions.of(options), of_source)
         return
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.frame_view import WHOLE_FRAME
     from edge_runtime.bundle.site_calibration import SiteCalibration
-    from edge_runtime.redact import redact
     from edge_runtime.watching.calibration_doubts import doubts
 
     # The sources are opened once: who calibrates stands beside the camera, and should see that it is not there.
@@ -154,7 +153,7 @@ def calibrate(
     limit = _limit_before(before, view, of_source, detector.bundle.decision.threshold)
     share = sum(frame.score > limit for frame in normal) / len(normal)
     written = _written(found, before, of_source, bundle_there)
-    say(f"{found}" if of_source is None else f"{redact(of_source)}: {found}")
+    say(f"{found}" if of_source is None else f"{of_source}: {found}")
     for line in (found.rate_line(), *(found.separation.lines() if found.separation else ())):
         if line is not None:
             say(line)
@@ -164,9 +163,49 @@ def calibrate(
     say(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
 
 
-def _undo(path: Path) -> None:
-    from edge_runtime.bundle.site_calibration import set_aside
+def _check_together(context: click.Context, *, takes_frames: bool, sized: bool) -> None:
+    """What says nothing beside another option, or contradicts it, is refused before a frame is taken."""
+    given = context.params
 
+    def named(option: str) -> bool:
+        return context.get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
+
+    if given["undo"] and (takes_frames or sized or given["threshold"] is not None or named("target_fpr")):
+        raise click.UsageError("--undo goes back to what the bundle has: give it by itself, or with --of-source alone")
+    if given["threshold"] is not None and takes_frames:
+        raise click.UsageError("--threshold is a value that you chose and takes no frames: name no source with it")
+    if given["threshold"] is not None and (named("target_fpr") or given["strict"]):
+        raise click.UsageError("--threshold is a value that you chose: leave --target-fpr and --strict out")
+    if not 0.0 < given["target_fpr"] < 0.5:
+        raise click.UsageError(
+            f"--target-fpr is {given['target_fpr']:g} ({given['target_fpr']:.0%}), expected a rate above 0 and below "
+            "50 %, such as 5%"
+        )
+    if given["of_source"] is not None and (sized or not given["of_source"].strip()):
+        raise click.UsageError(
+            "--of-source names the source that a threshold is for, made of its frames or given by --threshold; "
+            "--mm-per-pixel and --min-area are for all sources: give them by themselves"
+        )
+    if not (given["undo"] or sized or given["threshold"] is not None or given["cameras"] or given["sources"]):
+        raise click.UsageError(
+            "name where normal frames come from: --camera 0, or --source FOLDER; or give --threshold 1.3, or --undo"
+        )
+
+
+def _undo(path: Path, of_source: str | None) -> None:
+    from edge_runtime.bundle.site_calibration import SiteCalibration, set_aside
+
+    site = None if of_source is None else SiteCalibration.beside(path)
+    if of_source is not None and (site is None or of_source not in site.sources):
+        own = ", ".join(site.sources) if site is not None else ""
+        raise DataError(
+            f"nothing to undo: no threshold is kept for {of_source} alone" + (f", but for {own}" * bool(own))
+        )
+    left = None if site is None or of_source is None else site.without([of_source])
+    if left is not None:
+        written = left.save(path)
+        say(f"{of_source} is judged as all sources are again: {left.threshold:.4g}; wrote {written}")
+        return
     aside = set_aside(path)
     say(f"{path} has its own threshold again; the calibration lies as {aside}")
 
@@ -182,7 +221,6 @@ def _keep_chosen(
     """threshold: None keeps the one so far, which is of the view so far; a view then needs one."""
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.site_calibration import SiteCalibration
-    from edge_runtime.redact import redact
     from edge_runtime.scoring.heatmap import check_size
 
     if threshold is None and view is not None:
@@ -200,40 +238,38 @@ def _keep_chosen(
         found = SiteCalibration.chosen(chosen, model=bundle.digest, before=before, view=view, size=size)
     limit = _limit_before(before, found.view, of_source, bundle.decision.threshold)
     written = _written(found, before, of_source, bundle)
-    say(f"{found}" if of_source is None else f"{redact(of_source)}: {found}")
+    say(f"{found}" if of_source is None else f"{of_source}: {found}")
     say(f"before: threshold {limit:.4g}")
     say(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
 
 
 def _view_of_all(before: SiteCalibration | None, asked: View | None) -> View | None:
     """What of the frames counts for all sources; one alone has no other. Raises click.UsageError."""
-    if before is None:
-        return asked
-    if asked is not None and asked != before.view:
+    from edge_runtime.bundle.frame_view import WHOLE_FRAME
+
+    of_all = WHOLE_FRAME if before is None else before.view
+    if asked is not None and asked != of_all:
         raise click.UsageError(
-            f"the sources are judged by {before.view}; --of-source has no --roi or --mask of its own"
+            f"all sources are judged by {of_all}: --of-source has no --roi or --mask of its own; calibrate all with it "
+            "first"
         )
-    return before.view
+    return of_all
 
 
 def _limit_before(before: SiteCalibration | None, view: View, of_source: str | None, otherwise: float) -> float:
     """The threshold so far, of all sources or of the one that is meant; otherwise: the bundle's."""
-    from edge_runtime.redact import redact
-
     if before is None or before.view != view:
         return otherwise
-    own = None if of_source is None else before.sources.get(redact(of_source))
+    own = None if of_source is None else before.sources.get(of_source)
     return (own or before).threshold
 
 
 def _written(found: SiteCalibration, before: SiteCalibration | None, of_source: str | None, bundle: Bundle) -> Path:
     """Beside the bundle, for all sources or the one that is meant. Raises DataError."""
-    from edge_runtime.redact import redact
-
     if of_source is not None:
-        return found.alone_for(redact(of_source), before, bundle.decision.threshold).save(bundle.path)
+        return found.alone_for(of_source, before, bundle.decision.threshold).save(bundle.path)
     written = found.save(bundle.path)
-    for name in () if before is None else set(before.sources) - set(found.sources):
+    for name in () if before is None else sorted(set(before.sources) - set(found.sources)):
         say(f"{name} has no threshold of its own any more")
     return written
 
@@ -272,7 +308,6 @@ def _scored(
     """The scores of the sources' frames; raises DataError where a person stops it."""
     from edge_runtime.image_files.unreadable import check_unscored
     from edge_runtime.operations.stopping import stop_requests
-    from edge_runtime.redact import redact
     from edge_runtime.stream.feed import FeedSettings
     from edge_runtime.stream.pipeline import Pipeline, RunSettings
     from edge_runtime.watching.calibration_doubts import CalibratingFrame

@@ -137,7 +137,7 @@ def _carry_out(plan: RunPlan) -> None:
             detector, opened, settings=settings, summary=summary, sinks=sinks, pulse=upkeep.pulse, shadow=shadow
         )
         upkeep.pipeline, upkeep.page = pipeline, page
-        _tell_of_nobodys(pipeline)
+        upkeep.tell_of_nobodys()
         model.report_refusal(detector, pipeline)
         upkeep.watch = model.watch(detector, pipeline)
         with (
@@ -152,21 +152,6 @@ def _carry_out(plan: RunPlan) -> None:
     pipeline.sinks.check_lost()
     if not any(source.live for source in opened):
         check_unscored(summary.unscored, summary.frames + summary.unscored, plan.feed.max_bad, names)
-
-
-def _tell_of_nobodys(pipeline: Pipeline) -> None:
-    """Thresholds of sources that this run does not have: one that was called otherwise is judged as all are."""
-    from edge_runtime.redact import redact
-
-    called = [redact(state.source_id) for state in pipeline.states()]
-    for name in sorted(set(pipeline.own_thresholds) - set(called)):
-        logger.warning(
-            "a threshold is kept for %s alone, and no source of this run is called that (but %s); name it with "
-            "--source %s=...",
-            name,
-            ", ".join(called),
-            name,
-        )
 
 
 @contextmanager

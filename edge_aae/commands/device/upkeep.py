@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.errors import EdgeAaeError
 from edge_runtime.files import file_stem
+from edge_runtime.redact import redact
 from edge_runtime.sinks.records import status_record
 
 if TYPE_CHECKING:
@@ -71,9 +72,9 @@ class Upkeep:
         fresh = self.watch.take() if self.watch else None
         if fresh is not None:
             self.pipeline.set_detector(fresh)
-            logger.info(
-                "now with the bundle sha256:%s, threshold %g", fresh.bundle.digest[:12], fresh.decision.threshold
-            )
+            digest = fresh.bundle.digest[:12]
+            logger.info("now with the bundle sha256:%s, threshold %s", digest, self.pipeline.judges)
+            self.tell_of_nobodys()
         if self._reload_asked():
             self.pipeline.sinks.reopen()
             self._reload()
@@ -135,4 +136,18 @@ class Upkeep:
             logger.warning("threshold and view stay as they are: %s", error)
             return
         self.pipeline.set_detector(detector)
-        logger.info("threshold %g, view: %s", detector.decision.threshold, detector.view)
+        if self.page is not None:
+            self.page.desk.forget()
+        logger.info("threshold %s, view: %s", self.pipeline.judges, detector.view)
+        self.tell_of_nobodys()
+
+    def tell_of_nobodys(self) -> None:
+        """Say which thresholds of single sources are kept for none of this run: that source is judged as all are."""
+        called = [state.source_id for state in self.pipeline.states()]
+        for name in self.pipeline.judges.nobodys(called):
+            logger.warning(
+                "a threshold is kept for %s alone, and no source of this run is called so, only %s: name it with NAME= "
+                "before it, or calibrate again with --of-source",
+                name,
+                ", ".join(map(redact, called)),
+            )

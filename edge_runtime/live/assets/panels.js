@@ -17,14 +17,21 @@ function showThreshold() {
   if (!board.may_change) element("confirm").hidden = true;
   const kept = desk.kept;
   const keptOwn = Object.entries((kept || {}).sources || {}).map(([source, one]) => ` Of ${nameOf(source)} it is ${shown(one.threshold)}, ${one.frames ? "from its frames" : `chosen by ${one.by || "a person"}`}, ${clock(one.created)}.`);
-  put(element("threshold-kept"), kept ? `Kept for good is ${shown(kept.threshold)}, ${kept.basis === "person" ? `chosen by ${kept.by || "a person"}` : "from frames of this place"}, ${clock(kept.created)}.${keptOwn.join("")}` : "Nothing else is kept beside the bundle.");
+  put(element("threshold-kept"), kept ? `Kept for good is ${shown(kept.threshold)}, ${{ person: `chosen by ${kept.by || "a person"}`, bundle: "the bundle's own" }[kept.basis] || "from frames of this place"}, ${clock(kept.created)}.${keptOwn.join("")}` : "Nothing else is kept beside the bundle.");
   element("threshold-fixed").hidden = !desk.fixed_by;
   put(element("threshold-fixed"), desk.fixed_by ? `This run was started with ${desk.fixed_by}, which wins again at its next start, over what is kept for good: take it out of the command.` : "");
   element("threshold-undo").hidden = !desk.undo;
-  if (desk.undo) put(element("threshold-undo"), desk.undo.kept_alone ? "Undo: the bundle's own threshold again" : `Undo: ${desk.undo.source_id ? `of ${nameOf(desk.undo.source_id)} ` : ""}${shown(desk.undo.threshold)} again`);
+  if (desk.undo) put(element("threshold-undo"), undoWords(desk.undo));
   const changes = board.statuses.filter((status) => ["THRESHOLD_SET", "THRESHOLD_NOT_SET"].includes(status.event_type));
   element("history-title").hidden = !changes.length;
   element("threshold-history").replaceChildren(...changes.map(messageItem));
+}
+
+function undoWords({ kept_alone: alone, source_id: source, threshold, own }) {
+  if (alone === "sources") return "Undo: no camera has a threshold of its own any more";
+  if (alone) return "Undo: the bundle's own threshold again";
+  const others = Object.entries(own).map(([name, value]) => `, ${shown(value)} for ${nameOf(name)}`);
+  return `Undo: ${shown(threshold)}${source ? ` for ${nameOf(source)}` : others.join("")} again`;
 }
 
 function offerCameras(sources) {
@@ -97,11 +104,12 @@ element("threshold-form").addEventListener("submit", async (event) => {
   if (!previewed) return;
   const flagged = previewed.sources.reduce((sum, source) => sum + source.flagged, 0);
   const frames = previewed.sources.reduce((sum, source) => sum + source.frames, 0);
-  const { state } = board, one = state.sources.find((source) => source.source_id === previewed.source_id);
+  const { state } = board, only = state.sources.length === 1 ? state.sources[0].source_id : null;
+  const one = only ? null : state.sources.find((source) => source.source_id === previewed.source_id);
   const own = state.sources.some((source) => source.threshold !== state.threshold);
   const whose = one ? `the threshold of ${nameOf(one.source_id)}` : "the threshold";
   const whom = one ? ", and of no other camera" : ` for ${counted(state.sources.length, "camera")}${own ? ", those with one of their own too" : ""}`;
-  put(element("confirm-text"), `Change ${whose} from ${shown((one || state).threshold)} to ${shown(previewed.threshold)}${whom}? Of the last hour ${flagged} of ${frames} frames lie above it.`);
+  put(element("confirm-text"), `Change ${whose} from ${shown((one || (only ? state.sources[0] : state)).threshold)} to ${shown(previewed.threshold)}${whom}? Of the last hour ${flagged} of ${frames} frames lie above it.`);
   element("keep").checked = false;
   element("confirm").hidden = false;
   element("confirm-no").focus();
@@ -134,7 +142,7 @@ function showHealth() {
   const { state } = board;
   const facts = [
     ["Run", state.ok ? "scores, and every camera gives frames" : state.scorer_moves === false ? "hangs while it scores a frame" : "does not get frames of every camera"],
-    ["Bundle", state.model], ["Threshold", state.threshold], ["View", state.view],
+    ["Bundle", state.model], ["Threshold", element("threshold-now").textContent], ["View", state.view],
     ["Alarm", state.alarm ? `after ${state.alarm} frames above the threshold` : "none"],
     ...(state.sizes ? [["Sizes", state.sizes]] : []),
   ];

@@ -58,7 +58,7 @@ const SENTENCES = {
   SHADOW_FAILED: (n, p, why) => `The shadow bundle ${n} failed and is switched off: ${why}.`,
   SCORES_DRIFT: (n, p, why) => `The scores of ${n} are no longer as usual: ${why}.`,
   SCORES_USUAL: (n) => `The scores of ${n} are as usual again.`,
-  THRESHOLD_SET: (n, p) => `${who(p.by)} ${p.undo ? "took back a change of" : "changed"} the threshold ${p.one_source ? `of ${n} ` : ""}from ${shown(p.before)} to ${shown(p.threshold)}${p.kept ? ", for good" : p.undo ? "" : ", until the run is started again"}.`,
+  THRESHOLD_SET: (n, p) => (p.undo && !p.one_source && p.before === p.threshold) ? `${who(p.by)} took back the thresholds of single cameras${p.kept ? ", for good" : ""}.` : `${who(p.by)} ${p.undo ? "took back a change of" : "changed"} the threshold ${p.one_source ? `of ${n} ` : ""}from ${shown(p.before)} to ${shown(p.threshold)}${p.kept ? ", for good" : p.undo ? "" : ", until the run is started again"}.`,
   THRESHOLD_NOT_SET: (n, p, why) => `The threshold ${p.one_source ? `of ${n} ` : ""}that ${who(p.by)} asked for is not in force: ${why}.`,
   SINK_REOPENED: (n, p, why) => `${n} was begun again: ${why}.`,
   BOARD_POWER: (n, p) => `The board draws ${p.watts === undefined ? "an unknown power" : `${JSON.stringify(p.watts)} W`}${p.mode ? ` in mode ${p.mode}` : ""}.`,

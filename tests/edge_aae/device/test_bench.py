@@ -73,7 +73,7 @@ def test_calibrate_moves_the_threshold_and_undo_moves_it_back(
     assert "nothing to undo" in cli("calibrate", "--undo", cwd=tmp_path).stderr
     few = cli("calibrate", "--source", photos / "train/c", "--strict", cwd=tmp_path)
     assert few.returncode == 1
-    assert "take --frames more" in few.stderr
+    assert "a threshold needs 20 or more" in few.stderr or "leave --strict out" in few.stderr
     assert not Path(f"{model}.calibration.json").exists()
     Path(f"{model}.calibration.json").write_text("damaged")
     told = cli("info", cwd=tmp_path)

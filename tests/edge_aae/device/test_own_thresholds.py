@@ -57,6 +57,33 @@ def test_one_source_is_judged_by_its_own_and_the_others_by_theirs(commands: Comm
     assert commands.run("calibrate", "--undo").status == 0
 
 
+def test_one_of_them_is_taken_back(commands: Commands, model: Path) -> None:
+    for name in ("line3", "left"):
+        commands.run("calibrate", "--threshold", "5", "--of-source", name)
+    undone = commands.run("calibrate", "--undo", "--of-source", "line3")
+    assert "line3 is judged as all sources are again: 1;" in undone.out
+    assert thresholds(commands.run("run", *TWO).out) == {"line3": {1.0}, "left": {5.0}}
+    again = commands.run("calibrate", "--undo", "--of-source", "line3")
+    assert (again.status, "no threshold is kept for line3 alone, but for left" in again.err) == (1, True)
+    assert commands.run("calibrate", "--undo", "--of-source", "left").status == 0
+    assert not overlay_path(model).exists()  # nothing but the bundle's own was left
+
+
+def test_a_shadow_has_its_own_thresholds_too(commands: Commands, model: Path) -> None:
+    commands.run("calibrate", "--threshold", "-7", "--of-source", "line3")
+    ended = commands.run("run", TWO[0], "--shadow", "model.aae")
+    frames = [json.loads(line) for line in ended.out.splitlines()]
+    seen = [(frame["is_anomaly"], frame["shadow"]["anomalous"]) for frame in frames if frame.get("shadow")]
+    assert set(seen) == {(True, True)}
+
+
+def test_a_password_in_a_name_is_what_the_run_shows(commands: Commands, model: Path) -> None:
+    commands.run("calibrate", "--threshold", "2", "--of-source", " rtsp://admin:hunter22@h/hunter22/live ")
+    kept = SiteCalibration.beside(model)
+    assert kept is not None
+    assert list(kept.sources) == ["rtsp://***@h/***/live"]
+
+
 def test_frames_of_a_source_make_its_own(commands: Commands, model: Path) -> None:
     commands.run("calibrate", "--threshold", "4")
     source = ("--source", "line3=test://pattern?fps=200&width=8&height=8", "--frames", "40")
@@ -76,23 +103,29 @@ def test_a_run_without_the_source_says_whose_threshold_is_nobodys(commands: Comm
     commands.run("calibrate", "--threshold", "-7", "--of-source", "line4")
     ended = commands.run("run", *TWO)
     assert ended.status == 0
-    assert "kept for line4 alone, and no source of this run is called that (but line3, left)" in ended.err
+    assert "kept for line4 alone, and no source of this run is called so, only line3, left" in ended.err
     assert thresholds(ended.out) == {"line3": {1.0}, "left": {1.0}}
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (("--of-source", "line3", "--undo"), "--of-source names the source that a threshold is for"),
+        (("--undo", "--threshold", "2"), "--undo goes back to what the bundle has"),
+        (("--undo", "--source", "test://pattern"), "--undo goes back to what the bundle has"),
+        (("--threshold", "2", "--target-fpr", "1%"), "leave --target-fpr and --strict out"),
+        (("--source", "test://pattern", "--target-fpr", "5"), "--target-fpr is 5 (500%), expected a rate above 0"),
+        ((), "name where normal frames come from: --camera 0, or --source FOLDER"),
         (("--of-source", " ", "--threshold", "2"), "--of-source names the source that a threshold is for"),
         (("--of-source", "a", "--min-area", "3px", "--threshold", "2"), "are for all sources"),
         (("--of-source", "a", "--threshold", "2", "--roi", "0,0,4,4"), "has no --roi or --mask of its own"),
-        (("--of-source", "a"), "name one source or more"),
+        (("--of-source", "a"), "name where normal frames come from"),
     ],
 )
 def test_what_one_source_cannot_have_is_refused(
     commands: Commands, model: Path, given: tuple[str, ...], says: str
 ) -> None:
+    ended = commands.run("calibrate", *given)
+    assert (ended.status, says in ended.err, overlay_path(model).exists()) == (2, True, False), ended.err
     commands.run("calibrate", "--threshold", "2")
     before = overlay_path(model).read_bytes()
     ended = commands.run("calibrate", *given)

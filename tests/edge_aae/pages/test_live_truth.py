@@ -196,7 +196,7 @@ def test_one_camera_gets_a_threshold_of_its_own(model: Path, tmp_path: Path) -> 
             return {record["source_id"]: record["threshold"] for record in run.frames()[-20:]}
 
         run.wait_for(lambda: in_force() == {"left": 1.0, "right": 1234.0}, "the threshold of one camera")
-        page.click("#threshold-undo >> text=Undo: of right 1 again")
+        page.click("#threshold-undo >> text=Undo: 1 for right again")
         run.wait_for(lambda: in_force() == {"left": 1.0, "right": 1.0}, "the threshold of before")
         assert one.errors == []
         assert run.stop() == 0

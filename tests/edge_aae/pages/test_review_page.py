@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,6 +171,30 @@ def test_what_is_not_saved_is_shown_as_it_was_saved_last(run: Path, address: str
             page.keyboard.press(key)
         page.wait_for_selector("#banner:visible >> text=Not saved")
         page.wait_for_selector('.shot:first-child[data-verdict="keep"]')
+    assert len(names(run / "review-keep.csv")) == 1
+
+
+def test_a_decision_that_failed_takes_back_none_that_came_later(run: Path, address: str) -> None:
+    with browser() as opened:
+        page = watched(opened).page
+        asked: list[str] = []
+
+        def first_fails(route: Any) -> None:
+            asked.append(route.request.url)
+            if len(asked) == 1:
+                route.abort()
+            else:
+                route.continue_()
+
+        page.route("**/api/verdicts", first_fails)
+        page.goto(address)
+        page.wait_for_selector(".shot.current")
+        for key in ("k", "ArrowLeft", "r", "ArrowLeft", "k"):
+            page.keyboard.press(key)
+        page.wait_for_selector("#counts >> text=1 keep")
+        page.wait_for_selector("#banner:visible >> text=Not saved")
+        assert page.get_attribute(".shot:first-child", "data-verdict") == "keep"
+        assert len(asked) == 3
     assert len(names(run / "review-keep.csv")) == 1
 
 

@@ -52,7 +52,7 @@ def test_scores_that_do_not_vary_are_all_kept() -> None:
 
 
 def test_too_few_frames_and_rates_that_are_none_are_refused() -> None:
-    with pytest.raises(DataError, match=r"a rate of 0\.001 needs 999 or more"):
+    with pytest.raises(DataError, match=r"a rate of 0\.1 % needs 999 or more"):
         made(range(500), 0.001, strict=True)
     for strict in (False, True):
         with pytest.raises(DataError, match="needs 20 or more"):

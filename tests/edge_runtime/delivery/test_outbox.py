@@ -240,16 +240,21 @@ while True:
 
 
 @pytest.mark.parametrize(
-    ("before", "n_kept"),
-    [((), 6), (("wal_checkpoint(TRUNCATE)",), 6), (("wal_checkpoint(TRUNCATE)", "shrink_memory"), 0)],
-    ids=["in the log", "in memory", "in the file alone"],
+    ("before", "n_events", "n_kept"),
+    [
+        ((), 2, 6),
+        (("wal_checkpoint(TRUNCATE)",), 2, 6),
+        (("wal_checkpoint(TRUNCATE)", "shrink_memory"), 2, 0),
+        (("wal_checkpoint(TRUNCATE)",), 9_000, 0),
+    ],
+    ids=["in the log", "in memory", "in the file alone", "more than memory keeps"],
 )
 def test_a_file_that_is_emptied_in_place_is_begun_again(
-    tmp_path: Path, before: tuple[str, ...], n_kept: int, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, before: tuple[str, ...], n_events: int, n_kept: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As `> outbox.db` does; it went on into pages that no file held any more, unsaid."""
     outbox = Outbox(tmp_path / "o.db", ["a"])
-    outbox.append([*whole("e"), *whole("f")])
+    outbox.append([record for number in range(n_events) for record in whole(f"e{number}")])
     for command in before:
         outbox._database.execute(f"PRAGMA {command}")
     assert outbox.follow() == ""

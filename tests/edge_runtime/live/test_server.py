@@ -238,6 +238,16 @@ def test_a_threshold_reaches_the_run_once(serve: Callable[..., LivePage]) -> Non
     assert page.take_threshold() is None
 
 
+def test_two_thresholds_within_one_frame_both_reach_the_run(serve: Callable[..., LivePage]) -> None:
+    page = serve()
+    for threshold in (2.5, 3.5):
+        assert asked(page, "/api/threshold", "POST", {"threshold": threshold}, **own(page))[0] == 200
+    eventually(lambda: len(page._asked) == 2)
+    taken = [page.take_threshold(), page.take_threshold()]
+    assert [one.threshold for one in taken if one is not None] == [2.5, 3.5]
+    assert page.take_threshold() is None
+
+
 def test_a_threshold_of_one_source_is_previewed_and_asked_for_that_one(
     serve: Callable[..., LivePage], pipeline: Pipeline
 ) -> None:

@@ -4,6 +4,7 @@
 const MARKS = { keep: "✓ keep", reject: "✕ reject", "": "open" };
 const KEYS = { k: "keep", r: "reject", u: "" };
 const zoom = element("zoom");
+let decisions = 0, unsaved = 0; // numbers of the last decision, and of the last at a failure
 let current = null; // the image that keys are about, whether or not it has the focus
 
 function choices(decided) {
@@ -49,16 +50,18 @@ function mark(card, verdict) {
 }
 
 async function decide(cards, verdict) {
-  cards.forEach((card) => mark(card, verdict));
+  const mine = decisions += 1;
+  cards.forEach((card) => { card.decision = mine; mark(card, verdict); });
   try {
     for (let first = 0; first < cards.length; first += 400) {
       const some = cards.slice(first, first + 400);
       show(await post("api/verdicts", { indices: some.map((card) => card.image.index), verdict }));
       some.forEach((card) => { card.saved = verdict; });
     }
-    element("banner").hidden = true;
+    if (unsaved < mine) element("banner").hidden = true;
   } catch (error) {
-    cards.filter((card) => card.dataset.verdict === verdict).forEach((card) => mark(card, card.saved));
+    cards.filter((card) => card.decision === mine).forEach((card) => mark(card, card.saved));
+    unsaved = decisions; // what was on its way may come through, what failed is still not there
     element("banner").textContent = `Not saved: ${error.message}`;
     element("banner").hidden = false;
   }
