@@ -111,6 +111,30 @@ def test_what_does_not_fit_is_told_before_anything_is_opened(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--alarm", "1/1"], "so --alarm does nothing with it; try a camera, a video or test://pattern"),
+        (["--alarm", "1/1", "--snapshots", "s", "--webhook", "http://h/"], "so --alarm, --snapshots, --webhook do"),
+        (["--serve", ":0", "--clips", "c"], "so --clips does nothing"),
+        (["--serve", ":0"], ""),
+        (["--alarm", "none"], ""),
+    ],
+    ids=str,
+)
+def test_options_about_events_are_said_to_do_nothing_with_image_files(
+    arguments: list[str], says: str, bundle_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    write_image(tmp_path / "photos/a.png", np.arange(64, dtype=np.uint8).reshape(8, 8))
+    shared = ["--model", str(bundle_file), "--out", "log.jsonl", "--max-frames", "1"]
+    ended = CliRunner().invoke(cli, ["run", "photos", "test://pattern?width=8&height=8", *shared, *arguments])
+    assert ended.exit_code == 0, ended.output
+    assert ended.stderr.count("photos: image files begin no events") == bool(says)
+    assert says in ended.stderr
+
+
 def test_files_of_records_are_bounded_unless_asked_otherwise_and_that_is_said() -> None:
     files = plan_of(*SOURCE, "--out", "a.jsonl", "--out", "-", "--out", "b.csv").sinks
     assert (files.rotate_bytes, files.rotate_keep) == (100_000_000, 10)
