@@ -73,7 +73,9 @@ class DeliveryOptions(OptionGroup):
     @property
     def place(self) -> Path:
         """Where the outbox lies."""
-        return self.outbox or Path(os.environ.get("STATE_DIRECTORY", ".")) / "edge-aae-outbox.db"
+        from edge_runtime.delivery.outbox_file import USUAL_NAME
+
+        return self.outbox or Path(os.environ.get("STATE_DIRECTORY", ".")) / USUAL_NAME
 
     def publishers(self, sources: Sequence[str] = ()) -> list[Publisher]:
         """The broker and the webhooks, none of them connected; raises MissingExtraError where MQTT's is missing.
