@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -46,6 +47,10 @@ SOON_S, MOST_SOON = 5.0, 3
 where another client comes with our id; it gives no reason, which MQTT 5 calls 0x8E"""
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
+EXPECTED = "mqtt://HOST:PORT or mqtts://HOST:PORT"
+
+ADDRESS = re.compile(r"[^@?=/#\s]+")
+"""HOST or HOST:PORT, which hold no password"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,18 +77,22 @@ class MqttSettings:
 
     def __post_init__(self) -> None:
         remember(self.url)
+        if "://" not in self.url:
+            # What stands before an @ or after a ? may be secret, and so is all that came from a file.
+            if not ADDRESS.fullmatch(self.url) or redact(self.url) != self.url:
+                raise ConfigError("--mqtt (not shown, it may hold a secret) does not begin with mqtt:// or mqtts://")
+            raise ConfigError(f"--mqtt is {self.url!r}, expected {EXPECTED}; try mqtt://{self.url}")
         if is_ambiguous(self.url):
             raise ConfigError(
-                f"MQTT broker is {redact(self.url)!r}: user or password holds one of / ? # as it is; write %2F, "
-                "%3F, %23"
+                f"--mqtt is {redact(self.url)!r}: user or password holds one of / ? # as it is; write %2F, %3F, %23"
             )
         try:
             parts = urlsplit(self.url)
             port = parts.port
         except ValueError as error:
-            raise ConfigError(f"MQTT broker is {redact(self.url)!r}: {redact(str(error))}") from error
+            raise ConfigError(f"--mqtt is {redact(self.url)!r}: {redact(str(error))}") from error
         if parts.scheme not in PORTS or not parts.hostname or parts.path not in ("", "/") or port == 0:
-            raise ConfigError(f"MQTT broker is {redact(self.url)!r}, expected mqtt://HOST:PORT or mqtts://HOST:PORT")
+            raise ConfigError(f"--mqtt is {redact(self.url)!r}, expected {EXPECTED}")
         for name, value in (("topic", self.topic), ("device", self.device or self.default_device)):
             if any(mark in value for mark in "#+\0") or value.startswith("/") or value.endswith("/"):
                 raise ConfigError(f"MQTT {name} is {value!r}, expected names between slashes, without + and #")

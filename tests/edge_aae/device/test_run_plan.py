@@ -87,7 +87,7 @@ def test_lines_of_streams_are_sources_and_named_once(tmp_path: Path) -> None:
         (("--backoff", "9:3"), ConfigError, "backoff is 9.0 to 3.0 s"),
         (("--reject", "blurred"), ConfigError, "frames cannot be checked for"),
         (("--mqtt", "http://broker", "--alarm", "1/1"), ConfigError, "expected mqtt://HOST:PORT"),
-        (("--webhook", "broker", "--alarm", "1/1"), ConfigError, "expected http://HOST/PATH"),
+        (("--webhook", "broker", "--alarm", "1/1"), ConfigError, "does not begin with http:// or https"),
         (("--mqtt-key", "key.pem"), ConfigError, "certificates are for --mqtt"),
         (("--webhook-token", "t"), ConfigError, "a token is for --webhook"),
         (("--mqtt", "mqtt://broker"), click.UsageError, "--mqtt, --webhook and --outbox carry events"),

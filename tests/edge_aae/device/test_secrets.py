@@ -134,6 +134,30 @@ def test_a_token_of_the_wrong_kind_in_a_configuration_is_not_shown(tmp_path: Pat
         assert SECRET not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--mqtt", "broker"), "--mqtt is 'broker', expected mqtt://HOST:PORT or mqtts://HOST:PORT; try mqtt://broker"),
+        (("--mqtt", "10.0.0.7:1883"), "--mqtt is '10.0.0.7:1883', expected .*; try mqtt://10.0.0.7:1883"),
+        (("--mqtt", "http://broker"), "--mqtt is 'http://broker', expected mqtt://HOST:PORT"),
+        (("--mqtt", f"user:{SECRET}@broker"), "--mqtt .not shown, it may hold a secret. does not begin with mqtt://"),
+        (("--mqtt", f"broker?password={SECRET}"), "--mqtt .not shown, it may hold a secret. does not begin"),
+        (("--mqtt", "@named"), "--mqtt .not shown, it may hold a secret. does not begin"),
+        (("--webhook", f"hooks.example.com/{SECRET}"), "--webhook .not shown, it may hold a secret. does not begin"),
+    ],
+    ids=str,
+)
+def test_an_address_without_its_beginning_is_shown_where_it_can_hold_no_secret(
+    commands: Commands, place: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    (place / "named").write_text(SECRET)
+    (place / "named").chmod(0o600)
+    ended = commands.run("run", "--source", "frames", "--alarm", "1/1", *arguments)
+    assert ended.status == 2
+    assert re.search(says, ended.err), ended.err
+    assert SECRET not in ended.err
+
+
 def test_what_is_a_secret_is_known() -> None:
     assert is_shown("serve_token", SECRET)
     assert is_shown("sources", "rtspsrc location=rtsp://u:p@h/live ! appsink")

@@ -244,5 +244,5 @@ def test_it_is_given_up_with_the_same_words_where_its_own_socket_is_first_to_say
 
 @pytest.mark.parametrize("url", ["ftp://host/", "host/hook", "http://"])
 def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="webhook is"):
+    with pytest.raises(ConfigError, match="--webhook"):
         Webhook(url)
