@@ -121,7 +121,7 @@ class Mqtt:
     """A broker. Topics below TOPIC/DEVICE: availability (online, offline), state (JSON), both retained; events."""
 
     def __init__(self, settings: MqttSettings) -> None:
-        self._paho = require("paho.mqtt.client", extra="mqtt", purpose="MQTT")
+        self._paho = require("paho.mqtt.client", extra="mqtt", purpose="connections over MQTT")
         self._settings = settings
         self._parts = urlsplit(settings.url)
         host = socket.gethostname()
