@@ -113,7 +113,7 @@ class UpkeepOptions(OptionGroup):
             return None
         from edge_runtime.serving.listening import address_from
 
-        return address_from(self.metrics)
+        return address_from(self.metrics, "--metrics")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

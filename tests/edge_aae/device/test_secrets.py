@@ -70,7 +70,7 @@ def test_secrets_in_files_and_in_the_configuration_are_taken_without_a_warning(c
         (place / name).chmod(0o600)
     arguments = ("--source", "frames", "--out", "/dev/null", "--alarm", "1/1", "--webhook", "http://127.0.0.1:1/",
                  "--outbox", "files.db")  # fmt: skip
-    secrets = ("--mqtt", "@broker", "--webhook-token", "@token", "--serve-token", "@token")
+    secrets = ("--mqtt", "@broker", "--webhook-token", "@token", "--serve", ":0", "--serve-token", "@token")
     ended = commands.run("run", *arguments, *secrets, "--max-frames", "1")
     assert (ended.status, "command line" in ended.err) == (0, False), ended.err
     printed = commands.run("run", *arguments, *secrets, "--print-config").out
