@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from edge_runtime.delivery.courier import DeliveryError
+from edge_runtime.delivery.courier import DeliveryError, unreached
 from edge_runtime.delivery.outbox import Message
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
@@ -127,8 +127,8 @@ class Mqtt:
         host = socket.gethostname()
         device = settings.device or settings.default_device or host
         self.base = f"{settings.topic}/{device}"
-        broker = f"{self._parts.scheme}://{self._parts.hostname}:{self._port}"
-        self.name = f"{broker}/{settings.topic}/{settings.device or host}"
+        self._broker = f"{self._parts.scheme}://{self._parts.hostname}:{self._port}"
+        self.name = f"{self._broker}/{settings.topic}/{settings.device or host}"
         # The same after a restart: a broker ends a connection of before, and tells its Last Will, before it lets us in.
         own = zlib.crc32("\n".join((host, settings.run, self.base)).encode())
         self._client_id = f"edge-aae-{file_stem(device)}"[:55] + f"-{own:08x}"
@@ -180,8 +180,9 @@ class Mqtt:
             with deadline:
                 client.connect(self._parts.hostname, self._port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as error:
-            reason = f"no connection within {ANSWER_S:g} s" if deadline.is_over else error
-            raise DeliveryError(f"{self.name} cannot be reached: {reason}") from error
+            if deadline.is_over:
+                raise DeliveryError(f"{self._broker} gave no connection within {ANSWER_S:g} s") from error
+            raise DeliveryError(unreached(self._broker, error, "the broker")) from error
         self._client = client
         client.loop_start()
         if not answered.wait(ANSWER_S) or self._refusal:

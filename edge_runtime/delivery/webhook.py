@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from edge_runtime.delivery.courier import DeliveryError
+from edge_runtime.delivery.courier import DeliveryError, unreached
 from edge_runtime.delivery.outbox import Message
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact, remember
@@ -137,7 +137,7 @@ class Webhook:
                 if request.deadline.is_over:
                     raise late from error
                 reason = getattr(error, "reason", None) or error
-                raise DeliveryError(f"{self.name} cannot be reached: {redact(str(reason))}") from error
+                raise DeliveryError(redact(unreached(self.name, reason, "its server"))) from error
             if request.deadline.passed:  # a header that was cut reads like one that ends there
                 raise late
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -175,6 +176,20 @@ def test_a_quiet_run_says_nothing_but_errors(
     assert (ended.stderr == "") is quiet, ended.stderr
     assert ("log.jsonl: a new file each 100 MB" in ended.stderr) is not quiet
     assert ("frame not scored" in ended.stderr) is not quiet
+
+
+def test_what_a_run_could_not_deliver_is_said_at_its_end(
+    bundle_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = "test://pattern?fps=99&frames=20&width=8&height=8"
+    to = ["--webhook", "http://127.0.0.1:9/", "--outbox", "kept.db", "--out", "log.jsonl"]
+    ended = CliRunner().invoke(
+        cli, ["run", source, "--model", str(bundle_file), "--alarm", "1/1", "--threshold", "-1e6", *to]
+    )
+    assert ended.exit_code == 0, ended.output
+    assert "http://127.0.0.1:9/ refuses connections; is its server running? Trying again" in ended.stderr
+    assert re.search(r"\d messages are not delivered yet: they wait in kept.db for the next run", ended.stderr)
 
 
 def test_a_clearing_threshold_is_checked_against_the_detectors() -> None:
