@@ -20,11 +20,13 @@ class Backoff:
     """Share by which a wait may be shorter or longer."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.first_s <= self.most_s or not 0 <= self.jitter < 1:
+        if not 0 < self.first_s <= self.most_s:
             raise ConfigError(
-                f"backoff is {self.first_s} to {self.most_s} s with jitter {self.jitter}, expected 0 < first <= most "
-                "and a jitter of 0 to below 1"
+                f"--backoff is {self.first_s:g}:{self.most_s:g}, expected FIRST:MOST seconds, FIRST above 0 and "
+                "at most MOST, such as 1:30"
             )
+        if not 0 <= self.jitter < 1:
+            raise ConfigError(f"jitter is {self.jitter}, expected 0 to below 1")
 
     def wait_s(self, attempt: int, rng: random.Random) -> float:
         """Seconds to wait before attempt 1, 2, 3, ..."""

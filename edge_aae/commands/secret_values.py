@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -34,6 +35,9 @@ TOKENS = ("webhook_token", "serve_token", "serve_view_token")
 SOURCES = ("cameras", "source", "sources")
 """Options whose values may begin with a name: of token=rtsp://... that is no secret"""
 
+BROKER = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?")
+"""HOST or HOST:PORT of a broker, which hold no password; what is before the host of a webhook or after it may"""
+
 LARGEST = 8192
 """Bytes of a file with one secret in it"""
 
@@ -44,7 +48,8 @@ def secret_of(value: str, name: str) -> str:
     name: the option's, for messages.
     """
     if not value.startswith("@"):
-        remember(value, token=True)
+        if not (name == "--mqtt" and BROKER.fullmatch(value)):
+            remember(value, token=True)
         return value
     path = Path(value[1:])
     try:

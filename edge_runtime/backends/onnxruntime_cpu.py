@@ -36,9 +36,9 @@ class OnnxRuntimeCpu:
         return RawOutputs(*run_session(self._session, {self._input: inputs}))
 
 
-def onnx_session(model: bytes, *, threads: int = 0, provider: str = CPU_PROVIDER) -> Any:
+def onnx_session(model: bytes, *, threads: int = 0, provider: str = CPU_PROVIDER, needs: str = "") -> Any:
     """An onnxruntime session; raises BackendError where the model does not load, refers to data outside it, or another
-    provider would run."""
+    provider would run. needs: what to do then, for the message."""
     if threads < 0:
         raise ConfigError(f"--threads is {threads}, expected 0 (all cores) or more")
     ort = require("onnxruntime", extra="cpu", purpose="runs on the CPU")
@@ -55,10 +55,8 @@ def onnx_session(model: bytes, *, threads: int = 0, provider: str = CPU_PROVIDER
     except Exception as error:
         raise BackendError(f"onnxruntime cannot load the graph: {error}; export the bundle again") from error
     if session.get_providers()[0] != provider:
-        raise BackendError(
-            f"asked onnxruntime for {provider}, it would run {session.get_providers()[0]}; this machine or this "
-            "onnxruntime lacks what it needs"
-        )
+        lacks = needs or "this machine or this onnxruntime lacks what it needs"
+        raise BackendError(f"asked onnxruntime for {provider}, it would run {session.get_providers()[0]}; {lacks}")
     return session
 
 

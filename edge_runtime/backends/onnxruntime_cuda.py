@@ -13,6 +13,11 @@ from edge_runtime.backends.onnxruntime_cpu import onnx_session, run_session
 
 __all__ = ["OnnxRuntimeCuda"]
 
+NEEDS = (
+    'onnxruntime-cuda needs an NVIDIA GPU with its driver, and pip install "edge-aae[gpu]" in place of [cpu]; '
+    "--backend onnxruntime-cpu runs"
+)
+
 
 class OnnxRuntimeCuda:
     """onnxruntime through CUDA."""
@@ -22,7 +27,7 @@ class OnnxRuntimeCuda:
 
     def __init__(self, detector_onnx: bytes) -> None:
         """Raises BackendError where onnxruntime would fall back to the CPU, or has no kernels for this GPU."""
-        self._session = onnx_session(detector_onnx, provider=self.provider)
+        self._session = onnx_session(detector_onnx, provider=self.provider, needs=NEEDS)
         check_outputs([output.name for output in self._session.get_outputs()])
         frame = self._session.get_inputs()[0]
         self._input = frame.name

@@ -8,6 +8,7 @@ by padding as in training. Scores of masked frames have a distribution of their 
 from __future__ import annotations
 
 import base64
+import logging
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -25,12 +26,20 @@ from edge_runtime.model.tiling import Tiling
 
 __all__ = ["WHOLE_FRAME", "Masking", "View", "read_seen_mask"]
 
+logger = logging.getLogger(__name__)
+
 Mask = NDArray[np.bool_]
 
 LEAST_SEEN = 128
 """Grey levels of a mask image from here on count; below, a pixel is left out."""
 
 SEEN = 255
+
+GREY = (64, 192)
+"""Levels neither near black nor near white"""
+
+MANY_GREYS, MANY_PIXELS = 8, 0.05
+"""So many of these levels, and such a share of the pixels, are a photograph's: a mask has a few at smoothed edges"""
 
 MOST_PIXELS = 1 << 30
 """Of a mask; OpenCV decodes no larger image."""
@@ -105,13 +114,24 @@ def _four(x: int, y: int, width: int, height: int) -> tuple[int, int, int, int]:
 
 
 def read_seen_mask(path: Path) -> Mask:
-    """(H, W) from an image: dark pixels (grey below 128) are left out. Raises DataError, ConfigError."""
+    """(H, W) from an image: dark pixels (grey below 128) are left out. A photograph is warned of. Raises DataError,
+    ConfigError."""
     image = read_image(path)
-    seen: Mask = (image if image.ndim == 2 else image.max(axis=2)) >= LEAST_SEEN
+    levels = image if image.ndim == 2 else image.max(axis=2)
+    seen: Mask = levels >= LEAST_SEEN
     if not seen.any():
         raise ConfigError(f"{path} is dark everywhere and leaves nothing of the frame; what counts must be white")
     if seen.all():
         raise ConfigError(f"{path} is bright everywhere and leaves nothing out; paint what does not count black")
+    between = np.bincount(levels.ravel(), minlength=256)[slice(*GREY)]
+    if np.count_nonzero(between) >= MANY_GREYS and between.sum() >= MANY_PIXELS * levels.size:
+        logger.warning(
+            "%s has many grey levels, expected black and white alone; is it the mask? What is darker than %d is "
+            "left out, %.0f%% of it",
+            path,
+            LEAST_SEEN,
+            100.0 * (1.0 - seen.mean()),
+        )
     return seen
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from edge_runtime.delivery.outbox import Message, Outbox
 from edge_runtime.sinks.destination import Destination
 from edge_runtime.sinks.records import status_record
 
-__all__ = ["Courier", "DeliveryError", "Publisher", "delivering"]
+__all__ = ["Courier", "DeliveryError", "Publisher", "delivering", "unreached"]
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ class Courier:
     def _failed(self, error: DeliveryError, failures: int) -> None:
         wait_s = error.retry_after_s or self._backoff.wait_s(failures, self._rng)
         if self.up or self.failures == 0:
-            logger.warning("%s: %s; trying again", self.publisher.name, error)
+            logger.warning("%s", _told(self.publisher.name, str(error)))
             self._say("error", "DELIVERY_FAILED", reason=str(error), retry_s=round(wait_s, 3))
         self.up = False
         self.failures += 1
@@ -175,6 +176,22 @@ class Courier:
 
     def _say(self, severity: Any, event_type: str, **payload: Any) -> None:
         self._report(status_record(severity, event_type, self.publisher.name, payload))
+
+
+def unreached(name: str, reason: object, listener: str) -> str:
+    """Why a destination could not be connected to, in words. listener: what should run there."""
+    if isinstance(reason, ConnectionRefusedError):
+        return f"{name} refuses connections; is {listener} running?"
+    if isinstance(reason, socket.gaierror):
+        return f"{name} cannot be reached: its host's name is not known here"
+    return f"{name} cannot be reached: {(reason.strerror if isinstance(reason, OSError) else None) or reason}"
+
+
+def _told(name: str, reason: str) -> str:
+    """What is said of a failure: where it happened, once, what happened, and that it is not the end."""
+    where = reason.partition(" ")[0]
+    said = reason if "://" in where and name.startswith(where) else f"{name}: {reason}"
+    return f"{said} Trying again" if said.endswith("?") else f"{said}; trying again"
 
 
 class Run(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from edge_runtime.delivery.courier import DeliveryError
+from edge_runtime.delivery.courier import DeliveryError, unreached
 from edge_runtime.delivery.outbox import Message
 from edge_runtime.errors import ConfigError
 from edge_runtime.extras import require
@@ -46,6 +47,10 @@ SOON_S, MOST_SOON = 5.0, 3
 where another client comes with our id; it gives no reason, which MQTT 5 calls 0x8E"""
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
+EXPECTED = "mqtt://HOST:PORT or mqtts://HOST:PORT"
+
+ADDRESS = re.compile(r"[^@?=/#\s]+")
+"""HOST or HOST:PORT, which hold no password"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,18 +77,22 @@ class MqttSettings:
 
     def __post_init__(self) -> None:
         remember(self.url)
+        if "://" not in self.url:
+            # What stands before an @ or after a ? may be secret, and so is all that came from a file.
+            if not ADDRESS.fullmatch(self.url) or redact(self.url) != self.url:
+                raise ConfigError("--mqtt (not shown, it may hold a secret) does not begin with mqtt:// or mqtts://")
+            raise ConfigError(f"--mqtt is {self.url!r}, expected {EXPECTED}; try mqtt://{self.url}")
         if is_ambiguous(self.url):
             raise ConfigError(
-                f"MQTT broker is {redact(self.url)!r}: user or password holds one of / ? # as it is; write %2F, "
-                "%3F, %23"
+                f"--mqtt is {redact(self.url)!r}: user or password holds one of / ? # as it is; write %2F, %3F, %23"
             )
         try:
             parts = urlsplit(self.url)
             port = parts.port
         except ValueError as error:
-            raise ConfigError(f"MQTT broker is {redact(self.url)!r}: {redact(str(error))}") from error
+            raise ConfigError(f"--mqtt is {redact(self.url)!r}: {redact(str(error))}") from error
         if parts.scheme not in PORTS or not parts.hostname or parts.path not in ("", "/") or port == 0:
-            raise ConfigError(f"MQTT broker is {redact(self.url)!r}, expected mqtt://HOST:PORT or mqtts://HOST:PORT")
+            raise ConfigError(f"--mqtt is {redact(self.url)!r}, expected {EXPECTED}")
         for name, value in (("topic", self.topic), ("device", self.device or self.default_device)):
             if any(mark in value for mark in "#+\0") or value.startswith("/") or value.endswith("/"):
                 raise ConfigError(f"MQTT {name} is {value!r}, expected names between slashes, without + and #")
@@ -112,14 +121,14 @@ class Mqtt:
     """A broker. Topics below TOPIC/DEVICE: availability (online, offline), state (JSON), both retained; events."""
 
     def __init__(self, settings: MqttSettings) -> None:
-        self._paho = require("paho.mqtt.client", extra="mqtt", purpose="MQTT")
+        self._paho = require("paho.mqtt.client", extra="mqtt", purpose="connections over MQTT")
         self._settings = settings
         self._parts = urlsplit(settings.url)
         host = socket.gethostname()
         device = settings.device or settings.default_device or host
         self.base = f"{settings.topic}/{device}"
-        broker = f"{self._parts.scheme}://{self._parts.hostname}:{self._port}"
-        self.name = f"{broker}/{settings.topic}/{settings.device or host}"
+        self._broker = f"{self._parts.scheme}://{self._parts.hostname}:{self._port}"
+        self.name = f"{self._broker}/{settings.topic}/{settings.device or host}"
         # The same after a restart: a broker ends a connection of before, and tells its Last Will, before it lets us in.
         own = zlib.crc32("\n".join((host, settings.run, self.base)).encode())
         self._client_id = f"edge-aae-{file_stem(device)}"[:55] + f"-{own:08x}"
@@ -171,8 +180,9 @@ class Mqtt:
             with deadline:
                 client.connect(self._parts.hostname, self._port, keepalive=KEEPALIVE_S)
         except (OSError, ValueError) as error:
-            reason = f"no connection within {ANSWER_S:g} s" if deadline.is_over else error
-            raise DeliveryError(f"{self.name} cannot be reached: {reason}") from error
+            if deadline.is_over:
+                raise DeliveryError(f"{self._broker} gave no connection within {ANSWER_S:g} s") from error
+            raise DeliveryError(unreached(self._broker, error, "the broker")) from error
         self._client = client
         client.loop_start()
         if not answered.wait(ANSWER_S) or self._refusal:

@@ -8,16 +8,22 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-from edge_runtime.errors import TakenError
+from edge_runtime.errors import ConfigError, TakenError
 from edge_runtime.files import DISK_FULL, OWN_ALONE, file_identity, make_tables, set_damaged_aside
 from edge_runtime.systems.locks import lock
 from edge_runtime.systems.users import own_user
 
-__all__ = ["OutboxFile", "carried", "in_memory", "is_full", "reason_of"]
+__all__ = ["USUAL_NAME", "OutboxFile", "carried", "in_memory", "is_full", "reason_of"]
 
 logger = logging.getLogger(__name__)
 
+USUAL_NAME = "edge-aae-outbox.db"
+"""Of an outbox that nobody named"""
+
 SCHEMA = 1
+
+HEADER = b"SQLite format 3\0"
+"""What such a file begins with; SQLite's file format, 1.3.1"""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -83,9 +89,14 @@ class OutboxFile:
     """One run's claim to a path, by a lock beside it."""
 
     def __init__(self, path: Path) -> None:
-        """Claim it; missing folders are made. Raises OSError, TakenError where another run has it."""
+        """Claim it; missing folders are made. Raises OSError, TakenError where another run has it, ConfigError where
+        the path is that of somebody's own file, which is left alone."""
         self.path = path
         self._lock_path = path.with_name(path.name + ".lock")
+        if self._is_foreign():
+            raise ConfigError(
+                f"--outbox {path} is no outbox (it is no database); name a file of its own, which need not be there yet"
+            )
         self._places: tuple[Identity | None, Identity | None] = (None, None)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._claim = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, OWN_ALONE)
@@ -119,6 +130,14 @@ class OutboxFile:
         """SQLite's files never are, once they have tables."""
         with suppress(OSError):
             return self.path.stat().st_size == 0
+        return False
+
+    def _is_foreign(self) -> bool:
+        """Whether the file never was an outbox; one that was has its lock beside it, however damaged it is."""
+        if self.path.name == USUAL_NAME or self._lock_path.exists() or not self.path.is_file():
+            return False
+        with suppress(OSError), self.path.open("rb") as stream:
+            return stream.read(len(HEADER)) not in (b"", HEADER)
         return False
 
     def connected(self) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import IO, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from edge_runtime.delivery.courier import DeliveryError
+from edge_runtime.delivery.courier import DeliveryError, unreached
 from edge_runtime.delivery.outbox import Message
 from edge_runtime.errors import ConfigError
 from edge_runtime.redact import redact, remember
@@ -88,16 +88,18 @@ class Webhook:
     def __init__(self, url: str, headers: Mapping[str, str] | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
         """headers: sent with every request, such as Authorization. User and password in the URL go as Basic."""
         remember(url)
+        if "://" not in url:
+            raise ConfigError("--webhook (not shown, it may hold a secret) does not begin with http:// or https://")
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
             raise ConfigError(
-                f"webhook is {redact(url)!r}: {redact(str(error))}; "
+                f"--webhook is {redact(url)!r}: {redact(str(error))}; "
                 "write marks in user and password as %20, %2F, %3F, %23"
             ) from error
         if port == 0 or parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"webhook is {redact(url)!r}, expected http://HOST/PATH or https://HOST/PATH")
+            raise ConfigError(f"--webhook is {redact(url)!r}, expected http://HOST/PATH or https://HOST/PATH")
         self.name = redact(url)
         self._timeout_s = timeout_s
         self._headers = {"Content-Type": "application/json", "User-Agent": "edge-aae", **(headers or {})}
@@ -135,7 +137,7 @@ class Webhook:
                 if request.deadline.is_over:
                     raise late from error
                 reason = getattr(error, "reason", None) or error
-                raise DeliveryError(f"{self.name} cannot be reached: {redact(str(reason))}") from error
+                raise DeliveryError(redact(unreached(self.name, reason, "its server"))) from error
             if request.deadline.passed:  # a header that was cut reads like one that ends there
                 raise late
 

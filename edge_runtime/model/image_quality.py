@@ -189,7 +189,7 @@ def measured(frame: Frame, roi: tuple[int, int, int, int] | None = None) -> Fram
     rows, columns = frame.shape[:2]
     if min(rows, columns) < SMALLEST_SIDE:
         return None
-    cv2 = require("cv2", extra="camera", purpose="picture quality")
+    cv2 = require("cv2", extra="camera", purpose="checks of picture quality")
     looked = np.ascontiguousarray(frame[:: max(1, rows // SAMPLED), :: max(1, columns // SAMPLED)])
     grey = _grey(cv2, looked)
     counts = cv2.calcHist([grey], [0], None, [256], [0, 256]).ravel()

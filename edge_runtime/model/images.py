@@ -58,7 +58,7 @@ def check_pixels(height: int, width: int, *, called: str) -> None:
     """Raise DataError where an image is larger than is decoded; called: what the message calls it."""
     if height * width > _most_pixels:
         raise DataError(
-            f"{called} is {width}x{height}, {height * width / 1e6:,.0f} megapixels, more than "
+            f"{called} is {width}x{height}, {height * width / 1e6:,.4g} megapixels, more than "
             f"{_most_pixels / 1e6:,.4g}; --max-pixels takes larger ones"
         )
 
@@ -100,8 +100,12 @@ def read_image(path: str | os.PathLike[str], levels: Levels | None = None) -> Fr
 def read_bytes(path: Path) -> bytes:
     """What an image file holds; raises DataError where it is missing, empty, or larger than an image can be."""
     try:
-        if path.stat().st_size > MOST_BYTES_A_PIXEL * _most_pixels:
-            raise DataError(f"{path} is larger than an image of {_most_pixels / 1e6:,.4g} megapixels can be")
+        n_bytes = path.stat().st_size
+        if n_bytes > MOST_BYTES_A_PIXEL * _most_pixels:
+            raise DataError(
+                f"{path}, {n_bytes / 1e6:,.4g} MB, is larger than an image of {_most_pixels / 1e6:,.4g} megapixels can "
+                "be; --max-pixels takes larger ones"
+            )
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error

@@ -131,10 +131,11 @@ class Preprocess:
         if self.roi is None:
             return frame
         x, y, width, height = self.roi
-        if y + height > frame.shape[0] or x + width > frame.shape[1]:
+        rows, columns = frame.shape[:2]
+        if y + height > rows or x + width > columns:
             raise FrameError(
-                f"frame is {frame.shape[0]} rows by {frame.shape[1]} columns, region of interest "
-                f"x={x} y={y} width={width} height={height} leaves it; use frames of the size trained on"
+                f"region of interest {x},{y},{width},{height} reaches beyond the frame of {columns}x{rows} pixels: X+W "
+                f"may be {columns} and Y+H {rows} at the most; name another with --roi, or use frames of its size"
             )
         return frame[y : y + height, x : x + width]
 

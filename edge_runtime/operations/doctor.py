@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
@@ -28,8 +28,21 @@ __all__ = ["Check", "examine", "frame_rate"]
 
 State = Literal["ok", "note", "warning", "error"]
 
-SMALL_EXTRAS = {"mqtt": "paho-mqtt", "metrics": "prometheus-client", "sign": "cryptography"}
-"""Extra to its package, of what a run may be asked for"""
+SMALL_EXTRAS = {
+    "mqtt": "paho-mqtt",
+    "metrics": "prometheus-client",
+    "sign": "cryptography",
+    "dashboard": "starlette",
+}
+"""Extra to its package, of what commands may be asked for"""
+
+MISSING = "not installed"
+
+DEFAULT_BACKEND = "onnxruntime-cpu"
+"""That of a run which names none"""
+
+PACKAGES = {"onnxruntime-cpu": ("onnxruntime", "onnxruntime-gpu"), "onnxruntime-cuda": ("onnxruntime-gpu",)}
+"""What brings a backend; of the others it is called as they are. These two have one module, and either the CPU's."""
 
 BUILD_MEMORY_GIB = 2.0
 """Free memory that building a TensorRT engine of ours may take; less ends in a build that is killed."""
@@ -87,7 +100,9 @@ def frame_rate(camera: str, seconds: float = RATE_SECONDS) -> Check:
                 n_frames += 1
             elapsed = time.perf_counter() - started
     except EdgeAaeError as error:
-        return Check(name, "error", str(error), "see the message; `v4l2-ctl --list-devices` shows what is plugged in")
+        is_device = location.isdigit() or location.startswith("/dev/")
+        remedy = "see the message; `v4l2-ctl --list-devices` shows what is plugged in" if is_device else ""
+        return Check(name, "error", str(error), remedy)
     return Check(name, "ok", f"{frame.shape[1]}x{frame.shape[0]}, {n_frames / elapsed:.1f} frames a second measured")
 
 
@@ -155,32 +170,41 @@ def _backends(bundle: Path | None, require_signature: Path | None) -> Iterator[C
         else:
             by = "" if opened.signed_by is None else f", signed by {opened.signed_by}"
             yield Check("bundle", "ok", f"{bundle}{by}")
-    n_run = 0
-    for name in BACKENDS:
-        check = _backend(name, graph)
-        n_run += check.state == "ok"
-        yield check
-    if not n_run:
+    checks = {name: _backend(name, graph, is_broken=bundle is not None and graph is None) for name in BACKENDS}
+    run = [name for name, check in checks.items() if check.state == "ok"]
+    if checks[DEFAULT_BACKEND].found == MISSING:
+        instead = f", or run with --backend {run[0]}" if run else ""
+        checks[DEFAULT_BACKEND] = replace(
+            checks[DEFAULT_BACKEND],
+            state="error",
+            found=f"{MISSING}, and a run takes it unless told otherwise",
+            remedy=f'pip install "edge-aae[cpu]"{instead}',
+        )
+    yield from checks.values()
+    if not run:
         yield Check("backends", "error", "none runs", 'pip install "edge-aae[cpu]"; on a Jetson see docs/tensorrt.md')
 
 
-def _backend(name: str, graph: bytes | None) -> Check:
+def _backend(name: str, graph: bytes | None, *, is_broken: bool = False) -> Check:
+    """is_broken: there is no graph because the bundle cannot be read."""
     note = " (experimental: never run on a GPU so far)" if name in EXPERIMENTAL else ""
     if graph is None:
-        package = {
-            "onnxruntime-cpu": "onnxruntime",
-            "onnxruntime-cuda": "onnxruntime-gpu",
-        }.get(name, name.split("-")[0])
-        version = _version_of(package)
-        if version is None:
-            return Check(name, "note", f"not installed{note}")
-        return Check(name, "ok", f"{package} {version}{note}; not tried, for want of a bundle", "name one with --model")
+        packages = PACKAGES.get(name, (name.split("-")[0],))
+        package = next((package for package in packages if _version_of(package)), None)
+        if package is None:
+            return Check(name, "note", f"{MISSING}{note}")
+        found = f"{package} {_version_of(package)}{note}; not tried"
+        if name.startswith("tensorrt") and not this_device().is_present:
+            return Check(name, "note", f"{found}: no GPU found")
+        if is_broken:
+            return Check(name, "ok", f"{found}: the bundle above cannot be read")
+        return Check(name, "ok", f"{found}, for want of a bundle", "name one with --model")
     try:
         open_backend(name, graph)
     except MissingExtraError:
-        return Check(name, "note", f"not installed{note}")
+        return Check(name, "note", f"{MISSING}{note}")
     except Exception as error:  # noqa: BLE001 - a driver may raise anything, and the next check must come
-        state: State = "warning" if name == "onnxruntime-cpu" else "note"
+        state: State = "warning" if name == DEFAULT_BACKEND else "note"
         return Check(name, state, f"not usable here{note}: {' '.join(str(error).split())[:300]}")
     return Check(name, "ok", f"runs the bundle's detector{note}")
 

@@ -172,7 +172,7 @@ async def _serve(stdin: IO[bytes], stdout: IO[bytes], hello: dict[str, Any]) -> 
     try:
         listener = bound(hello["host"], hello["port"])
     except OSError as error:
-        send(stdout, {"kind": "failed", "reason": f"{error.strerror or error}; choose another port"})
+        send(stdout, {"kind": "failed", "reason": str(error)})
         return 1
     door, access, told = Doorkeeper(LIMITS), Access(hello["host"]), Told(stdout)
     server = await loop.create_server(lambda: Exchange(door, access, told), sock=listener, backlog=BACKLOG)

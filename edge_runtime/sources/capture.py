@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 V4L_TIMEOUT_VARIABLE = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
 """Seconds after which OpenCV's V4L2 grab gives up; read by OpenCV when it loads."""
 
+JETSON_ALONE = "; csi:// works on a Jetson alone"
+"""To what is said of a sensor that gives no pictures"""
 
 CAMERA_API = {"linux": "CAP_V4L2", "win32": "CAP_DSHOW", "darwin": "CAP_AVFOUNDATION"}
 """By sys.platform what OpenCV opens cameras with; named, because its own first choice may differ between releases"""
@@ -225,7 +227,7 @@ class PipelineSource(_LiveCapture):
         if self._capture is None:
             raise SourceError(
                 f"cannot open source {self.described()}: the pipeline does not run; try it with gst-launch-1.0 "
-                "and fakesink in place of appsink",
+                f"and fakesink in place of appsink{JETSON_ALONE if 'nvargus' in self._pipeline else ''}",
                 code="PIPELINE_FAILED",
             )
 

@@ -232,6 +232,8 @@ class StdinSource(ByteSource):
             return False
         self._started_s = time.perf_counter()
         content = self._jpeg(self._bytes) if self._settings.raw is None else self._raw(self._bytes)
+        if content is None and self._n_grabbed == 0 and not len(self._bytes) and not self._bytes.closed:
+            logger.warning("nothing came on standard input, expected frames; does what writes there run?")
         return False if content is None else self._grabbed(content)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from edge_runtime.errors import ConfigError, SourceError
 from edge_runtime.image_files.listing import is_image, list_images, natural_order, unread_pictures
 from edge_runtime.redact import is_ambiguous, redact, remember
-from edge_runtime.sources.capture import CameraSource, NetworkSource, PipelineSource, opencv_has
+from edge_runtime.sources.capture import JETSON_ALONE, CameraSource, NetworkSource, PipelineSource, opencv_has
 from edge_runtime.sources.contract import CaptureSettings, FrameSource, SourceContext
 from edge_runtime.sources.files import ImageSource, VideoSource
 from edge_runtime.sources.motion_jpeg import HttpSource
@@ -184,6 +184,8 @@ def _pipeline(source_id: str, pipeline: str, settings: CaptureSettings) -> Frame
         "this OpenCV was built without GStreamer and gst-launch-1.0 is not installed; install gstreamer1.0-tools, or "
         "on a Jetson use the system's python3-opencv"
     )
+    if source_id.startswith("csi://"):
+        lack += JETSON_ALONE
     return _child(source_id, gstreamer_command(pipeline), settings, lack)
 
 

@@ -52,13 +52,15 @@ class FeedSettings:
     """None: everything is checked on live sources, nothing on files."""
 
     def __post_init__(self) -> None:
-        if self.reconnects < 0 or self.every < 1 or not self.stall_timeout_s > 0:
-            raise ConfigError(
-                f"reconnects {self.reconnects}, every {self.every}, stall timeout {self.stall_timeout_s} s: expected "
-                "0 or more, 1 or more, and above 0"
-            )
-        if not (self.max_age_ms > 0 and self.max_fps > 0):
-            raise ConfigError(f"max age {self.max_age_ms} ms, max fps {self.max_fps}: expected numbers above 0")
+        for option, value, wanted, fits in (
+            ("--reconnect", self.reconnects, "0 or more", self.reconnects >= 0),
+            ("--every", self.every, "1 or more", self.every >= 1),
+            ("--stall-timeout", self.stall_timeout_s, "seconds above 0", self.stall_timeout_s > 0),
+            ("--max-age-ms", self.max_age_ms, "a number above 0", self.max_age_ms > 0),
+            ("--max-fps", self.max_fps, "a number above 0", self.max_fps > 0),
+        ):
+            if not fits:
+                raise ConfigError(f"{option} is {value:g}, expected {wanted}")
 
 
 class Feed:

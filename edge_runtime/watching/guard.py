@@ -41,7 +41,9 @@ class GuardSettings:
     def __post_init__(self) -> None:
         unknown = set(self.checks) - set(CHECKS)
         if unknown:
-            raise ConfigError(f"frames cannot be checked for {sorted(unknown)}, expected some of {', '.join(CHECKS)}")
+            raise ConfigError(
+                f"--reject names {', '.join(sorted(unknown))}, expected some of {', '.join(CHECKS)}, or none"
+            )
 
 
 @dataclass(frozen=True, slots=True)

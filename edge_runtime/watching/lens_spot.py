@@ -125,7 +125,7 @@ class UsualSpots:
     def mask(self) -> Cells:
         """(GRID, GRID), with one cell around what was found."""
         usual = (self._found > 0) & (self._found >= USUAL_FROM * self._n_blocks)
-        cv2 = require("cv2", extra="camera", purpose="picture quality")
+        cv2 = require("cv2", extra="camera", purpose="checks of picture quality")
         grown: Cells = cv2.dilate(usual.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
         return grown
 
@@ -139,7 +139,7 @@ def _surroundings(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _largest(cells: Cells) -> Cells | None:
     """The largest connected piece that may be a spot."""
-    cv2: Any = require("cv2", extra="camera", purpose="picture quality")
+    cv2: Any = require("cv2", extra="camera", purpose="checks of picture quality")
     n, labels, stats, _ = cv2.connectedComponentsWithStats(cells.astype(np.uint8), connectivity=8)
     best, best_area = None, 0
     for label in range(1, n):

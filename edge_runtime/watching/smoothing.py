@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from edge_runtime.errors import ConfigError
 
 __all__ = ["Ema", "Median", "Smoothing", "smoothing_from"]
+
+Number = TypeVar("Number", int, float)
 
 
 class Smoothing(Protocol):
@@ -25,7 +28,7 @@ class Ema:
     def __init__(self, alpha: float) -> None:
         """alpha: weight of the newest score, above 0 to 1; 1 smooths nothing."""
         if not 0 < alpha <= 1:
-            raise ConfigError(f"smoothing ema:{alpha}, expected a weight above 0 and at most 1, such as ema:0.3")
+            raise ConfigError(f"--smooth is ema:{alpha:g}, expected a weight above 0 and at most 1, such as ema:0.3")
         self._alpha = alpha
         self._mean: float | None = None
 
@@ -40,7 +43,7 @@ class Median:
 
     def __init__(self, length: int) -> None:
         if length < 1:
-            raise ConfigError(f"smoothing median:{length}, expected 1 or more scores, such as median:5")
+            raise ConfigError(f"--smooth is median:{length}, expected 1 or more scores, such as median:5")
         self._last: deque[float] = deque(maxlen=length)
 
     def __call__(self, score: float) -> float:
@@ -51,14 +54,21 @@ class Median:
 
 def smoothing_from(text: str) -> Smoothing:
     """Smoothing as the command line names it: none, ema:WEIGHT or median:LENGTH. Raises ConfigError."""
-    kind, _, value = text.partition(":")
+    kind = text.partition(":")[0]
+    if text == "none":
+        return Ema(1.0)
+    if kind == "ema":
+        return Ema(_number(float, text))
+    if kind == "median":
+        return Median(_number(int, text))
+    raise ConfigError(f"--smooth is {text!r}, expected none, ema:WEIGHT or median:LENGTH")
+
+
+def _number(kind: Callable[[str], Number], text: str) -> Number:
+    """What stands behind the colon; apart from the checks of its range, whose errors are ValueErrors too."""
+    value = text.partition(":")[2]
     try:
-        if text == "none":
-            return Ema(1.0)
-        if kind == "ema":
-            return Ema(float(value))
-        if kind == "median":
-            return Median(int(value))
+        return kind(value)
     except ValueError as error:
-        raise ConfigError(f"smoothing {text!r}: {value!r} is no number; expected ema:0.3 or median:5") from error
-    raise ConfigError(f"smoothing is {text!r}, expected none, ema:WEIGHT or median:LENGTH")
+        wanted = "whole number" if kind is int else "number"
+        raise ConfigError(f"--smooth is {text!r}: {value!r} is no {wanted}; expected ema:0.3 or median:5") from error

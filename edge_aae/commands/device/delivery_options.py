@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from edge_runtime.stream.pipeline import Pipeline
 
 __all__ = ["DeliveryOptions", "delivered", "outbox_of"]
+
+logger = logging.getLogger(__name__)
 
 MB = 1_000_000
 PATH = click.Path(path_type=Path)
@@ -73,7 +76,9 @@ class DeliveryOptions(OptionGroup):
     @property
     def place(self) -> Path:
         """Where the outbox lies."""
-        return self.outbox or Path(os.environ.get("STATE_DIRECTORY", ".")) / "edge-aae-outbox.db"
+        from edge_runtime.delivery.outbox_file import USUAL_NAME
+
+        return self.outbox or Path(os.environ.get("STATE_DIRECTORY", ".")) / USUAL_NAME
 
     def publishers(self, sources: Sequence[str] = ()) -> list[Publisher]:
         """The broker and the webhooks, none of them connected; raises MissingExtraError where MQTT's is missing.
@@ -156,5 +161,26 @@ def delivered(pipeline: Pipeline, outbox: Outbox | None, publishers: list[Publis
         return
     from edge_runtime.delivery import delivering
 
-    with delivering(pipeline, publishers, outbox):
-        yield
+    try:
+        with delivering(pipeline, publishers, outbox):
+            yield
+    finally:
+        _tell_waiting(outbox, publishers)
+
+
+def _tell_waiting(outbox: Outbox, publishers: list[Publisher]) -> None:
+    """Say what the run leaves in the file; what is in memory alone, the outbox says itself when it is closed."""
+    import sqlite3
+
+    try:
+        n_waiting = max(outbox.n_pending(publisher.name) for publisher in publishers)
+    except sqlite3.Error:  # nobody may have the file any more; the sink says so
+        return
+    if n_waiting and not outbox.in_memory:
+        logger.warning(
+            "%d message%s not delivered yet: %s in %s for the next run",
+            n_waiting,
+            " is" if n_waiting == 1 else "s are",
+            "it waits" if n_waiting == 1 else "they wait",
+            outbox.path,
+        )

@@ -100,6 +100,7 @@ def _carry_out(plan: RunPlan) -> None:
     from edge_runtime.stream.pipeline import Pipeline, RunSummary
 
     opened = sources_of(plan.sources, plan.capture, must_exist=not plan.feed.patient)
+    plan.tell_unused(opened)
     model = _Model(plan)
     detector = model.detector()
     names = ", ".join(redact(source.source_id) for source in opened)

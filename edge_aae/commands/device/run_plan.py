@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,15 +22,27 @@ if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.bundle.frame_view import View
     from edge_runtime.scoring.detector import Detector
+    from edge_runtime.sources import FrameSource
     from edge_runtime.stream.pipeline import RunSettings
     from edge_runtime.watching.alarm import AlarmSettings
 
 __all__ = ["AlarmOptions", "DetectorOptions", "RunPlan", "UpkeepOptions"]
 
+logger = logging.getLogger(__name__)
 
 SERVED_ALARM = (3, 5)
 """Of a run that serves a page and names no rule: who looks at a page takes it for granted that it raises alarms. That
 of AlarmSettings."""
+
+OF_EVENTS = {
+    "--alarm": "alarm",
+    "--snapshots": "snapshots",
+    "--clips": "clips",
+    "--mqtt": "mqtt",
+    "--webhook": "webhooks",
+    "--outbox": "outbox",
+}
+"""What is about events alone, by the name of its parameter"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +113,7 @@ class UpkeepOptions(OptionGroup):
             return None
         from edge_runtime.serving.listening import address_from
 
-        return address_from(self.metrics)
+        return address_from(self.metrics, "--metrics")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,6 +194,8 @@ class RunPlan:
     sinks: SinkOptions
     page: PageOptions
     upkeep: UpkeepOptions
+    of_events: tuple[str, ...] = ()
+    """Options that are about events, of those that were given"""
 
     def __post_init__(self) -> None:
         if self.alarm.alarm is not None:
@@ -210,7 +225,23 @@ class RunPlan:
             sinks=SinkOptions.of(parsed),
             page=page,
             upkeep=UpkeepOptions.of(parsed),
+            of_events=tuple(flag for flag, name in OF_EVENTS.items() if parsed[name] and parsed[name] != NO_ALARM),
         )
+
+    def tell_unused(self, sources: Sequence[FrameSource]) -> None:
+        """Warn of options about events where sources begin none: image files, which follow in no time."""
+        from edge_runtime.redact import redact
+        from edge_runtime.sources.files import ImageSource
+
+        images = [redact(source.source_id) for source in sources if isinstance(source, ImageSource)]
+        if images and self.of_events:
+            logger.warning(
+                "%s: image files begin no events, so %s %s nothing with %s; try a camera, a video or test://pattern",
+                ", ".join(images),
+                ", ".join(self.of_events),
+                "does" if len(self.of_events) == 1 else "do",
+                "it" if len(images) == 1 else "them",
+            )
 
     def settings(self, threshold: float) -> RunSettings:
         """The pipeline's settings at a detector's threshold; raises ConfigError where the alarm does not fit it."""

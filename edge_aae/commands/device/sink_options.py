@@ -16,6 +16,7 @@ import click
 from edge_aae.commands.option_groups import OptionGroup, option
 from edge_aae.commands.page_address import say_page
 from edge_aae.commands.secret_values import secret_of
+from edge_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from edge_runtime.delivery import Outbox
@@ -124,6 +125,8 @@ class PageOptions(OptionGroup):
     def __post_init__(self) -> None:
         if self.address() is not None:
             self.tokens()
+        elif self.serve_token or self.serve_view_token:
+            raise ConfigError("a token is for --serve :PORT, which is not named")
 
     def tokens(self) -> tuple[str, str]:
         """Those that were given, to change things and to look alone; empty where none was. Raises ConfigError."""
@@ -141,7 +144,7 @@ class PageOptions(OptionGroup):
             return None
         from edge_runtime.serving.listening import address_from
 
-        return address_from(self.serve)
+        return address_from(self.serve, "--serve")
 
 
 def sinks_of(places: SinkOptions, detector: Detector, outbox: Outbox | None) -> list[Sink]:

@@ -36,12 +36,12 @@ def review(run: Path | None, serve: str) -> None:
     from edge_runtime.serving.access import Access, is_loopback
     from edge_runtime.serving.listening import address_from, addresses_of, bound
 
-    host, port = address_from(serve)
+    host, port = address_from(serve, "--serve")
     token = "" if is_loopback(host) else secrets.token_urlsafe(18)
     try:
         listener = bound(host, port)
     except OSError as error:
-        raise TakenError(f"cannot serve at {host}:{port}: {error.strerror or error}; choose another port") from error
+        raise TakenError(f"review cannot be served at {host}:{port}: {error}") from error
     with listener:
         named = run or Path("runs/latest")
         if is_run_folder(named):  # else there is nothing to open; what is wrong is said below

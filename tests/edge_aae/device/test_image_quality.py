@@ -179,6 +179,15 @@ def test_a_bundle_that_knows_no_usual_pictures_cannot_tell_bad_ones(
     assert_one_line(found, 2, "does not say what pictures it was trained on")
 
 
+def test_a_bench_says_nothing_of_its_own_test_picture(model: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "dark.png", pictures()["dark"])
+    for source, n_said in ((tmp_path / "dark.png", 1), ("test://pattern?width=200&height=120&fps=1000", 0)):
+        arguments = ("bench", "--model", str(model), "--source", str(source), "--frames", "50", "--no-cold")
+        ended = CliRunner().invoke(command_line, [*arguments, "--threads", "1"])
+        assert ended.exit_code == 0, ended.output
+        assert ended.stderr.count("are not as those trained on") == n_said, ended.stderr
+
+
 def test_limits_that_make_no_sense_are_refused_when_the_bundle_opens(model: Path) -> None:
     bundle = Bundle.open(model)
     limits = bundle.manifest["calibration"]["image_quality"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -84,19 +85,27 @@ def test_lines_of_streams_are_sources_and_named_once(tmp_path: Path) -> None:
         (("--smooth", "mean:3"), ConfigError, "expected none, ema:WEIGHT or median:LENGTH"),
         (("--alarm", "7/5"), ConfigError, "alarm needs 7 of 5 frames"),
         (("--alarm", "3/5", "--cooldown", "-1"), ConfigError, "cooldown -1.0 s"),
-        (("--backoff", "9:3"), ConfigError, "backoff is 9.0 to 3.0 s"),
-        (("--reject", "blurred"), ConfigError, "frames cannot be checked for"),
+        (("--backoff", "9:3"), ConfigError, "--backoff is 9:3, expected FIRST:MOST"),
+        (("--max-fps", "0"), ConfigError, "--max-fps is 0, expected a number above 0"),
+        (("--max-age-ms", "-5"), ConfigError, "--max-age-ms is -5, expected a number above 0"),
+        (("--stall-timeout", "0"), ConfigError, "--stall-timeout is 0, expected seconds above 0"),
+        (("--smooth", "ema:3"), ConfigError, "--smooth is ema:3, expected a weight above 0 and at most 1"),
+        (("--smooth", "median:0"), ConfigError, "--smooth is median:0, expected 1 or more scores, such as median:5"),
+        (("--smooth", "ema:much"), ConfigError, "--smooth is 'ema:much': 'much' is no number"),
+        (("--reject", "blurred"), ConfigError, "--reject names blurred, expected some of repeated, .* or none"),
         (("--mqtt", "http://broker", "--alarm", "1/1"), ConfigError, "expected mqtt://HOST:PORT"),
-        (("--webhook", "broker", "--alarm", "1/1"), ConfigError, "expected http://HOST/PATH"),
+        (("--webhook", "broker", "--alarm", "1/1"), ConfigError, "does not begin with http:// or https"),
         (("--mqtt-key", "key.pem"), ConfigError, "certificates are for --mqtt"),
         (("--webhook-token", "t"), ConfigError, "a token is for --webhook"),
+        (("--serve-token", "t" * 16), ConfigError, "a token is for --serve"),
+        (("--serve-view-token", "@absent"), ConfigError, "a token is for --serve"),
         (("--mqtt", "mqtt://broker"), click.UsageError, "--mqtt, --webhook and --outbox carry events"),
         (("--outbox", "events.db"), click.UsageError, "--mqtt, --webhook and --outbox carry events"),
         (("--clips", "clips"), click.UsageError, "--snapshots and --clips are of events"),
         (("--clips", "c", "--record", "x/../c"), click.UsageError, "need a folder each"),
         (("--out", "a.csv", "--out", "a.csv"), click.UsageError, "names one place twice"),
-        (("--serve", "here"), ConfigError, "address is 'here'"),
-        (("--metrics", "here"), ConfigError, "address is 'here'"),
+        (("--serve", "here"), ConfigError, "--serve is 'here'"),
+        (("--metrics", "here"), ConfigError, "--metrics is 'here'"),
     ],
     ids=str,
 )
@@ -109,6 +118,30 @@ def test_what_does_not_fit_is_told_before_anything_is_opened(
     ended = CliRunner().invoke(run, ["--source", "nowhere.avi", "--model", "none.aae", *arguments])
     assert isinstance(ended.exception, error) or says in ended.output
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--alarm", "1/1"], "so --alarm does nothing with it; try a camera, a video or test://pattern"),
+        (["--alarm", "1/1", "--snapshots", "s", "--webhook", "http://h/"], "so --alarm, --snapshots, --webhook do"),
+        (["--serve", ":0", "--clips", "c"], "so --clips does nothing"),
+        (["--serve", ":0"], ""),
+        (["--alarm", "none"], ""),
+    ],
+    ids=str,
+)
+def test_options_about_events_are_said_to_do_nothing_with_image_files(
+    arguments: list[str], says: str, bundle_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    write_image(tmp_path / "photos/a.png", np.arange(64, dtype=np.uint8).reshape(8, 8))
+    shared = ["--model", str(bundle_file), "--out", "log.jsonl", "--max-frames", "1"]
+    ended = CliRunner().invoke(cli, ["run", "photos", "test://pattern?width=8&height=8", *shared, *arguments])
+    assert ended.exit_code == 0, ended.output
+    assert ended.stderr.count("photos: image files begin no events") == bool(says)
+    assert says in ended.stderr
 
 
 def test_files_of_records_are_bounded_unless_asked_otherwise_and_that_is_said() -> None:
@@ -143,6 +176,20 @@ def test_a_quiet_run_says_nothing_but_errors(
     assert (ended.stderr == "") is quiet, ended.stderr
     assert ("log.jsonl: a new file each 100 MB" in ended.stderr) is not quiet
     assert ("frame not scored" in ended.stderr) is not quiet
+
+
+def test_what_a_run_could_not_deliver_is_said_at_its_end(
+    bundle_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = "test://pattern?fps=99&frames=20&width=8&height=8"
+    to = ["--webhook", "http://127.0.0.1:9/", "--outbox", "kept.db", "--out", "log.jsonl"]
+    ended = CliRunner().invoke(
+        cli, ["run", source, "--model", str(bundle_file), "--alarm", "1/1", "--threshold", "-1e6", *to]
+    )
+    assert ended.exit_code == 0, ended.output
+    assert "http://127.0.0.1:9/ refuses connections; is its server running? Trying again" in ended.stderr
+    assert re.search(r"\d messages are not delivered yet: they wait in kept.db for the next run", ended.stderr)
 
 
 def test_a_clearing_threshold_is_checked_against_the_detectors() -> None:

@@ -70,7 +70,7 @@ def test_secrets_in_files_and_in_the_configuration_are_taken_without_a_warning(c
         (place / name).chmod(0o600)
     arguments = ("--source", "frames", "--out", "/dev/null", "--alarm", "1/1", "--webhook", "http://127.0.0.1:1/",
                  "--outbox", "files.db")  # fmt: skip
-    secrets = ("--mqtt", "@broker", "--webhook-token", "@token", "--serve-token", "@token")
+    secrets = ("--mqtt", "@broker", "--webhook-token", "@token", "--serve", ":0", "--serve-token", "@token")
     ended = commands.run("run", *arguments, *secrets, "--max-frames", "1")
     assert (ended.status, "command line" in ended.err) == (0, False), ended.err
     printed = commands.run("run", *arguments, *secrets, "--print-config").out
@@ -132,6 +132,30 @@ def test_a_token_of_the_wrong_kind_in_a_configuration_is_not_shown(tmp_path: Pat
         with pytest.raises(ConfigError, match="expected one value") as refused:
             read_config(file, options)
         assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--mqtt", "broker"), "--mqtt is 'broker', expected mqtt://HOST:PORT or mqtts://HOST:PORT; try mqtt://broker"),
+        (("--mqtt", "10.0.0.7:1883"), "--mqtt is '10.0.0.7:1883', expected .*; try mqtt://10.0.0.7:1883"),
+        (("--mqtt", "http://broker"), "--mqtt is 'http://broker', expected mqtt://HOST:PORT"),
+        (("--mqtt", f"user:{SECRET}@broker"), "--mqtt .not shown, it may hold a secret. does not begin with mqtt://"),
+        (("--mqtt", f"broker?password={SECRET}"), "--mqtt .not shown, it may hold a secret. does not begin"),
+        (("--mqtt", "@named"), "--mqtt .not shown, it may hold a secret. does not begin"),
+        (("--webhook", f"hooks.example.com/{SECRET}"), "--webhook .not shown, it may hold a secret. does not begin"),
+    ],
+    ids=str,
+)
+def test_an_address_without_its_beginning_is_shown_where_it_can_hold_no_secret(
+    commands: Commands, place: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    (place / "named").write_text(SECRET)
+    (place / "named").chmod(0o600)
+    ended = commands.run("run", "--source", "frames", "--alarm", "1/1", *arguments)
+    assert ended.status == 2
+    assert re.search(says, ended.err), ended.err
+    assert SECRET not in ended.err
 
 
 def test_what_is_a_secret_is_known() -> None:

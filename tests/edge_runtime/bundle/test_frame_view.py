@@ -130,6 +130,18 @@ def test_masks_from_images(tmp_path: Path) -> None:
         read_seen_mask(tmp_path / "missing.png")
 
 
+def test_a_photograph_in_the_place_of_a_mask_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bands = np.where(half_mask(), 255, 0).astype(np.uint8)
+    bands[:, SHAPE[1] // 2] = np.arange(SHAPE[0], dtype=np.uint8) * 4  # a smoothed edge
+    for name, image in (("edge", bands), ("two", np.where(half_mask(), 150, 100).astype(np.uint8))):
+        write_image(tmp_path / f"{name}.png", image)
+        read_seen_mask(tmp_path / f"{name}.png")
+    assert caplog.text == ""
+    write_image(tmp_path / "photo.png", noise((*SHAPE, 3)) // 2 + 30)
+    read_seen_mask(tmp_path / "photo.png")
+    assert "photo.png has many grey levels, expected black and white alone; is it the mask?" in caplog.text
+
+
 @pytest.mark.parametrize("view", [View(), View(roi=(1, 2, 3, 4)), View(mask=half_mask((7, 9)), roi=(0, 0, 5, 5))])
 def test_a_view_survives_json(view: View) -> None:
     again = View.from_json(json.loads(json.dumps(view.to_json())))

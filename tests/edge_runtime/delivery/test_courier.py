@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 
 from edge_runtime.backoff import Backoff
 from edge_runtime.delivery import Courier, DeliveryError, Message, Outbox, Webhook
+from edge_runtime.delivery.courier import unreached
 from edge_runtime.errors import ConfigError
 from tests.edge_runtime.delivery.test_outbox import record, whole
 
@@ -213,13 +215,39 @@ def test_a_webhook_that_is_not_there_is_tried_again(outbox: Outbox, receiver: Re
     with carrying(outbox, hook) as (courier, _):
         wait_until(lambda: courier.delivered == 3)
     assert [headers["Idempotency-Key"] for headers, _ in receiver.requests] == ["e/0"] * 4 + ["e/1", "e/2"]
-    with pytest.raises(DeliveryError, match="cannot be reached"):
+    with pytest.raises(DeliveryError, match=r"http://127.0.0.1:9/ refuses connections; is its server running\?$"):
         Webhook("http://127.0.0.1:9/").publish(a_message())
 
 
-def test_a_webhook_that_gives_no_answer_is_given_up(outbox: Outbox) -> None:
-    import socket
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("mqtt://h:1 refuses connections; is the broker running?",
+         "mqtt://h:1 refuses connections; is the broker running? Trying again"),
+        ("mqtt://h:1/edge/d ended the connection", "mqtt://h:1/edge/d ended the connection; trying again"),
+        ("certificates cannot be used: no", "mqtt://h:1/edge/d: certificates cannot be used: no; trying again"),
+    ],
+)  # fmt: skip
+def test_a_failure_names_the_destination_once(
+    outbox: Outbox, reason: str, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = Board()
+    board.name = "mqtt://h:1/edge/d"
+    Courier(board, outbox, lambda record: None, dict)._failed(DeliveryError(reason), 1)
+    assert [record.getMessage() for record in caplog.records] == [said]
 
+
+def test_why_a_destination_was_not_reached_is_said_without_numbers_of_the_system() -> None:
+    for error, says in (
+        (ConnectionRefusedError(111, "Connection refused"), "refuses connections; is its server running?"),
+        (socket.gaierror(-2, "Name or service not known"), "cannot be reached: its host's name is not known here"),
+        (OSError(113, "No route to host"), "cannot be reached: No route to host"),
+        (ValueError("odd"), "cannot be reached: odd"),
+    ):
+        assert unreached("http://h/", error, "its server") == f"http://h/ {says}"
+
+
+def test_a_webhook_that_gives_no_answer_is_given_up(outbox: Outbox) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -231,8 +259,6 @@ def test_a_webhook_that_gives_no_answer_is_given_up(outbox: Outbox) -> None:
 def test_it_is_given_up_with_the_same_words_where_its_own_socket_is_first_to_say_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import socket
-
     monkeypatch.setattr("edge_runtime.serving.deadline.Deadline._cut", lambda deadline: None)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -244,5 +270,5 @@ def test_it_is_given_up_with_the_same_words_where_its_own_socket_is_first_to_say
 
 @pytest.mark.parametrize("url", ["ftp://host/", "host/hook", "http://"])
 def test_a_url_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="webhook is"):
+    with pytest.raises(ConfigError, match="--webhook"):
         Webhook(url)

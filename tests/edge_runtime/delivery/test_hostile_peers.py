@@ -44,7 +44,7 @@ def test_a_broker_s_misdeeds_end_its_connection_and_nothing_else(name: str, capl
             for number in range(10_000):
                 mqtt.publish(Message(number, f"e/{number}", {**record("e", number), "note": "x" * 20_000}))
 
-        with pytest.raises(DeliveryError, match=f"mqtt://127.0.0.1:{port}/"):
+        with pytest.raises(DeliveryError, match=f"mqtt://127.0.0.1:{port}[/ ]"):
             deliver()
         mqtt.close()
         took_s = time.monotonic() - started_s

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from edge_runtime.delivery import Outbox, OutboxSink
+from edge_runtime.delivery.outbox_file import USUAL_NAME
 from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.sinks import Emission
 
@@ -190,6 +191,23 @@ def test_a_damaged_file_is_moved_aside(tmp_path: Path, damage: str, caplog: pyte
     outbox.close()
     assert "is damaged" in caplog.text
     assert len(list(tmp_path.glob("o.db.damaged-*"))) >= 1
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "notes.db"])
+def test_a_file_of_somebodys_own_is_refused_and_left_as_it_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\xff\xd8\xff\xe0 a photograph" * 100)
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match=f"--outbox .*{name} is no outbox .it is no database.; name a file of its"):
+        Outbox(path, ["a"])
+    assert [(file.name, file.stat().st_mode & 0o777) for file in tmp_path.iterdir()] == [(name, 0o644)]
+    assert path.read_bytes() == b"\xff\xd8\xff\xe0 a photograph" * 100
+
+
+@pytest.mark.parametrize(("name", "content"), [("o.db", b""), (USUAL_NAME, b"\0" * 4096)])
+def test_an_empty_file_and_one_of_the_usual_name_are_taken(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    Outbox(tmp_path / name, ["a"]).close()
 
 
 def test_a_file_of_another_schema_and_a_place_that_is_none_are_errors(tmp_path: Path) -> None:

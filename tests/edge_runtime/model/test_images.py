@@ -296,7 +296,9 @@ def test_a_file_that_is_larger_than_an_image_can_be_is_not_read(tmp_path: Path) 
     file = tmp_path / "x.png"
     with file.open("wb") as stream:
         stream.truncate(16 * MOST_PIXELS + 1)  # takes no room on the disk
-    with pytest.raises(DataError, match="is larger than an image of 100 megapixels can be"):
+    with pytest.raises(
+        DataError, match=r"x.png, 1,600 MB, is larger than an image of 100 megapixels can be; --max-pix"
+    ):
         read_image(file)
 
 
@@ -309,5 +311,13 @@ def test_a_format_whose_size_is_not_read_is_not_decoded(tmp_path: Path) -> None:
 
 def test_a_size_is_checked_wherever_an_image_comes_from() -> None:
     check_pixels(10_000, 10_000, called="frame 3")
+    limit_pixels(1000)
+    try:
+        with pytest.raises(
+            DataError, match=r"frame 3 is 50x40, 0\.002 megapixels, more than 0\.001; --max-pixels takes"
+        ):
+            check_pixels(40, 50, called="frame 3")
+    finally:
+        limit_pixels(MOST_PIXELS)
     with pytest.raises(DataError, match="frame 3 is 10001x10000, 100 megapixels, more than 100"):
         check_pixels(10_000, 10_001, called="frame 3")

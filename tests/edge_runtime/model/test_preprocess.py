@@ -135,10 +135,11 @@ def test_the_letterbox_is_fitted_to_the_region_of_interest() -> None:
 @pytest.mark.parametrize("roi", [(4, 0, 3, 2), (0, 3, 2, 2), (6, 0, 1, 1)])
 def test_a_region_of_interest_outside_the_frame_is_refused_with_both(roi: tuple[int, int, int, int]) -> None:
     x, y, width, height = roi
-    with pytest.raises(
-        FrameError,
-        match=rf"frame is 4 rows by 6 columns, region of interest x={x} y={y} width={width} height={height} leaves it",
-    ):
+    says = (
+        rf"region of interest {x},{y},{width},{height} reaches beyond the frame of 6x4 pixels: X\+W may be 6 and "
+        r"Y\+H 4 at the most; name another with --roi, or use frames of its size"
+    )
+    with pytest.raises(FrameError, match=says):
         Preprocess(height=2, width=2, roi=roi)(ramp(4, 6))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edge_runtime.engines.device import NO_DEVICE, Device
 from edge_runtime.errors import MissingExtraError, SourceError
 from edge_runtime.operations import doctor, power
 from edge_runtime.operations.bench import bench, cold_start
@@ -31,9 +32,53 @@ def test_without_a_bundle_backends_are_only_looked_for() -> None:
     assert "not tried, for want of a bundle" in found("onnxruntime-cpu").found
 
 
-def test_a_bundle_that_is_none_is_an_error(tmp_path: Path) -> None:
+def test_a_bundle_that_is_none_is_an_error_and_nothing_is_asked_for_in_its_place(tmp_path: Path) -> None:
     (tmp_path / "model.aae").write_text("no bundle")
     assert found("bundle", tmp_path / "model.aae").state == "error"
+    check = found("onnxruntime-cpu", tmp_path / "model.aae")
+    assert check.found.endswith("not tried: the bundle above cannot be read")
+    assert (check.state, check.remedy) == ("ok", "")
+
+
+def without(monkeypatch: pytest.MonkeyPatch, *absent: str) -> None:
+    monkeypatch.setattr(doctor, "_version_of", lambda package: None if package in absent else "1.0")
+
+
+@pytest.mark.parametrize("tried", [True, False])
+def test_without_the_default_backend_no_run_works_unless_it_names_another(
+    tried: bool, bundle_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch, "onnxruntime", "onnxruntime-gpu")
+    opened = {"openvino", "openvino-bf16"}
+
+    def none(name: str, graph: bytes) -> None:
+        if name not in opened:
+            raise MissingExtraError("no such package")
+
+    monkeypatch.setattr(doctor, "open_backend", none)
+    checks = {check.name: check for check in doctor._backends(bundle_file if tried else None, None)}
+    check = checks["onnxruntime-cpu"]
+    assert (check.state, check.found[:14]) == ("error", "not installed,")
+    assert check.remedy == 'pip install "edge-aae[cpu]", or run with --backend openvino'
+    opened.clear()
+    if tried:
+        check = next(check for check in doctor._backends(bundle_file, None) if check.state == "error")
+        assert check.remedy == 'pip install "edge-aae[cpu]"'
+
+
+def test_the_package_for_gpus_has_the_cpu_s_backend_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "onnxruntime")
+    assert found("onnxruntime-cpu").state == "ok"
+
+
+def test_a_backend_of_gpus_is_noted_as_such_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch)
+    monkeypatch.setattr(
+        doctor, "this_device", lambda: Device(name=NO_DEVICE, compute_capability="", missing="no cuda-bindings")
+    )
+    check = found("tensorrt_rtx")
+    assert (check.state, check.remedy) == ("note", "")
+    assert check.found.endswith("not tried: no GPU found")
 
 
 def test_a_camera_s_rate_is_counted_and_one_that_is_absent_is_an_error() -> None:
@@ -43,6 +88,22 @@ def test_a_camera_s_rate_is_counted_and_one_that_is_absent_is_an_error() -> None
     assert size == "64x48"
     assert 30 < float(rate.split()[0]) < 60
     assert doctor.frame_rate("97").state == "error"
+
+
+def test_devices_that_are_plugged_in_are_the_remedy_of_cameras_alone(tmp_path: Path) -> None:
+    for camera in ("97", "/dev/video97", "line3=97"):
+        assert "v4l2-ctl" in doctor.frame_rate(camera).remedy
+    for camera in (str(tmp_path / "absent.avi"), "rtsp://127.0.0.1:1/live"):
+        check = doctor.frame_rate(camera)
+        assert (check.state, check.remedy) == ("error", "")
+
+
+def test_every_small_extra_has_a_package_that_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, "starlette")
+    check = doctor._extras()
+    assert (check.found, check.remedy) == (
+        "installed: mqtt, metrics, sign", 'for these: pip install "edge-aae[dashboard]"',
+    )  # fmt: skip
 
 
 def test_a_program_without_opencv_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,9 +62,8 @@ def test_health_and_metrics_of_a_run(detector: Detector) -> None:
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5)
         taken = Pipeline(detector, [], lambda record: None)
-        with pytest.raises(
-            ConfigError, match=f"health and metrics cannot be served at 127.0.0.1:{port}: .*; choose another port"
-        ):
+        says = f"health and metrics cannot be served at 127.0.0.1:{port}: .*; choose another port, such as :{port + 1}"
+        with pytest.raises(ConfigError, match=says):
             observed(taken, ("127.0.0.1", port)).__enter__()
 
 
@@ -207,13 +206,13 @@ def test_metrics_of_sinks_and_destinations(detector: Detector) -> None:
     ],
 )
 def test_addresses(text: str, address: tuple[str, int]) -> None:
-    assert address_from(text) == address
+    assert address_from(text, "--metrics") == address
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", "host:http", "1:70000"])
 def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="expected PORT, or HOST:PORT"):
-        address_from(text)
+    with pytest.raises(ConfigError, match=f"--metrics is {text!r}, expected PORT, or HOST:PORT"):
+        address_from(text, "--metrics")
 
 
 def test_latencies_are_counted_at_or_below_their_bound() -> None:

@@ -76,6 +76,26 @@ def test_every_interface_is_told_by_addresses_and_one_by_its_own(monkeypatch: py
     assert addresses_of("0.0.0.0", 8080) == [f"http://{socket.gethostname()}:8080/"]
 
 
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("198.51.100.7", r"198\.51\.100\.7 is no address of this machine; 0\.0\.0\.0:{port} takes all of them"),
+        ("2001:db8::7", r"2001:db8::7 is no address of this machine; \[::\]:{port} takes all of them"),
+        ("127.0.0.1", r"Address already in use; choose another port, such as :{another}"),
+        ("0.0.0.0", r"Address already in use; choose another port, such as 0\.0\.0\.0:{another}"),
+        ("no such host", r"no such host is no address and no name that is known here; 0\.0\.0\.0:{port} takes"),
+    ],
+)
+def test_an_address_that_is_not_to_be_had_is_told_with_one_that_may_be(host: str, says: str) -> None:
+    if ":" in host and not socket.has_ipv6:
+        pytest.skip("there is no IPv6 here")
+    with bound("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        another = port + 1 if port < 65535 else port - 1
+        with pytest.raises(OSError, match=rf"^{says.format(port=port, another=another)}"):
+            bound(host, port)
+
+
 def test_what_listens_at_every_address_is_found_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
     with bound("0.0.0.0", 0) as listener:
         for address in interface_addresses(ipv6=False):

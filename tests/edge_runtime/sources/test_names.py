@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +125,14 @@ def test_what_a_folder_cannot_take_is_said(
     assert [record.getMessage().partition(" ")[2] for record in caplog.records] == ([said] if said else [])
 
 
-def test_what_streams_and_a_sensor_cannot_take_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_streams_and_a_sensor_cannot_take_is_said(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = CaptureSettings(loop=3, width=640, height=480)
     source_from(None, "http://127.0.0.1:9/geheim", asked)
-    with suppress(SourceError):  # without GStreamer
+    monkeypatch.setattr("edge_runtime.sources.selection.opencv_has", lambda feature: feature != "GStreamer")
+    monkeypatch.setattr("edge_runtime.sources.pipes.shutil.which", lambda program: None)
+    with pytest.raises(SourceError, match=r"gst-launch-1.0 is not installed.*; csi:// works on a Jetson alone$"):
         source_from(None, "csi://0", asked)
     told = [record.getMessage() for record in caplog.records]
     assert told[0].endswith("takes no --width, --height, --loop: it is asked of a camera; it is for files")

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from edge_runtime.errors import DataError, SourceError
 from edge_runtime.model.images import write_image
 from edge_runtime.sources import CameraSource, CapturedFrame, FrameSource, ImageSource, VideoSource, source_from
+from edge_runtime.sources.contract import CaptureSettings
+from edge_runtime.sources.pipes import StdinSource
 from tests.edge_runtime.waiting import wait_until
 
 N_FRAMES = 12
@@ -155,7 +157,7 @@ def test_a_path_to_nothing_is_a_source_error(tmp_path: Path, name: str) -> None:
     assert caught.value.exit_code == 4
 
 
-def test_a_url_that_cannot_be_opened_is_named_without_its_password() -> None:
+def test_a_url_that_cannot_be_opened_is_named_without_its_password(capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     source = source_from(None, f"rtsp://admin:secret@127.0.0.1:{port}/live")
@@ -165,6 +167,7 @@ def test_a_url_that_cannot_be_opened_is_named_without_its_password() -> None:
         source.open()
     assert caught.value.code == "REFUSED"
     assert "secret" not in str(caught.value)
+    assert "WARN" not in capfd.readouterr().err  # OpenCV has no line of its own
 
 
 def test_an_empty_folder_is_a_source_error(tmp_path: Path) -> None:
@@ -289,6 +292,22 @@ def test_image_files_are_given_in_the_order_they_are_passed(tmp_path: Path) -> N
     saved_images(tmp_path, ["a.png", "b.png"])
     with ImageSource("list", [tmp_path / "b.png", tmp_path / "a.png"]) as source:
         assert names_of(all_frames(source)) == ["b.png", "a.png"]
+
+
+@pytest.mark.parametrize("raw", [None, (4, 4, 3)])
+def test_standard_input_that_gives_nothing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, raw: tuple[int, int, int] | None
+) -> None:
+    (tmp_path / "nothing").touch()
+    with (tmp_path / "nothing").open("rb") as stream:
+        with StdinSource(CaptureSettings(raw=raw), descriptor=stream.fileno()) as source:
+            assert not source.grab()
+        assert "nothing came on standard input, expected frames" in caplog.text
+        caplog.clear()
+        source = StdinSource(CaptureSettings(raw=raw), descriptor=stream.fileno())
+        source.open()
+        source.close()
+        assert (source.grab(), caplog.text) == (False, "")
 
 
 SILENT_CHILD = """

@@ -100,7 +100,7 @@ def test_a_frame_that_does_not_fit_has_a_status_record_and_the_run_goes_on(
     detector = Detector(bundle, OnnxRuntimeCpu(bundle.files["detector.onnx"], threads=1))
     summary, records = recorded(detector, folder)
     assert records[1]["event_type"] == "FRAME_NOT_SCORED"
-    assert "frame is 4 rows by 8 columns, region of interest" in records[1]["payload"]["reason"]
+    assert "beyond the frame of 8x4 pixels" in records[1]["payload"]["reason"]
     assert (summary.frames, summary.unscored) == (11, 1)
 
 

@@ -25,5 +25,5 @@ def test_smoothed(kind: str, scores: list[float], expected: list[float]) -> None
 
 @pytest.mark.parametrize("kind", ["", "mean:3", "ema", "ema:0", "ema:1.5", "ema:x", "median:0", "median:1.5", "none:1"])
 def test_what_is_not_known_is_refused(kind: str) -> None:
-    with pytest.raises(ConfigError, match="smoothing"):
+    with pytest.raises(ConfigError, match="--smooth is"):
         smoothing_from(kind)

@@ -224,7 +224,7 @@ def test_images_that_the_region_of_interest_leaves_are_listed(photos: Path) -> N
     write(photos / "4.png", grey(40, 20, 20))
     data = load(photos, roi=(0, 0, 30, 30), max_bad=0.5)
     assert [name for name, _ in data.bad] == ["4.png"]
-    assert "frame is 20 rows by 20 columns, region of interest x=0 y=0 width=30 height=30" in data.bad[0][1]
+    assert "region of interest 0,0,30,30 reaches beyond the frame of 20x20 pixels" in data.bad[0][1]
 
 
 def test_a_folder_without_one_readable_image_is_refused_with_the_first_reason(tmp_path: Path) -> None:
