@@ -59,6 +59,7 @@ ELSEWHERE = {
 STAND_INS = [
     ("doctor --camera 0", "doctor --camera 'test://pattern?fps=500&width=64&height=48'"),
     ("--camera 0", "--source 'test://pattern?fps=500&width=64&height=48'"),
+    ("--camera line3=2", "--source 'line3=test://pattern?fps=500&width=64&height=48'"),
     ("rtsp://10.0.0.5/live", "'test://pattern?fps=500&width=64&height=48'"),
     ("images=photos/good&at=10&for=30", "images=photos/c&fps=500&at=10&for=30"),
     ("--frames 2000 --every 10", "--frames 300"),
