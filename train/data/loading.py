@@ -10,7 +10,7 @@ from edge_runtime.image_files.levels import Levels
 from edge_runtime.image_files.listing import is_image
 from edge_runtime.scoring.labelled import is_labelled_set, read_labelled
 from train.data.folder import load_folder, probe_folder
-from train.data.guidance import read_guidance
+from train.data.guidance import GuidanceFiles, check_forms, read_guidance
 from train.data.labelled import load_labelled, probe_labelled
 from train.data.settings import DataSettings
 from train.data.training_set import Probe, TrainingSet
@@ -20,7 +20,7 @@ from train.intake.feedback_images import name_within
 from train.intake.training_files import training_files
 from train.networks.registry import NetworkName, network_spec
 
-__all__ = ["levels_of", "load_training_set", "probe_images"]
+__all__ = ["check_guidance", "levels_of", "load_training_set", "probe_images"]
 
 
 def load_training_set(settings: DataSettings, network: NetworkName, cache_folder: Path | None = None) -> TrainingSet:
@@ -36,6 +36,23 @@ def load_training_set(settings: DataSettings, network: NetworkName, cache_folder
         good = [name_within(Path(settings.path), Path(file)) for file in settings.feedback.good]
         guidance = guidance.keeping(images.names, good)
     return replace(images, guidance=guidance)
+
+
+def check_guidance(settings: DataSettings) -> None:
+    """Raise what the files about single images tell by themselves and by a folder's names, before an image is read.
+
+    As load_training_set does, which tells the rest: names of a video's frames are known once it is decoded.
+    """
+    files, path = settings.guidance, Path(settings.path)
+    if files == GuidanceFiles():
+        return
+    if not path.is_dir() or is_labelled_set(path):
+        check_forms(files)
+        return
+    names = [name_within(path, file) for file in training_files(path, told=False)]
+    if settings.feedback is not None:
+        names += settings.feedback.good
+    read_guidance(files, names, told=False)
 
 
 def probe_images(settings: DataSettings, network: NetworkName) -> Probe:

@@ -206,6 +206,8 @@ def test_the_demo_does_not_replace_a_folder_it_did_not_make(cli: Cli, tmp_path: 
     (tmp_path / "mine/work.txt").write_text("dear")
     assert_one_line(cli("demo", "--out", "mine", cwd=tmp_path), 2, "was not made by this command")
     assert (tmp_path / "mine/work.txt").read_text() == "dear"
+    nowhere = cli("demo", "--out", "mine/work.txt/out", cwd=tmp_path)
+    assert_one_line(nowhere, 1, "cannot make the folder mine/work.txt/out: Not a directory; name another --out")
 
 
 def test_version_and_unknown_commands(cli: Cli, tmp_path: Path) -> None:
