@@ -38,20 +38,11 @@ class Command(click.Command):
             raise click.UsageError(unknown_option(error.option_name, ctx), ctx) from None
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """With --help-all, where that shows more than --help."""
-        params = super().get_params(ctx)
-        if not self.has_more:
-            return params
+        """With --help-all, which is shown where it shows more than --help."""
         if self._help_all is None:  # one object: click tells parameters apart by identity
-            self._help_all = click.Option(
-                ["--help-all"],
-                is_flag=True,
-                is_eager=True,
-                expose_value=False,
-                callback=_show_all,
-                help=f"Show all {sum(isinstance(param, click.Option) for param in self.params)} options and exit.",
-            )
-        return [*params, self._help_all]
+            n_options = sum(isinstance(param, click.Option) for param in self.params)
+            self._help_all = _help_all(f"Show all {n_options} options and exit.", hidden=not self.has_more)
+        return [*super().get_params(ctx), self._help_all]
 
     @property
     def has_more(self) -> bool:
@@ -94,6 +85,13 @@ class Group(click.Group):
     """Commands of this kind; alone it shows its help, which is what was wanted."""
 
     command_class = Command
+    _help_all: click.Option | None = None
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """With --help-all, which is taken everywhere, and shows what --help does."""
+        if self._help_all is None:
+            self._help_all = _help_all("Show this message and exit.", hidden=True)
+        return [*super().get_params(ctx), self._help_all]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Without a word, the help, and exit status 0."""
@@ -114,6 +112,18 @@ class Group(click.Group):
         if not known:
             raise click.UsageError(unknown_command(args[0], ctx), ctx)
         return super().resolve_command(ctx, args)
+
+
+def _help_all(said: str, *, hidden: bool) -> click.Option:
+    return click.Option(
+        ["--help-all"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_show_all,
+        hidden=hidden,
+        help=said,
+    )
 
 
 def _show_all(context: click.Context, option: click.Parameter, asked: bool) -> None:
