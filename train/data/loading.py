@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from train.intake.feedback_images import name_within
 from train.intake.training_files import training_files
 from train.networks.registry import NetworkName, network_spec
 
-__all__ = ["check_guidance", "levels_of", "load_training_set", "probe_images"]
+__all__ = ["check_data", "check_guidance", "levels_of", "load_training_set", "probe_images"]
 
 
 def load_training_set(settings: DataSettings, network: NetworkName, cache_folder: Path | None = None) -> TrainingSet:
@@ -36,6 +37,18 @@ def load_training_set(settings: DataSettings, network: NetworkName, cache_folder
         good = [name_within(Path(settings.path), Path(file)) for file in settings.feedback.good]
         guidance = guidance.keeping(images.names, good)
     return replace(images, guidance=guidance)
+
+
+def check_data(path: Path) -> None:
+    """Raise DataError where nothing lies at a data path, and for an image that stands alone; nothing is opened."""
+    if not path.exists():
+        is_pattern = "*" in path.name and path.parent.is_dir()
+        folder = f"; the folder itself: edge-aae train {shlex.quote(str(path.parent))}" if is_pattern else ""
+        raise DataError(
+            f"no data at {path}; expected a folder of images, a video, an IDX folder or an .npz file{folder}"
+        )
+    if path.is_file() and is_image(path):
+        raise DataError(f"{path} is a single file; expected a folder of images, a video, an IDX pair or an .npz file")
 
 
 def check_guidance(settings: DataSettings) -> None:
@@ -81,8 +94,7 @@ def _load_images(settings: DataSettings, network: NetworkName, cache_folder: Pat
 def _source(settings: DataSettings, network: NetworkName) -> Path:
     """Where the images are, of a kind that the network trains on."""
     path, cuts_tiles = Path(settings.path), network_spec(network).cuts_tiles
-    if not path.exists():
-        raise DataError(f"no data at {path}; expected a folder of images, a video, an IDX folder or an .npz file")
+    check_data(path)
     if settings.feedback is not None and (path.is_file() or is_labelled_set(path)):
         raise DataError(f"--feedback adds photographs to a folder of such, {path} is none; name the folder")
     if is_labelled_set(path):
@@ -91,8 +103,6 @@ def _source(settings: DataSettings, network: NetworkName) -> Path:
                 f"network {network} trains on a folder of photographs, {path} is a labelled set; use another"
             )
         return path
-    if path.is_file() and is_image(path):
-        raise DataError(f"{path} is a single file; expected a folder of images, a video, an IDX pair or an .npz file")
     if settings.classes or settings.contaminate:
         kind = "video" if path.is_file() else "folder of images"
         raise DataError(f"--classes and --contaminate need labels; {path} is a {kind} without any")
