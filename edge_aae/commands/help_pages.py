@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from edge_aae.commands.config_file import of_the_file
 from edge_aae.commands.foreign_words import key_value_word, unknown_command, unknown_option
 from edge_aae.commands.help_sections import HelpSection, sections_of
+from edge_runtime.errors import ConfigError
 
 __all__ = ["Command", "Group"]
 
@@ -36,6 +38,21 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise click.UsageError(unknown_option(error.option_name, ctx), ctx) from None
+        except click.BadParameter as error:
+            if error.param is None or not (file := of_the_file(error.message, ctx, error.param)):
+                raise
+            raise click.UsageError(f"{file}{_name(error.param)}: {error.message}", ctx) from None
+        except ConfigError as error:
+            error.args = (f"{of_the_file(str(error), ctx)}{error}",)
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does; a value that only turns out to be bad meanwhile is said to be of the file that gave it."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            error.args = (f"{of_the_file(str(error), ctx)}{error}",)
+            raise
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """With --help-all, which is shown where it shows more than --help."""
@@ -133,5 +150,5 @@ def _show_all(context: click.Context, option: click.Parameter, asked: bool) -> N
         context.exit()
 
 
-def _name(option: click.Option) -> str:
+def _name(option: click.Parameter) -> str:
     return max(option.opts, key=len).lstrip("-")
