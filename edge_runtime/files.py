@@ -79,6 +79,8 @@ def write_file(path: Path, content: bytes) -> None:
 def check_file_place(path: Path) -> None:
     """Raise DataError where no file can be made at a path, before the work whose result is to lie there."""
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         _try_place(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from error

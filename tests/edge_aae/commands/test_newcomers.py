@@ -76,6 +76,13 @@ MISTAKES = {
     "evaluate model.aae": (2, "name labelled images: edge-aae evaluate model.aae test/"),
     "evaluate": (2, "edge-aae evaluate runs/latest test/"),
     "verify runs/latest": (1, "edge-aae export runs/latest --out model.aae"),
+    "report nosuch": (1, "there is no nosuch; expected a run folder such as runs/latest, or an .aae bundle"),
+    "report runs/latest photos --out best.pt/x.html": (1, "cannot write best.pt/x.html: Not a directory"),
+    "report runs/latest photos --out photos": (1, "cannot write photos: Is a directory"),
+    "export --out photos": (2, "--out photos is a folder; name a file, such as photos/model.aae"),
+    "export nosuch --out best.pt/x.aae": (1, "cannot write best.pt/x.aae: Not a directory"),
+    "export nosuch --format onnx --out best.pt/x": (1, "cannot make the folder best.pt/x: Not a directory"),
+    "verify model.aae --backend tensorrt --against nosuch": (1, "nosuch is no run folder"),
     "info model.aae --model other.aae": (2, "two bundles are named, model.aae and --model other.aae"),
     # nothing there
     "run": (2, "name one source or more: edge-aae run SOURCE"),
