@@ -83,6 +83,8 @@ MISTAKES = {
     "export nosuch --out best.pt/x.aae": (1, "cannot write best.pt/x.aae: Not a directory"),
     "export nosuch --format onnx --out best.pt/x": (1, "cannot make the folder best.pt/x: Not a directory"),
     "verify model.aae --backend tensorrt --against nosuch": (1, "nosuch is no run folder"),
+    "compare model.aae runs/latest --frames photos": (1, "runs/latest is a run folder, not a bundle"),
+    "score photos --classes 0": (2, "--classes names normal classes of an IDX set or .npz file, photos has none"),
     "info model.aae --model other.aae": (2, "two bundles are named, model.aae and --model other.aae"),
     # nothing there
     "run": (2, "name one source or more: edge-aae run SOURCE"),
