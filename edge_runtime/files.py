@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DISK_FULL",
     "OWN_ALONE",
+    "check_file_place",
+    "check_folder_place",
     "csv_bytes",
     "file_identity",
     "file_stem",
@@ -72,6 +74,24 @@ def write_file(path: Path, content: bytes) -> None:
         path.write_bytes(content)
     except OSError as error:
         raise _cannot_write(path, error) from error
+
+
+def check_file_place(path: Path) -> None:
+    """Raise DataError where no file can be made at a path, before the work whose result is to lie there."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _try_place(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def check_folder_place(path: Path, *, option: str = "--out") -> None:
+    """Raise DataError where a folder can neither be made nor written into, before the work whose results it is for."""
+    try:
+        _try_place(path)
+    except OSError as error:
+        raise DataError(f"cannot make the folder {path}: {error.strerror or error}; name another {option}") from error
 
 
 def read_regular(path: Path, most_bytes: int) -> tuple[bytes, os.stat_result]:
@@ -132,6 +152,15 @@ def unicode_name(name: str) -> str:
     """The name with ? for each byte of a file name that is no UTF-8: not every JSON reader takes lone surrogates, and
     no terminal."""
     return name.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def _try_place(folder: Path) -> None:
+    """Make something where a folder is or would be, which is gone again; raises OSError where that fails.
+
+    Not by modes: root may write everywhere, and still makes nothing below /proc.
+    """
+    nearest = next(place for place in (folder, *folder.parents) if place.exists() or place == place.parent)
+    tempfile.TemporaryDirectory(dir=nearest, prefix=".edge-aae-").cleanup()
 
 
 def _write_and_rename(path: Path, content: bytes, mode: int) -> None:

@@ -32,10 +32,13 @@ class Schedule:
     """Epochs of re-training, phase 3 of ITSR."""
 
     def __post_init__(self) -> None:
-        if self.train < 1 or self.refine < 0 or self.retrain < 0:
-            raise ConfigError(
-                f"epochs are {self.train} + {self.refine} a round + {self.retrain}, expected 1 or more, 0 or more twice"
-            )
+        for option, epochs, fewest in (
+            ("--epochs", self.train, 1),
+            ("--refine-epochs", self.refine, 0),
+            ("--retrain-epochs", self.retrain, 0),
+        ):
+            if epochs < fewest:
+                raise ConfigError(f"{option} is {epochs}, expected {fewest} or more")
 
     def scaled(self, factor: float) -> Schedule:
         """The schedule with every phase times factor, rounded, at least one epoch where there was one."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from edge_aae.commands.secret_values import SOURCES, TOKENS, check_mode, is_shown, shown_value
 from edge_runtime.errors import ConfigError, expected_name
@@ -18,10 +20,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["config_of", "config_options", "read_config"]
+__all__ = ["config_of", "config_options", "of_the_file", "read_config"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+FILE = "edge_aae.config"
+"""In a context's meta: the file that --config names."""
 OWN = ("config", "print_config", "help")
 
 
@@ -51,18 +55,20 @@ def read_config(path: Path, options: Mapping[str, click.Parameter], command: str
     keys = {_key(option): name for name, option in options.items()}
     found = {}
     for key, value in values.items():
+        if isinstance(value, dict):
+            raise ConfigError(
+                f"{path} has a section [{key}]; options stand without sections, one a line{_first(value, keys)}"
+            )
         name = keys.get(key.replace("_", "-"))
         if name is None:
             raise ConfigError(
                 f"{path} sets {key!r}, which is no option here; {expected_name(sorted(keys), key.replace('_', '-'))}"
             )
-        if isinstance(value, dict):
-            raise ConfigError(f"{path} has a table {key!r}, expected a value")
         option = options[name]
         many = isinstance(option, click.Option) and option.multiple
         if isinstance(value, list) != many:
             came = "***" if name in TOKENS else redact(repr(value))
-            raise ConfigError(f"{path} sets {key} to {came}, expected {'a list' if many else 'one value'}")
+            raise ConfigError(f"{path} sets {key} to {came}, expected {_form(key, name, value, many=many)}")
         # To click a path that is a number is an open file.
         kinds = (str,) if isinstance(option.type, click.Path) else (str, int, float)
         if strange := [one for one in _each(value) if not isinstance(one, kinds)]:
@@ -77,6 +83,28 @@ def read_config(path: Path, options: Mapping[str, click.Parameter], command: str
     return found
 
 
+EXAMPLES = {"classes": "0,3", "imgsz": "96x256", "levels": "0,4095", "roi": "0,0,640,480"}
+"""Options whose one text people write as a list, with such a text"""
+
+
+def _form(key: str, name: str, value: Any, *, many: bool) -> str:
+    """What was expected in place of a value where a list belongs, or of a list where one value does."""
+    if many:
+        one = "video.mp4" if key == "source" else "0"
+        if isinstance(value, str) and not {*"=:/@\\"} & {*value}:
+            one = value  # no address, which may hold a password
+        return f'a list, such as {key} = ["{one}"]'
+    return f'one text, such as {key} = "{EXAMPLES[name]}"' if name in EXAMPLES else "one value"
+
+
+def _first(section: Mapping[str, Any], keys: Mapping[str, str]) -> str:
+    """The first option of a section, as it would stand without it; nothing for what may hold a secret."""
+    key, value = next(((key, value) for key, value in section.items() if key.replace("_", "-") in keys), ("", None))
+    if keys.get(key.replace("_", "-")) in TOKENS or "://" in str(value) or not isinstance(value, (str, int, float)):
+        return ""
+    return f": {key} = " + (f'"{value}"' if isinstance(value, str) else _text(value))
+
+
 def _text(value: str | float) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -85,8 +113,21 @@ def _each(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def of_the_file(message: str, context: click.Context, option: click.Parameter | None = None) -> str:
+    """The name of the --config that gave the value a message complains of, to be put before it; empty for a flag's.
+
+    option: whose value it is; None: the first option that the message names.
+    """
+    flags = {flag: one for one in context.command.params for flag in (*one.opts, *one.secondary_opts)}
+    if option is None:
+        option = next((flags[flag] for flag in re.findall(r"--[a-z-]*[a-z]", message) if flag in flags), None)
+    from_file = option is not None and context.get_parameter_source(option.name or "") is ParameterSource.DEFAULT_MAP
+    return f"{context.meta[FILE]}: " if from_file and FILE in context.meta else ""
+
+
 def _load(context: click.Context, option: click.Parameter, path: Path | None) -> None:
     if path is not None:
+        context.meta[FILE] = path
         context.default_map = {
             **(context.default_map or {}),
             **read_config(path, _options(context), context.command.name or "run"),

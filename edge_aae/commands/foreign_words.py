@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -136,7 +136,8 @@ def _for_place(word: str) -> str:
 def unknown_option(flag: str, context: click.Context) -> str:
     """What to say of a flag that the context's command does not have."""
     command = context.command.name or ""
-    said = f"{command} has no option {flag}"
+    called = _path(context)
+    said = f"{called} has no option {flag}"
     word = flag.lstrip("-").replace("_", "-").lower()
     elsewhere = OPTIONS.get(word, {})
     if advice := elsewhere.get(command):
@@ -147,11 +148,27 @@ def unknown_option(flag: str, context: click.Context) -> str:
     if advice := elsewhere.get("*"):
         return f"{said}; {advice}"
     root = context.find_root().command
-    others = root.commands.values() if isinstance(root, click.Group) else ()
-    having = [f"`edge-aae {other.name}`" for other in others if word in _flags(other)]
+    others = _commands(root) if isinstance(root, click.Group) else ()
+    having = [f"`edge-aae {name}`" for name, other in others if word in _flags(other)]
     if having:
         return f"{said}; {' and '.join(having[:MOST_SUGGESTED])} {'has' if len(having) == 1 else 'have'} one"
-    return f"{said}; `{context.command_path} --help-all` lists those it has"
+    return f"{said}; `edge-aae {called} --help-all` lists those it has"
+
+
+def _path(context: click.Context) -> str:
+    """What is typed for a command after the program's name: `keys make`."""
+    above = context.parent
+    own = context.command.name or ""
+    return own if above is None or above.parent is None else f"{_path(above)} {own}"
+
+
+def _commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    """Each command of a group, those of its groups by their path."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {below}", one) for below, one in _commands(command))
+        else:
+            yield name, command
 
 
 def key_value_word(words: Sequence[str], command: str | None) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from edge_aae.commands.config_file import of_the_file
 from edge_aae.commands.foreign_words import key_value_word, unknown_command, unknown_option
 from edge_aae.commands.help_sections import HelpSection, sections_of
+from edge_runtime.errors import ConfigError
 
 __all__ = ["Command", "Group"]
 
@@ -36,22 +38,28 @@ class Command(click.Command):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise click.UsageError(unknown_option(error.option_name, ctx), ctx) from None
+        except click.BadParameter as error:
+            if error.param is None or not (file := of_the_file(error.message, ctx, error.param)):
+                raise
+            raise click.UsageError(f"{file}{_name(error.param)}: {error.message}", ctx) from None
+        except ConfigError as error:
+            error.args = (f"{of_the_file(str(error), ctx)}{error}",)
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does; a value that only turns out to be bad meanwhile is said to be of the file that gave it."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            error.args = (f"{of_the_file(str(error), ctx)}{error}",)
+            raise
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """With --help-all, where that shows more than --help."""
-        params = super().get_params(ctx)
-        if not self.has_more:
-            return params
+        """With --help-all, which is shown where it shows more than --help."""
         if self._help_all is None:  # one object: click tells parameters apart by identity
-            self._help_all = click.Option(
-                ["--help-all"],
-                is_flag=True,
-                is_eager=True,
-                expose_value=False,
-                callback=_show_all,
-                help=f"Show all {sum(isinstance(param, click.Option) for param in self.params)} options and exit.",
-            )
-        return [*params, self._help_all]
+            n_options = sum(isinstance(param, click.Option) for param in self.params)
+            self._help_all = _help_all(f"Show all {n_options} options and exit.", hidden=not self.has_more)
+        return [*super().get_params(ctx), self._help_all]
 
     @property
     def has_more(self) -> bool:
@@ -94,6 +102,13 @@ class Group(click.Group):
     """Commands of this kind; alone it shows its help, which is what was wanted."""
 
     command_class = Command
+    _help_all: click.Option | None = None
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """With --help-all, which is taken everywhere, and shows what --help does."""
+        if self._help_all is None:
+            self._help_all = _help_all("Show this message and exit.", hidden=True)
+        return [*super().get_params(ctx), self._help_all]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Without a word, the help, and exit status 0."""
@@ -116,6 +131,18 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _help_all(said: str, *, hidden: bool) -> click.Option:
+    return click.Option(
+        ["--help-all"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_show_all,
+        hidden=hidden,
+        help=said,
+    )
+
+
 def _show_all(context: click.Context, option: click.Parameter, asked: bool) -> None:
     if asked and not context.resilient_parsing:
         context.meta[EVERYTHING] = True
@@ -123,5 +150,5 @@ def _show_all(context: click.Context, option: click.Parameter, asked: bool) -> N
         context.exit()
 
 
-def _name(option: click.Option) -> str:
+def _name(option: click.Parameter) -> str:
     return max(option.opts, key=len).lstrip("-")

@@ -31,6 +31,7 @@ __all__ = [
     "max_bad_option",
     "max_pixels_option",
     "model_option",
+    "refuse_as_bundle",
     "require_signature_option",
     "resolve_model",
 ]
@@ -156,17 +157,22 @@ def resolve_model(named: Path | None) -> Path:
 
     Raises BundleError where there is none, and for a run folder.
     """
+    path, why = _model(named)
+    refuse_as_bundle(path)
+    logger.info("bundle %s%s", path, why)
+    return path
+
+
+def refuse_as_bundle(path: Path) -> None:
+    """Raise BundleError for a run folder, and for a file of another program, where a bundle belongs."""
     from edge_runtime.files import is_run_folder
 
-    path, why = _model(named)
     if other := OF_OTHERS.get(path.suffix.lower()):
         raise BundleError(f"{path} is {other}, not a bundle; expected an .aae file, which `edge-aae export` writes")
     if is_run_folder(path):
         raise BundleError(
             f"{path} is a run folder, not a bundle; make one of it: edge-aae export {path} --out {DEFAULT_MODEL}"
         )
-    logger.info("bundle %s%s", path, why)
-    return path
 
 
 def _model(named: Path | None) -> tuple[Path, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -71,8 +72,13 @@ def model_and_data(places: Sequence[Path], model: Path | None, command: str) -> 
 
 
 def refuse_bundles(images: Sequence[Path], command: str, *, by: Path | None = None) -> None:
-    """Raise click.UsageError for a bundle among the images to be scored. by: the bundle that --model names."""
+    """Raise click.UsageError for a bundle or a URL among the images to be scored. by: the bundle that --model names."""
     for path in images:
+        if url := _url(str(path)):
+            raise click.UsageError(
+                f"{url} is an address; {command} takes image files and folders; "
+                f"streams: edge-aae run {shlex.quote(url)}"
+            )
         if kind_of(path) == "bundle":
             others = shlex.join(str(other) for other in images if other != path) or "IMAGES"
             also = "" if by is None else f", as {by} was"
@@ -103,9 +109,13 @@ def refuse_as_source(named: Sequence[str], corrected: str) -> None:
             )
 
 
-def refuse_as_training_data(path: Path) -> None:
-    """Raise click.UsageError for a bundle, or a network's file, where images to train on belong."""
-    quoted = shlex.quote(str(path))
+def refuse_as_training_data(data: str) -> None:
+    """Raise click.UsageError for a bundle, a URL, or a network's file, where images to train on belong."""
+    if url := _url(data):
+        raise click.UsageError(
+            f"{url} is an address; train takes a folder of images or a video file: save one of the two first"
+        )
+    path, quoted = Path(data), shlex.quote(data)
     if kind_of(path) == "bundle":
         raise click.UsageError(
             f"{path} is a bundle, which training leads to; expected images: edge-aae train IMAGES; what the bundle "
@@ -116,6 +126,12 @@ def refuse_as_training_data(path: Path) -> None:
             f"{path} is {OF_OTHERS[path.suffix.lower()]}, expected images: edge-aae train IMAGES; training begins from "
             "nothing, and --backbone names a trunk (docs/backbones.md)"
         )
+
+
+def _url(word: str) -> str:
+    """The URL that a word is, also one whose slashes pathlib has joined; empty where it is none."""
+    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])", word)
+    return "" if found is None or Path(word).exists() else f"{found[1]}://{word[found.end() :]}"
 
 
 def refuse_as_run(path: Path) -> None:

@@ -18,6 +18,7 @@ from edge_aae.demo.page import page_of, strip
 from edge_aae.demo.training import CONTAMINANT, METHODS, NORMAL, SAMPLE, MethodRow, n_contaminants, trainings
 from edge_runtime.bundle.bundle import Bundle
 from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.files import check_folder_place
 from edge_runtime.gate.verification import DEFAULT_BACKEND, verify_bundle
 from edge_runtime.model.images import write_image
 from edge_runtime.model.preprocess import Frame
@@ -98,6 +99,7 @@ def _prepare(out: Path) -> None:
         if not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).exists()):
             raise ConfigError(f"{out} exists and was not made by this command; name another --out")
         shutil.rmtree(out)
+    check_folder_place(out)
     out.mkdir(parents=True)
     (out / MARKER).touch()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.bundle.bundle import Bundle
-from edge_runtime.errors import DataError
+from edge_runtime.errors import ConfigError, DataError
 from edge_runtime.files import is_run_folder
 from edge_runtime.image_files.levels import Levels
 from edge_runtime.image_files.listing import FORMATS, image_files, is_image
@@ -73,7 +73,8 @@ def load_items(
     Images of folders are named by their path below the folder; where two folders have images of the same name, by
     the path that was given. trained_on: what the model that scores them was trained on, or its bundle. labels_file: CSV
     with columns name and label. classes: normal classes of labelled sets; the model's where empty.
-    Raises DataError where a path is missing or holds no image, and for labels that cannot be used.
+    Raises DataError where a path is missing or holds no image, and for labels that cannot be used; ConfigError for
+    classes where there is no labelled set.
     """
     if isinstance(trained_on, Bundle):
         levels = trained_on.preprocess.levels
@@ -81,6 +82,11 @@ def load_items(
             TrainedOn.of(trained_on.manifest["training"].get("data", {}), called="bundle"), levels=levels
         )
     batches = [_items_of(path, trained_on, classes) for path in paths]
+    if classes and not any(map(is_labelled_set, paths)):
+        raise ConfigError(
+            f"--classes names normal classes of an IDX set or .npz file, {', '.join(map(str, paths))} has none; leave "
+            "it out: of files a folder good/ beside others says it, or --labels FILE"
+        )
     n_of_name = Counter(item.name for batch in batches for item in batch)
     items = [
         item

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.errors import DataError
-from edge_runtime.files import csv_bytes, write_atomically, write_file
+from edge_runtime.files import check_file_place, check_folder_place, csv_bytes, write_atomically, write_file
 
 
 def test_a_folder_in_the_way_is_left_alone(tmp_path: Path) -> None:
@@ -43,3 +43,16 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path, write: object)
 
 def test_csv_lines_keep_the_bytes_of_names_that_are_no_utf_8() -> None:
     assert csv_bytes(["name", "n"], [["a\udcfc,b", 1], ["\u00e4", 2]]) == b'name,n\n"a\xfc,b",1\n\xc3\xa4,2\n'
+
+
+def test_where_nothing_can_be_made_is_known_before_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file/x.html", tmp_path / "file/deep/x.html"):
+        with pytest.raises(DataError, match=r"cannot write .*x\.html: Not a directory"):
+            check_file_place(place)
+        with pytest.raises(DataError, match=r"cannot make the folder .*x\.html: Not a directory; name another --out"):
+            check_folder_place(place)
+    check_file_place(tmp_path / "new/deep/x.html")
+    check_folder_place(tmp_path / "new/deep")
+    check_folder_place(tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ConfigError, DataError
 
-__all__ = ["Guidance", "GuidanceFile", "GuidanceFiles", "KEEP", "REJECT", "UNGUIDED", "read_guidance"]
+__all__ = ["Guidance", "GuidanceFile", "GuidanceFiles", "KEEP", "REJECT", "UNGUIDED", "check_forms", "read_guidance"]
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +121,16 @@ class Guidance:
         return len(self.verdicts)
 
 
-def read_guidance(files: GuidanceFiles, names: Sequence[str], skipped: Collection[str] = ()) -> Guidance:
-    """The guidance that files give for images of these names.
+def check_forms(files: GuidanceFiles) -> None:
+    """Raise DataError for files of another form, whatever images they name."""
+    for _ in _said(files):
+        pass
+
+
+def read_guidance(
+    files: GuidanceFiles, names: Sequence[str], skipped: Collection[str] = (), *, told: bool = True
+) -> Guidance:
+    """The guidance that files give for images of these names; where told, how many are known is said.
 
     skipped: names of images that exist but are not trained on; a word about them is passed over with a warning.
     Raises DataError for unknown names, files of another form, and images that two files call differently; ConfigError
@@ -138,7 +146,7 @@ def read_guidance(files: GuidanceFiles, names: Sequence[str], skipped: Collectio
             strange = [name for name in unknown if name not in skipped]
             raise DataError(
                 f"--{option} {file.path} names {len(strange)} images that are not in the training set: "
-                f"{_some(strange)}; expected names as refinement.csv has them, such as {_some(list(names)[:1])}"
+                f"{_some(strange)}; expected names of its images, such as {_some(list(names)[:1])}"
             )
         if passed_over:
             logger.warning("--%s names %d skipped images: %s", option, len(passed_over), _some(passed_over))
@@ -155,7 +163,7 @@ def read_guidance(files: GuidanceFiles, names: Sequence[str], skipped: Collectio
             said_by[index] = f"--{option}"
     if len(names) and guidance.reject.all():
         raise ConfigError(f"--reject and --labels call all {len(names)} images anomalous; nothing is left to train on")
-    if guidance:
+    if guidance and told:
         logger.info("known: %d normal and %d anomalous images", guidance.keep.sum(), guidance.reject.sum())
     return guidance
 
@@ -173,6 +181,8 @@ def _said(files: GuidanceFiles) -> Iterator[tuple[str, GuidanceFile, dict[str, i
 def _names(file: GuidanceFile) -> list[str]:
     """The names of a text file, one a line, or of a CSV file's column `name`."""
     text = file.text()
+    if "\0" in text:
+        raise DataError(f"{file.path} is no text; expected one name of an image a line")
     header = next(csv.reader(text.splitlines()), [])
     if Path(file.path).suffix.lower() == ".csv" or (len(header) > 1 and "name" in header):
         return [row["name"] for row in _rows(file, text, ("name",))]
@@ -193,6 +203,8 @@ def _labels(file: GuidanceFile) -> dict[str, int]:
 
 def _rows(file: GuidanceFile, text: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """The rows of a CSV file, those columns of them."""
+    if "\0" in text:
+        raise DataError(f"{file.path} is no CSV text; expected lines {','.join(columns)}, the first one saying so")
     reader = csv.DictReader(text.splitlines())
     missing = [column for column in columns if column not in (reader.fieldnames or ())]
     if missing:

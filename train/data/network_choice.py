@@ -15,9 +15,10 @@ from edge_runtime.model.images import list_images, read_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.model.self_reference import N_CHANNELS
 from edge_runtime.scoring.labelled import is_labelled_set, read_labelled
-from edge_runtime.sources import VideoSource
 from train.backbones.weights import shipped_weights_file
+from train.data.loading import check_data
 from train.data.training_set import spread
+from train.data.video import opened_video
 from train.intake.depth import found_levels
 from train.intake.training_files import training_files
 from train.networks.hog import check_hog_size
@@ -54,33 +55,56 @@ class Choice:
 
 
 def choose_network(
-    data: Path, *, not_features: str = "", imgsz: tuple[int, int] | None = None, levels: Levels | None = None
+    data: Path,
+    *,
+    not_features: str = "",
+    imgsz: tuple[int, int] | None = None,
+    levels: Levels | None = None,
+    n_added: int = 0,
 ) -> Choice:
     """The network for a folder of images, a video or a labelled set.
 
     imgsz: rows and columns that were asked for; a network that does not take them is not chosen where another does.
-    levels: of 16-bit images; None: what those looked at use.
+    levels: of 16-bit images; None: what those looked at use. n_added: photographs from elsewhere that join them.
 
     `features` for photographs: images with sides of LEAST_PHOTO_SIDE pixels or more. Where it cannot be had, for the
     reason not_features or because the backbone is not installed, `hog` where the images have one size and show one
     thing in one place, so that gradients can be compared place by place, and `patch` where they do not. Says so where
-    too few images can be read to tell; loading them then says what is wrong.
+    too few images can be read to tell; loading them then says what is wrong. Raises DataError for what is no data, and
+    for fewer photographs than any network takes.
     """
+    check_data(data)
     if is_labelled_set(data):
         return _taking(imgsz, _for_labelled(data))
     if imgsz is not None:
         not_features = not_features or _refusal("features", imgsz)
     if not data.is_dir():
         return _taking(imgsz, _for_video(data, not_features))
-    frames = _probe(data, levels)
-    if len(frames) < 2:
+    files = list_images(data, told=False) and training_files(data, told=False)
+    frames = _probe(files, levels)
+    if not frames:
         return Choice("hog", "too few images to tell")
     side = int(np.median([min(frame.shape[:2]) for frame in frames]))
-    not_features = not_features or _no_features(side, len(frames))
+    n_images = len(frames) + n_added
+    asked, not_features = not_features, not_features or _no_features(side, n_images)
     if not not_features:
         return Choice("features", f"photographs, {side} pixels on the short side")
     choice = _without_backbone(frames)
+    if not asked and side >= LEAST_PHOTO_SIDE and len(frames) == len(files):
+        _check_number(n_images, choice.network)
+    if len(frames) < 2:
+        return Choice("hog", "too few images to tell")
     return _taking(imgsz, Choice(choice.network, f"{choice.reason}; not features: {not_features}"))
+
+
+def _check_number(n_images: int, otherwise: NetworkName) -> None:
+    """Raise DataError for too few photographs, also for the network in place of features."""
+    fewest, other = network_spec("features").fewest_images, network_spec(otherwise)
+    if n_images < fewest and n_images < other.fewest_images and not other.cuts_tiles:
+        raise DataError(
+            f"{n_images} image{'' if n_images == 1 else 's'} to train on; photographs need {fewest} or more "
+            "(30 to 200 are usual); take more"
+        )
 
 
 def _taking(imgsz: tuple[int, int] | None, choice: Choice) -> Choice:
@@ -104,12 +128,12 @@ def _refusal(network: NetworkName, imgsz: tuple[int, int]) -> str:
 
 
 def _for_video(path: Path, not_features: str) -> Choice:
-    source = VideoSource(path)
+    source = opened_video(path)
     try:
         with source:
             height, width = source.retrieve().image.shape[:2] if source.grab() else (0, 0)
     except SourceError:
-        return Choice("hog", "frames of one camera")  # loading them says what is wrong
+        return Choice("hog", "frames of one camera")  # loading them says what is damaged
     side = min(height, width)
     not_features = not_features or _no_features(side)
     if not not_features:
@@ -156,8 +180,7 @@ def alignment(frames: list[Frame]) -> float:
     return float(np.mean([_correlation(row, median) for row in rows]))
 
 
-def _probe(folder: Path, levels: Levels | None) -> list[Frame]:
-    files = list_images(folder, told=False) and training_files(folder, told=False)
+def _probe(files: list[Path], levels: Levels | None) -> list[Frame]:
     if not files:
         return []
     looked_at = spread(files, PROBED)

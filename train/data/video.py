@@ -21,7 +21,7 @@ from train.data.training_set import PHOTO_SIDE, RAW_SAMPLE_BYTES, Probe, Trainin
 from train.intake.picture_quality import PictureQualities
 from train.networks.registry import NetworkName, network_spec
 
-__all__ = ["load_video", "probe_video"]
+__all__ = ["load_video", "opened_video", "probe_video"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,14 +110,14 @@ def probe_video(settings: DataSettings, file: Path) -> Probe:
 
 def _length(settings: DataSettings, file: Path) -> tuple[int, float]:
     """How many frames will be sampled, by the file's header, of how many a second."""
-    with _opened(file) as source:
+    with opened_video(file) as source:
         rate = source.frame_rate or USUAL_RATE
         return max(1, math.ceil(source.n_frames * min(1.0, settings.sample_fps / rate))), rate
 
 
 def _sampled(settings: DataSettings, file: Path) -> Iterator[tuple[str, Frame | DataError]]:
     """(name, frame) of every sampled frame, or why it could not be decoded."""
-    with _opened(file) as source:
+    with opened_video(file) as source:
         if not source.frame_rate:
             logger.warning("%s does not say its frame rate; taken for %g a second", file, USUAL_RATE)
         share = min(1.0, settings.sample_fps / (source.frame_rate or USUAL_RATE))
@@ -142,7 +142,7 @@ def _grabbed(source: VideoSource) -> bool:
         return False
 
 
-def _opened(file: Path) -> VideoSource:
+def opened_video(file: Path) -> VideoSource:
     """The video, to be entered; raises DataError where it is none."""
     source = VideoSource(file)
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.errors import DataError
 from edge_runtime.files import is_run_folder
-from edge_runtime.image_files.listing import image_files
+from edge_runtime.image_files.listing import image_files, list_images
 
 __all__ = ["training_files", "training_folder"]
 
@@ -18,13 +19,16 @@ logger = logging.getLogger(__name__)
 TRAINING = Path("train/good")
 """Where a data set of MVTec's layout has its training images, beside `test` and `ground_truth`."""
 OF_A_TEST = ("test", "ground_truth")
+GOOD = "good"
+"""Folder name of normal images, the MVTec convention."""
 MOST_NAMED = 4
 
 
 def training_folder(data: Path) -> Path:
     """Where the training images of a data path lie: its train/good, which is said, where it has one; else the path.
 
-    Raises DataError for a run folder, and for a folder of several such data sets.
+    That images in a good/ are trained on with those of folders beside it is said too. Raises DataError for a run
+    folder, and for a folder of several such data sets.
     """
     if not data.is_dir():
         return data
@@ -43,7 +47,37 @@ def training_folder(data: Path) -> Path:
     if sets:
         logger.info("%s holds a data set: training on %s alone", data, data / sets[0] / TRAINING)
         return data / sets[0] / TRAINING
+    _tell_sorted(data)
     return data
+
+
+def _tell_sorted(data: Path) -> None:
+    """Say of a folder whose images are sorted into good/ and others that they are trained on as if they were not."""
+    inside = sorted(path for path in data.iterdir() if path.is_dir() and not path.name.startswith("."))
+    good = next((path for path in inside if path.name.lower() == GOOD), None)
+    if good is None or not list_images(good, told=False):
+        return
+    others = [
+        path
+        for path in inside
+        if path != good
+        and path.name.lower() not in OF_A_TEST
+        and any(not _why_not(data, file) for file in list_images(path, told=False))
+    ]
+    if not others:
+        return
+    *first, last = [f"{path.name}/" for path in (good, *others[:MOST_NAMED])]
+    more = ", ..." if len(others) > MOST_NAMED else ""
+    known = f" --known-bad {shlex.quote(str(others[0]))}" if len(others) == 1 else ""
+    logger.info(
+        "%s has %s and %s%s in it: all are trained on as unsorted; good ones alone: edge-aae train %s%s",
+        data,
+        ", ".join(first),
+        last,
+        more,
+        shlex.quote(str(good)),
+        known,
+    )
 
 
 def training_files(folder: Path, *, told: bool = True) -> list[Path]:

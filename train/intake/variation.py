@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import DataError
 
-TORCH_ERROR: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, not in the stubs
-
 __all__ = ["check_variation", "singular_as_sameness"]
+
+logger = logging.getLogger(__name__)
+
+TORCH_ERROR: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # documented, not in the stubs
 
 
 def check_variation(picture: Callable[[int], NDArray[np.uint8]], n_images: int, called: str) -> None:
@@ -39,7 +42,8 @@ def singular_as_sameness() -> Iterator[None]:
     try:
         yield
     except (np.linalg.LinAlgError, TORCH_ERROR) as error:
+        logger.debug("an error of linear algebra: %s", str(error).splitlines()[0])
         raise DataError(
             "the training images cannot be told apart, they vary too little; are they all the same, or all black? "
-            f"({str(error).splitlines()[0]})"
+            "Look through the folder, or take photographs of different parts"
         ) from error

@@ -17,7 +17,7 @@ from train.data.training_set import TrainingSet
 from train.intake.variation import singular_as_sameness
 from train.learning.settings import TrainSettings
 from train.learning.trainer import Trainer
-from train.runs.session import load_images, pick_device, trainer_for
+from train.runs.session import check_asked, load_images, pick_device, trainer_for
 from train.runs.settling import settled
 from train.runs.view_choice import ViewChoice
 from train.structure.trial import HEAD_PHASES
@@ -117,6 +117,7 @@ def dry_run(data: DataSettings, settings: TrainSettings, *, device: str = "auto"
 
     out: where the run would write, and where a file of images goes that memory does not hold.
     """
+    check_asked(data, out)
     torch_device = pick_device(device)
     started_s = time.perf_counter()
     backbone = load_backbone(settings.backbone) if settings.spec.reads_backbone else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
@@ -234,7 +235,7 @@ class RunFolder:
             if not file.is_file():
                 raise DataError(
                     f"{self.path} lacks {file.name}: training has not got that far; "
-                    "finish it with `edge-aae train --resume`"
+                    f"finish it with `edge-aae train --resume --out {shlex.quote(str(self.path))}`"
                 )
         autoencoder = self._network(config)
         calibration, decision = self.read_calibration()

@@ -13,11 +13,12 @@ import torch
 
 from edge_runtime import __version__
 from edge_runtime.errors import ConfigError, DataError
+from edge_runtime.files import check_folder_place
 from edge_runtime.operations.stopping import stop_requests
 from train.backbones.backbone import Backbone
 from train.backbones.loading import load_backbone
 from train.backbones.saving import save_backbone, saved_backbone
-from train.data.loading import load_training_set
+from train.data.loading import check_guidance, load_training_set
 from train.data.settings import DataSettings
 from train.data.training_set import TrainingSet
 from train.distributed import ALONE, World
@@ -35,7 +36,7 @@ from train.runs.run_folder import RunConfig, RunFolder, point_latest_at, write_c
 from train.runs.settling import settled
 from train.strategies.choice import strategy_for
 
-__all__ = ["TrainingOutcome", "load_images", "pick_device", "resume", "train", "trainer_for"]
+__all__ = ["TrainingOutcome", "check_asked", "load_images", "pick_device", "resume", "train", "trainer_for"]
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +103,7 @@ def train(
     world: the processes that train together, all of which call this; the first one writes. SIGINT and SIGTERM end it
     at the last whole epoch with a usable folder. Raises DataError, ConfigError.
     """
-    if world.is_first and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} exists and is not empty; name another --out, or go on with it through --resume")
+    check_asked(data, out if world.is_first else None)
     keep_freed_memory()
     torch_device = world.device or pick_device(device)
     _check_shared(settings, world)
@@ -177,6 +177,19 @@ def resume(out: Path, *, device: str = "auto", review: bool = False, world: Worl
     if world.is_first:
         point_latest_at(out)
     return _run(folder, config, trainer, images, review=review)
+
+
+def check_asked(data: DataSettings, out: Path | None) -> None:
+    """Raise what can be told before images are read: ConfigError for a run folder that holds something, DataError for
+    one that cannot be made and for files about images that do not fit them.
+
+    out: None where another process looks after it.
+    """
+    if out is not None:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ConfigError(f"{out} exists and is not empty; name another --out, or go on with it through --resume")
+        check_folder_place(out)
+    check_guidance(data)
 
 
 def pick_device(name: str) -> torch.device:

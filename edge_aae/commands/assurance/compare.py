@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from edge_aae.commands.help_pages import Command
-from edge_aae.commands.options import EngineOptions, SizeOptions, ViewOptions
+from edge_aae.commands.options import EngineOptions, SizeOptions, ViewOptions, refuse_as_bundle
 from edge_aae.commands.parameter_types import THREADS
 from edge_aae.commands.places import refuse_as_source
 from edge_aae.commands.terminal import progress, say
@@ -64,6 +64,8 @@ def compare(
     from edge_runtime.sources.contract import tell_levels
 
     refuse_as_source([frames], "edge-aae compare OLD NEW --frames IMAGES")
+    for path in (old, new):
+        refuse_as_bundle(path)
     source = source_from(None, frames)
     if source.live:
         raise click.UsageError("--frames gives frames for ever; name a folder of images, an image or a video")

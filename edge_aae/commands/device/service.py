@@ -103,6 +103,8 @@ def install(
     from edge_runtime.signing.trust import checked_signature
 
     unit = unit_name(name)
+    if not root.is_dir():
+        raise ConfigError(f"there is no folder {root}; --root names another system's root folder, which is there")
     named, engine = _asked(config)
     path = resolve_model(model)
     if path.is_dir():

@@ -26,6 +26,7 @@ from edge_aae.commands.shipping.verify import print_report
 from edge_aae.commands.terminal import say, say_line
 from edge_runtime.errors import BundleError, MissingExtraError
 from edge_runtime.extras import require
+from edge_runtime.files import check_file_place
 from edge_runtime.model.score import Decision, FusedRule, UnionRule
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def export(
     of_bundle = format == "onnx" and run is not None and kind_of(run) == "bundle"
     if format == "onnx":
         check_folder_options(click.get_current_context(), out, of_bundle=of_bundle)
+    else:
+        _check_place(out)
     if of_bundle:
         assert run is not None
         bundle = gated_of_bundle(run, precisions, allow_failing=allow_failing, worst=worst)
@@ -139,6 +142,13 @@ def export(
         say(f"wrote {signature_path(out)}: signed by {result.signature.name}")
     file, option = shlex.quote(str(out)), f" --model {shlex.quote(str(out))}"
     say(verdict.next_line(f"edge-aae verify {file}, edge-aae score IMAGES{option}, edge-aae run --camera 0{option}"))
+
+
+def _check_place(out: Path) -> None:
+    """Raise click.UsageError for a folder where the bundle is to be, DataError where nothing can be written."""
+    if out.is_dir():
+        raise click.UsageError(f"--out {out} is a folder; name a file, such as {out / DEFAULT_MODEL}")
+    check_file_place(out)
 
 
 def _replaced(out: Path) -> str:

@@ -14,6 +14,7 @@ from edge_aae.commands.foreign_words import FORMAT
 from edge_aae.commands.shipping.verify import Engines, keep_worst, print_report
 from edge_aae.commands.terminal import say
 from edge_runtime.errors import GateError
+from edge_runtime.files import check_folder_place
 
 if TYPE_CHECKING:
     from edge_runtime.bundle.bundle import Bundle
@@ -60,6 +61,7 @@ def check_folder_options(context: click.Context, out: Path, *, of_bundle: bool) 
             flag = "--" + name.replace("_", "-")
             raise click.UsageError(f"{flag} is of no use with a bundle: {reason}; name the run folder, or leave it out")
     check_place(out)
+    check_folder_place(out)
 
 
 def gated_of_bundle(path: Path, precisions: Sequence[str] | None, *, allow_failing: bool, worst: Path) -> Bundle:

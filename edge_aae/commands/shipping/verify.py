@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edge_runtime.bundle.budgets import Budget
     from edge_runtime.bundle.bundle import Bundle
     from edge_runtime.gate.report import Check, GateReport
+    from train.runs.run_folder import TrainedRun
 
     BudgetOf = Callable[[str, str], Budget]
 
@@ -95,14 +96,15 @@ def verify(
         raise click.UsageError("--frames needs --against RUN: without PyTorch only golden samples have a reference")
     opened = Bundle.open(resolve_model(model), tolerate_altered_graphs=True, require_signature=require_signature)
     engines = Engines(opened, precisions, backends, threads)
+    run = None if against is None else engines.run_of(against)
 
     def budget(precision: str, backend: str) -> Budget:
         return budget_of(precision, backend).tightened(atol=atol, rtol=rtol, max_flips=max_flips)
 
     checks = list(engines.against_golden(budget))
     of_files: list[str] = []
-    if against is not None:
-        found, of_files = engines.against_run(against, frames, budget)
+    if run is not None:
+        found, of_files = engines.against_run(run, frames, budget)
         checks += found
     reports = [check.report for check in checks]
     failures = [*of_files, *(f"{report.title}: {line}" for report in reports for line in report.failures())]
@@ -149,17 +151,23 @@ class Engines:
 
         return self._checked(lambda **how: [check_bundle(self.bundle, **how)], budget)
 
-    def against_run(self, run_path: Path, images: Sequence[Path], budget: BudgetOf) -> tuple[list[Check], list[str]]:
-        """Against PyTorch on a run folder; and what the files alone tell, by name."""
+    def run_of(self, path: Path) -> TrainedRun:
+        """The run that the bundle was made of; raises DataError for a folder that is none, or of another network."""
         require("torch", extra="train", purpose="comparisons with PyTorch")
         require("onnx", extra="export", purpose="comparisons with PyTorch")
-        from edge_runtime.scoring.image_items import load_items
-        from export.frames import frames_of_items, sample_frames
-        from export.parity import Reference, check_files, check_same_network
+        from export.parity import check_same_network
         from train.runs.run_folder import RunFolder
 
-        run = RunFolder(run_path).load()
+        run = RunFolder(path).load()
         check_same_network(run, self.bundle.preprocess.input_shape, self.bundle.prior.dim)
+        return run
+
+    def against_run(self, run: TrainedRun, images: Sequence[Path], budget: BudgetOf) -> tuple[list[Check], list[str]]:
+        """Against PyTorch on a run; and what the files alone tell, by name."""
+        from edge_runtime.scoring.image_items import load_items
+        from export.frames import frames_of_items, sample_frames
+        from export.parity import Reference, check_files
+
         frames = sample_frames(run)
         if images:
             frames = frames.joined(frames_of_items(load_items(list(images), self.bundle), run.config.preprocess))

@@ -11,7 +11,9 @@ from edge_aae.commands.parameter_types import CLASSES
 from edge_aae.commands.places import model_and_data, refuse_bundles
 from edge_aae.commands.terminal import say
 from edge_aae.commands.training.evaluate import judged as judge
+from edge_runtime.errors import DataError
 from edge_runtime.extras import require
+from edge_runtime.files import check_file_place
 
 __all__ = ["report"]
 
@@ -39,6 +41,11 @@ def report(
     """
     model, data = model_and_data(places, model, "report")
     refuse_bundles(data, "report", by=model)
+    if not model.exists():
+        raise DataError(f"there is no {model}; expected a run folder such as runs/latest, or an .aae bundle")
+    is_run = (model / "config.json").is_file()
+    out = out or (model / "report.html" if is_run else model.with_suffix(".html"))
+    check_file_place(out)
     require("torch", extra="train", purpose="reports")
     require("matplotlib", extra="train", purpose="reports")
     from edge_runtime.verdict import verdict_of
@@ -47,20 +54,19 @@ def report(
     from train.pages.page import write_page
     from train.runs.run_folder import RunFolder
 
-    is_run = (model / "config.json").is_file()
     judged, examples = None, []
     if data:
         judged, scorer = judge(model, data, labels=labels, classes=classes)
         examples = of_evaluation(judged.evaluation, scorer)
     if is_run:
-        sections, out = run_page.run_page(model, None, judged, examples), out or model / "report.html"
+        sections = run_page.run_page(model, None, judged, examples)
         calibration, _ = RunFolder(model).read_calibration()
         usual = run_page.NEXT
     else:
         from edge_runtime.bundle.bundle import Bundle
 
         bundle = Bundle.open(model)
-        sections, out = bundle_page.bundle_page(bundle, judged, examples), out or model.with_suffix(".html")
+        sections = bundle_page.bundle_page(bundle, judged, examples)
         calibration, usual = bundle.manifest["calibration"], bundle_page.NEXT
     write_page(out, f"{model.resolve().name}: {'training' if is_run else 'bundle'}", sections)
     verdict = judged.verdict if judged else verdict_of(calibration)

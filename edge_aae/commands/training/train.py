@@ -74,7 +74,7 @@ def train(
         click.echo(config_of(ctx), nl=False)
         return
     if data is not None:
-        refuse_as_training_data(Path(data))
+        refuse_as_training_data(data)
     require("torch", extra="train", purpose="training runs")
     from train.distributed import joined
     from train.runs import session

@@ -13,6 +13,7 @@ from edge_runtime.errors import ConfigError
 
 if TYPE_CHECKING:
     from train.data.settings import DataSettings
+    from train.intake.feedback_images import FeedbackImages
     from train.learning.settings import HeadSettings, TrainSettings
     from train.networks.registry import NetworkName
     from train.networks.spec import NetworkSpec
@@ -34,6 +35,7 @@ def settings_of(
     DataError.
     """
     from train.calibration.thresholds import LimitSettings
+    from train.intake.feedback_images import FeedbackImages
     from train.intake.training_files import training_folder
     from train.learning.augmentation import AUGMENTATIONS
     from train.learning.settings import TrainSettings
@@ -41,11 +43,12 @@ def settings_of(
     from train.refinement.settings import RobustSettings
 
     data = str(training_folder(Path(data)))
-    network = _network(data, asked, images)
+    feedback = None if images.feedback is None else FeedbackImages.of(images.feedback)
+    network = _network(data, asked, images, n_added=0 if feedback is None else len(feedback.good))
     _refuse_unused(asked, learning)
     spec = network_spec(network)
     schedule = _schedule(spec, asked, learning)
-    data_settings = _data_settings(data, spec, images, learning.seed)
+    data_settings = _data_settings(data, spec, images, feedback, learning.seed)
     train_settings = TrainSettings(
         network=network,
         method=asked.method,
@@ -76,13 +79,17 @@ def settings_of(
     return data_settings, train_settings
 
 
-def _network(data: str, asked: MethodOptions, images: ImageOptions) -> NetworkName:
+def _network(data: str, asked: MethodOptions, images: ImageOptions, *, n_added: int) -> NetworkName:
     if asked.network != "auto":
         return asked.network
     from train.data.network_choice import choose_network
 
     choice = choose_network(
-        Path(data), not_features=_against_features(asked, images), imgsz=images.imgsz, levels=images.levels
+        Path(data),
+        not_features=_against_features(asked, images),
+        imgsz=images.imgsz,
+        levels=images.levels,
+        n_added=n_added,
     )
     logger.info("network %s: %s", choice.network, choice.reason)
     return choice.network
@@ -138,10 +145,11 @@ def _refuse_unused(asked: MethodOptions, learning: LearningOptions) -> None:
         raise ConfigError(f"--mixture belongs to --refine robust; with --refine {refine} leave it out")
 
 
-def _data_settings(data: str, spec: NetworkSpec, images: ImageOptions, seed: int) -> DataSettings:
+def _data_settings(
+    data: str, spec: NetworkSpec, images: ImageOptions, feedback: FeedbackImages | None, seed: int
+) -> DataSettings:
     from train.data.guidance import GuidanceFiles
     from train.data.settings import DataSettings
-    from train.intake.feedback_images import FeedbackImages
 
     # Bars and a view that follows the part exclude each other: who asks for bars has no use for a choice.
     chooses_view = spec.reads_backbone and images.fit != "letterbox"
@@ -163,7 +171,7 @@ def _data_settings(data: str, spec: NetworkSpec, images: ImageOptions, seed: int
         drop_duplicates=images.drop_duplicates,
         group_by=images.group_by,
         known_bad=_known_bad(images),
-        feedback=None if images.feedback is None else FeedbackImages.of(images.feedback),
+        feedback=feedback,
         cache=images.cache,
         guidance=GuidanceFiles.of(keep=images.keep, reject=images.reject, labels=images.labels),
         seed=seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,10 @@ def test_flags_win_and_what_the_file_leaves_out_has_its_default(tmp_path: Path) 
     [
         ("epochz = 3", "'epochz', which is no option here"),
         ("network = [1]", "expected one value"),
+        ("roi = [0, 0, 10]", r'expected one text, such as roi = "0,0,640,480"'),
+        ('[train]\nnetwork = "hog"', r'a section \[train\]; options stand without .*, one a line: network = "hog"$'),
+        ("[seed]\nepochs = 3", r"a section \[seed\]; .*, one a line: epochs = 3$"),
+        ('[run]\npassword = "dear secret"', r"a section \[run\]; options stand without sections, one a line$"),
         ("x", "train --pri"),
     ],
 )
@@ -57,8 +62,30 @@ def test_a_file_that_says_something_else_is_refused(tmp_path: Path, line: str, p
 
 def test_a_value_of_the_file_that_the_option_does_not_take_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "t.toml").write_text('imgsz = "ten"\n')
-    with pytest.raises(click.UsageError, match="pixels such as 128"):
+    with pytest.raises(click.UsageError, match=r"t\.toml: imgsz: 'ten', expected pixels such as 128") as refused:
         parsed("photos", "--config", str(tmp_path / "t.toml"))
+    assert refused.value.exit_code == 2
+    with pytest.raises(click.BadParameter, match=r"^'nine', expected pixels such as 128"):
+        parsed("photos", "--config", str(tmp_path / "t.toml"), "--imgsz", "nine")
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "says"),
+    [
+        ("epochs = 0", [], r"^t\.toml: --epochs is 0, expected 1 or more"),
+        ("epochs = 0", ["--epochs", "-1"], r"^--epochs is -1, expected 1 or more"),
+        ("seed = 3", ["--epochs", "0"], r"^--epochs is 0, expected 1 or more"),
+        ('max-bad = "160%"', [], r"^t\.toml: --max-bad is 160"),
+    ],
+)
+def test_what_turns_out_to_be_bad_later_is_said_to_be_of_the_file_that_gave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, flags: list[str], says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("t.toml").write_text(f"{line}\n")
+    ended = CliRunner().invoke(root, ["train", "photos", "--network", "conv", "--config", "t.toml", *flags])
+    assert isinstance(ended.exception, ConfigError)
+    assert re.search(says, str(ended.exception)), ended.exception
 
 
 def test_a_training_follows_the_file(cli: Cli, photos: Path, tmp_path: Path) -> None:

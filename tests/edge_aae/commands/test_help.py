@@ -68,6 +68,11 @@ def test_the_whole_help_shows_every_option_once(name: str) -> None:
     assert max(found.values()) == 1
 
 
+@pytest.mark.parametrize("name", ["", "service", "keys", *(name for name in ALL if name not in SECTIONS)])
+def test_where_nothing_is_left_out_the_whole_help_is_the_short_one(name: str) -> None:
+    assert shown(*name.split(), "--help-all") == shown(*name.split(), "--help")
+
+
 @pytest.mark.parametrize("name", [name for name in SECTIONS if any(section.more for section in SECTIONS[name])])
 def test_the_short_help_fits_a_screen_or_two_and_names_the_whole_one(name: str) -> None:
     short, whole = shown(name, "--help"), shown(name, "--help-all")

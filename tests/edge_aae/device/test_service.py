@@ -178,6 +178,9 @@ def test_a_service_is_installed_into_an_image_and_taken_out_again(
     assert "3/5" in (folder / "run.toml.1").read_text()
     assert "password" in (folder / "environment").read_text()
     assert not (folder / "model.aae.1").exists()
+    nowhere = cli(*arguments, "--root", "mistyped", cwd=workplace)
+    assert (nowhere.returncode, "there is no folder mistyped; --root names" in nowhere.stderr) == (2, True)
+    assert not (workplace / "mistyped").exists()
     other = cli("service", "uninstall", "line4", "--root", image, cwd=workplace)
     assert (other.returncode, "installed are line3" in other.stderr) == (1, True)
     if shutil.which("systemctl"):

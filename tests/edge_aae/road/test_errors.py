@@ -76,6 +76,8 @@ def test_a_number_in_a_configuration_that_stands_for_no_such_value_is_a_usage_er
         ("model = 1", "a text in quotes"), ("model = 99999999999999999999999", "a text in quotes"),
         ("model = 1979-05-27", "a text in quotes"), ("out = [[1]]", "a text in quotes"),
         ("device = 07:32:00", "a text in quotes"), ("boxes = 'perhaps'", "boxes"),
+        ("camera = '0'", 'expected a list, such as camera = ["0"]'),
+        ("source = 'rtsp://me:secret@h/x'", 'rtsp://***@h/x\', expected a list, such as source = ["video.mp4"]'),
     ],
 )  # fmt: skip
 def test_a_value_of_another_kind_in_a_configuration_is_refused(cli: Cli, tmp_path: Path, line: str, part: str) -> None:
@@ -206,6 +208,8 @@ def test_the_demo_does_not_replace_a_folder_it_did_not_make(cli: Cli, tmp_path: 
     (tmp_path / "mine/work.txt").write_text("dear")
     assert_one_line(cli("demo", "--out", "mine", cwd=tmp_path), 2, "was not made by this command")
     assert (tmp_path / "mine/work.txt").read_text() == "dear"
+    nowhere = cli("demo", "--out", "mine/work.txt/out", cwd=tmp_path)
+    assert_one_line(nowhere, 1, "cannot make the folder mine/work.txt/out: Not a directory; name another --out")
 
 
 def test_version_and_unknown_commands(cli: Cli, tmp_path: Path) -> None:

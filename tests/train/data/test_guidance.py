@@ -66,7 +66,7 @@ def test_unknown_names_are_refused_with_some_of_them(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
         match=r"--keep .*keep\.txt names 4 images that are not in the training set: '1', '2', '3', \.\.\.; "
-        r"expected names as refinement\.csv has them, such as 'a\.png'",
+        r"expected names of its images, such as 'a\.png'",
     ):
         guided(keep=keep)
 
@@ -110,6 +110,15 @@ def test_a_table_without_the_column_is_refused_with_those_it_has(tmp_path: Path)
         guided(labels=write(tmp_path / "labels.csv", "a.png,1\n"))
     with pytest.raises(DataError, match=r"has columns none; expected a first line that names name"):
         guided(keep=write(tmp_path / "keep.csv", ""))
+
+
+def test_a_photograph_where_a_table_belongs_is_no_text(tmp_path: Path) -> None:
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01")
+    with pytest.raises(DataError, match=r"photo\.jpg is no CSV text; expected lines name,label, the first one saying"):
+        guided(labels=photo)
+    with pytest.raises(DataError, match=r"photo\.jpg is no text; expected one name of an image a line"):
+        guided(keep=photo)
 
 
 def test_rejecting_every_image_is_refused(tmp_path: Path) -> None:

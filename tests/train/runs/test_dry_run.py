@@ -10,10 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from edge_aae.commands.training.train import train as train_command
-from edge_runtime.errors import ConfigError
+from edge_runtime.errors import ConfigError, DataError
+from train.data.guidance import GuidanceFiles
 from train.data.settings import DataSettings
 from train.learning.settings import TrainSettings
 from train.runs.dry_run import dry_run
+from train.runs.session import train
 from train.schedule import RefineName, Schedule
 
 Quick = Callable[..., TrainSettings]
@@ -66,6 +68,42 @@ def test_steps_and_fits_of_features_are_those_of_its_run(tmp_path: Path, quick: 
 def test_what_a_run_would_refuse_a_dry_run_refuses(photos: Path, quick: Quick) -> None:
     with pytest.raises(ConfigError, match="--imgsz 100x100"):
         dry_run(DataSettings(path=str(photos), imgsz=(100, 100)), quick(), device="cpu")
+
+
+def holding(out: Path) -> None:
+    out.mkdir()
+    (out / "thesis.txt").write_text("years of work")
+
+
+def below_a_file(out: Path) -> None:
+    out.parent.write_text("a file")
+
+
+@pytest.mark.parametrize("start", [dry_run, train], ids=["dry run", "run"])
+@pytest.mark.parametrize(
+    ("spoil", "out", "labels", "error", "says"),
+    [
+        (holding, "out", "", ConfigError, "out exists and is not empty; name another --out, or go on with it through"),
+        (below_a_file, "a/out", "", DataError, "cannot make the folder a/out: Not a directory; name another --out"),
+        (None, "out", "image;defect", DataError, "has columns image;defect; expected a first line that names name"),
+        (None, "out", "name,label\nx.png,0", DataError, "names 1 images that are not in the training set: 'x.png'"),
+    ],
+    ids=str,
+)
+def test_what_needs_no_image_to_be_told_is_refused_before_one_is_read(
+    photos: Path, quick: Quick, monkeypatch: pytest.MonkeyPatch, start: Callable[..., Any],
+    spoil: Callable[[Path], None] | None, out: str, labels: str, error: type[Exception], says: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("train.runs.dry_run.settled", lambda *_: pytest.fail("images were read"))
+    monkeypatch.setattr("train.runs.session.settled", lambda *_: pytest.fail("images were read"))
+    if spoil is not None:
+        spoil(Path(out))
+    if labels:
+        Path("labels.csv").write_text(labels)
+    guidance = GuidanceFiles.of(labels=Path("labels.csv") if labels else None)
+    with pytest.raises(error, match=says):
+        start(settings_of(photos, guidance=guidance), quick(), device="cpu", out=Path(out))
+    assert not list(Path().glob(".edge-aae-*"))
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk"])

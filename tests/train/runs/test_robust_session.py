@@ -165,7 +165,7 @@ def test_an_interrupted_run_does_not_load_and_resumes_to_the_one_without_a_break
         outcome = train.runs.session.train(data, SETTINGS, out.path, device="cpu", announce=False)
     assert (outcome.complete, outcome.calibration, outcome.config.epochs_done) == (False, None, epochs)
     assert not out.weights.exists()
-    with pytest.raises(DataError, match="finish it with `edge-aae train --resume`"):
+    with pytest.raises(DataError, match=r"finish it with `edge-aae train --resume --out \S+/run`"):
         out.load()
 
     with pytest.MonkeyPatch.context() as patch:
