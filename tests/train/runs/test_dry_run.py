@@ -88,7 +88,7 @@ def below_a_file(out: Path) -> None:
         (None, "out", "image;defect", DataError, "has columns image;defect; expected a first line that names name"),
         (None, "out", "name,label\nx.png,0", DataError, "names 1 images that are not in the training set: 'x.png'"),
     ],
-    ids=str,
+    ids=["a folder that holds something", "below a file", "a table without names", "a name that is not there"],
 )
 def test_what_needs_no_image_to_be_told_is_refused_before_one_is_read(
     photos: Path, quick: Quick, monkeypatch: pytest.MonkeyPatch, start: Callable[..., Any],
