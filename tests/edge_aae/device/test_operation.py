@@ -61,9 +61,9 @@ def test_passwords_are_not_printed(workplace: Path, cli: Cli) -> None:
         ("sorce = 3", "sets 'sorce', which is no option here"),
         ('source = "x"', "expected a list"),
         ("threads = [1]", "expected one value"),
-        ("[run]", "no option here"),
+        ("[run]", "has a section [run]; options stand without sections"),
         ("a =", "expected TOML"),
-        ('max-frames = "many"', "'--max-frames'"),
+        ('max-frames = "many"', "run.toml: max-frames: 'many' is not a valid integer"),
     ],
 )
 def test_a_file_that_does_not_fit_is_an_error(workplace: Path, cli: Cli, tmp_path: Path, text: str, says: str) -> None:

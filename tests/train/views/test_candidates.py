@@ -112,7 +112,7 @@ def test_a_region_of_interest_is_cut_before_the_outline_is_looked_for() -> None:
     found = by_name(views_of(frames, roi=(20, 0, 280, 240)))
     assert not found["turn"].refused
     assert found["none"].size == (240, 272)
-    with pytest.raises(FrameError, match="leaves it"):
+    with pytest.raises(FrameError, match="reaches beyond the frame"):
         views_of(frames, roi=(20, 0, 281, 240))
 
 
