@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -34,25 +35,20 @@ class Command(click.Command):
         """As click does; an option of another program, or of another command, is answered with what it is here."""
         if not ctx.resilient_parsing and (assigned := key_value_word(args, self.name)):
             raise click.UsageError(assigned, ctx)
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            raise click.UsageError(unknown_option(error.option_name, ctx), ctx) from None
-        except click.BadParameter as error:
-            if error.param is None or not (file := of_the_file(error.message, ctx, error.param)):
-                raise
-            raise click.UsageError(f"{file}{_name(error.param)}: {error.message}", ctx) from None
-        except ConfigError as error:
-            error.args = (f"{of_the_file(str(error), ctx)}{error}",)
-            raise
+        with _blaming_the_file(ctx):
+            try:
+                return super().parse_args(ctx, args)
+            except click.NoSuchOption as error:
+                raise click.UsageError(unknown_option(error.option_name, ctx), ctx) from None
+            except click.BadParameter as error:
+                if error.param is None or not (file := of_the_file(error.message, ctx, error.param)):
+                    raise
+                raise click.UsageError(f"{file}{_name(error.param)}: {error.message}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """As click does; a value that only turns out to be bad meanwhile is said to be of the file that gave it."""
-        try:
+        with _blaming_the_file(ctx):
             return super().invoke(ctx)
-        except ConfigError as error:
-            error.args = (f"{of_the_file(str(error), ctx)}{error}",)
-            raise
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """With --help-all, which is shown where it shows more than --help."""
@@ -129,6 +125,16 @@ class Group(click.Group):
         if not known:
             raise click.UsageError(unknown_command(args[0], ctx), ctx)
         return super().resolve_command(ctx, args)
+
+
+@contextmanager
+def _blaming_the_file(context: click.Context) -> Iterator[None]:
+    """Before an error about an option's value stands the --config that gave the value."""
+    try:
+        yield
+    except ConfigError as error:
+        error.args = (f"{of_the_file(str(error), context)}{error}",)
+        raise
 
 
 def _help_all(said: str, *, hidden: bool) -> click.Option:

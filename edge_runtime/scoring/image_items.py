@@ -19,7 +19,7 @@ from edge_runtime.model.images import read_image
 from edge_runtime.model.preprocess import Frame
 from edge_runtime.scoring.labelled import is_labelled_set, read_labelled
 
-__all__ = ["Item", "TrainedOn", "load_items", "without"]
+__all__ = ["GOOD", "Item", "TrainedOn", "load_items", "without"]
 
 logger = logging.getLogger(__name__)
 

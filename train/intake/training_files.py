@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_runtime.errors import DataError
 from edge_runtime.files import is_run_folder
 from edge_runtime.image_files.listing import image_files, list_images
+from edge_runtime.scoring.image_items import GOOD
 
 __all__ = ["training_files", "training_folder"]
 
@@ -19,8 +20,6 @@ logger = logging.getLogger(__name__)
 TRAINING = Path("train/good")
 """Where a data set of MVTec's layout has its training images, beside `test` and `ground_truth`."""
 OF_A_TEST = ("test", "ground_truth")
-GOOD = "good"
-"""Folder name of normal images, the MVTec convention."""
 MOST_NAMED = 4
 
 

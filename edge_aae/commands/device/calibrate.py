@@ -105,7 +105,7 @@ def calibrate(
         remember(of_source)
         of_source = redact(of_source)
     if undo:
-        _undo(path, of_source)
+        _undo(path) if of_source is None else _undo_one(path, of_source)
         return
     if threshold is not None or (asked_size and not takes_frames):
         _keep_chosen(path, threshold, asked_view, asked_size, EngineOptions.of(options), of_source)
@@ -192,20 +192,25 @@ def _check_together(context: click.Context, *, takes_frames: bool, sized: bool) 
         )
 
 
-def _undo(path: Path, of_source: str | None) -> None:
-    from edge_runtime.bundle.site_calibration import SiteCalibration, set_aside
+def _undo_one(path: Path, of_source: str) -> None:
+    """Take back the threshold of one source; where nothing else is kept, the file goes."""
+    from edge_runtime.bundle.site_calibration import SiteCalibration
 
-    site = None if of_source is None else SiteCalibration.beside(path)
-    if of_source is not None and (site is None or of_source not in site.sources):
-        own = ", ".join(site.sources) if site is not None else ""
-        raise DataError(
-            f"nothing to undo: no threshold is kept for {of_source} alone" + (f", but for {own}" * bool(own))
-        )
-    left = None if site is None or of_source is None else site.without([of_source])
-    if left is not None:
+    site = SiteCalibration.beside(path)
+    if site is None or of_source not in site.sources:
+        others = f", but for {', '.join(site.sources)}" if site is not None and site.sources else ""
+        raise DataError(f"nothing to undo: no threshold is kept for {of_source} alone{others}")
+    left = site.without([of_source])
+    if left is None:
+        _undo(path)
+    else:
         written = left.save(path)
         say(f"{of_source} is judged as all sources are again: {left.threshold:.4g}; wrote {written}")
-        return
+
+
+def _undo(path: Path) -> None:
+    from edge_runtime.bundle.site_calibration import set_aside
+
     aside = set_aside(path)
     say(f"{path} has its own threshold again; the calibration lies as {aside}")
 
