@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -160,7 +161,7 @@ def calibrate(
     for line in _too_small_lines(detector.size, found.threshold, normal, defects):
         say(line)
     say(f"before: threshold {limit:.4g}, {share:.1%} of these frames above it")
-    say(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
+    say(_wrote_line(written, path, of_source))
 
 
 def _check_together(context: click.Context, *, takes_frames: bool, sized: bool) -> None:
@@ -190,6 +191,12 @@ def _check_together(context: click.Context, *, takes_frames: bool, sized: bool) 
         raise click.UsageError(
             "name where normal frames come from: --camera 0, or --source FOLDER; or give --threshold 1.3, or --undo"
         )
+
+
+def _wrote_line(written: Path, path: Path, of_source: str | None) -> str:
+    """Where it lies, and what takes back no more than that."""
+    alone = "" if of_source is None else f" --of-source {shlex.quote(of_source)}"
+    return f"wrote {written}; undo: edge-aae calibrate --undo {path}{alone}"
 
 
 def _undo_one(path: Path, of_source: str) -> None:
@@ -245,7 +252,7 @@ def _keep_chosen(
     written = _written(found, before, of_source, bundle)
     say(f"{found}" if of_source is None else f"{of_source}: {found}")
     say(f"before: threshold {limit:.4g}")
-    say(f"wrote {written}; undo: edge-aae calibrate --undo {path}")
+    say(_wrote_line(written, path, of_source))
 
 
 def _view_of_all(before: SiteCalibration | None, asked: View | None) -> View | None:

@@ -39,6 +39,7 @@ def test_one_source_is_judged_by_its_own_and_the_others_by_theirs(commands: Comm
     made = commands.run("calibrate", "--threshold", "-7", "--of-source", "line3")
     assert made.status == 0, made.err
     assert "line3: threshold -7, chosen by a person" in made.out
+    assert "undo: edge-aae calibrate --undo model.aae --of-source line3\n" in made.out
     assert "line3: -7, chosen by a person" in commands.run("info").out
     ended = commands.run("run", *TWO, "--alarm", "1/1")
     assert thresholds(ended.out) == {"line3": {-7.0}, "left": {1.0}}, ended.err
@@ -91,6 +92,7 @@ def test_frames_of_a_source_make_its_own(commands: Commands, model: Path) -> Non
     assert made.status == 0, made.err
     assert "line3: threshold" in made.out
     assert "before: threshold 4," in made.out
+    assert "undo: edge-aae calibrate --undo model.aae --of-source line3\n" in made.out
     kept = SiteCalibration.beside(model)
     assert kept is not None
     assert (kept.threshold, kept.basis) == (4.0, "person")
