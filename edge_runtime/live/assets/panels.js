@@ -7,11 +7,15 @@ let previewTimer = 0;
 let previews = 0;
 let previewed = null;
 
+// Cameras that have a threshold of their own.
+const apart = ({ sources, threshold }) => sources.filter((source) => source.threshold !== threshold);
+
+const inForce = (state) => [shown(state.threshold), ...apart(state).map((source) => `of ${nameOf(source.source_id)} ${shown(source.threshold)}`)].join(", ");
+
 function showThreshold() {
   const { state } = board, desk = state.desk || {};
   offerCameras(state.sources.map((source) => source.source_id));
-  const own = state.sources.filter((source) => source.threshold !== state.threshold);
-  put(element("threshold-now"), [shown(state.threshold), ...own.map((source) => `of ${nameOf(source.source_id)} ${shown(source.threshold)}`)].join(", "));
+  put(element("threshold-now"), inForce(state));
   element("rate-field").hidden = !state.has_rates;
   element("threshold-change").hidden = !board.may_change;
   if (!board.may_change) element("confirm").hidden = true;
@@ -104,12 +108,11 @@ element("threshold-form").addEventListener("submit", async (event) => {
   if (!previewed) return;
   const flagged = previewed.sources.reduce((sum, source) => sum + source.flagged, 0);
   const frames = previewed.sources.reduce((sum, source) => sum + source.frames, 0);
-  const { state } = board, only = state.sources.length === 1 ? state.sources[0].source_id : null;
-  const one = only ? null : state.sources.find((source) => source.source_id === previewed.source_id);
-  const own = state.sources.some((source) => source.threshold !== state.threshold);
+  const { state } = board, one = state.sources.find((source) => source.source_id === previewed.source_id);
+  const before = one || (state.sources.length === 1 ? state.sources[0] : state);
   const whose = one ? `the threshold of ${nameOf(one.source_id)}` : "the threshold";
-  const whom = one ? ", and of no other camera" : ` for ${counted(state.sources.length, "camera")}${own ? ", those with one of their own too" : ""}`;
-  put(element("confirm-text"), `Change ${whose} from ${shown((one || (only ? state.sources[0] : state)).threshold)} to ${shown(previewed.threshold)}${whom}? Of the last hour ${flagged} of ${frames} frames lie above it.`);
+  const whom = one ? ", and of no other camera" : ` for ${counted(state.sources.length, "camera")}${apart(state).length ? ", those with one of their own too" : ""}`;
+  put(element("confirm-text"), `Change ${whose} from ${shown(before.threshold)} to ${shown(previewed.threshold)}${whom}? Of the last hour ${flagged} of ${frames} frames lie above it.`);
   element("keep").checked = false;
   element("confirm").hidden = false;
   element("confirm-no").focus();
@@ -142,7 +145,7 @@ function showHealth() {
   const { state } = board;
   const facts = [
     ["Run", state.ok ? "scores, and every camera gives frames" : state.scorer_moves === false ? "hangs while it scores a frame" : "does not get frames of every camera"],
-    ["Bundle", state.model], ["Threshold", element("threshold-now").textContent], ["View", state.view],
+    ["Bundle", state.model], ["Threshold", inForce(state)], ["View", state.view],
     ["Alarm", state.alarm ? `after ${state.alarm} frames above the threshold` : "none"],
     ...(state.sizes ? [["Sizes", state.sizes]] : []),
   ];
